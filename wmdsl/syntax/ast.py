@@ -1,0 +1,240 @@
+"""The syntax tree: what was written, with a span on every node and no meaning yet.
+
+All declarations share one shape (form, name, clauses, attributes), so that the formatter, the
+canonical form, `extends` and `diff` are written once; the vocabulary says what each form may hold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+from wmdsl.source import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    text: str
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number with an optional unit, as `20 Hz`, `32 steps`, `0.1`; `text` is as written."""
+
+    value: Fraction
+    unit: str | None
+    text: str = field(compare=False)
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Dims:
+    """Sizes joined by x, as `24x128`."""
+
+    values: tuple[int, ...]
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    value: str
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """`low..high`, both included."""
+
+    low: Fraction
+    high: Fraction
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A dotted name with an optional index: `camera.future`, `clip[0..2]`, `register[32]`."""
+
+    path: tuple[str, ...]
+    index: Number | Range | Name | None
+    span: Span = field(compare=False)
+
+    @property
+    def dotted(self) -> str:
+        return ".".join(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function applied to items: `eyes(corner.now)`, `tap(video_dit, layer 19)`."""
+
+    function: Reference
+    arguments: tuple[Item, ...]
+    span: Span = field(compare=False)
+
+
+Expression = Number | Dims | Text | Range | Reference | Call
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Expressions side by side: one element of a comma list, as `camera 25` in `steps camera 25`."""
+
+    terms: tuple[Expression, ...]
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """`name item, item`; without items it is a flag."""
+
+    name: Name
+    items: tuple[Item, ...]
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """A part of a declaration's head, introduced by `role` (`source`, `target`, `by`, `given`...)."""
+
+    role: str
+    items: tuple[Item, ...]
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    operator: str
+    left: Arithmetic
+    right: Arithmetic
+    span: Span = field(compare=False)
+
+
+Arithmetic = Binary | Number | Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A comparison in `where`: `q` and `k` are the order keys of the query and the key token."""
+
+    operator: str
+    left: Arithmetic
+    right: Arithmetic
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Sees:
+    """`subjects sees objects where relations`; `nothing` is an empty tuple of objects."""
+
+    subjects: tuple[Expression, ...]
+    objects: tuple[Expression, ...]
+    relations: tuple[Relation, ...]
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """`order camera by 2 * chunk`: the block index that `where` compares."""
+
+    subject: Expression
+    key: Arithmetic
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """Any declaration. `mode` is `new` or `override`; an attend keeps its rows in `rows`."""
+
+    form: str
+    name: Name
+    clauses: tuple[Clause, ...]
+    attributes: tuple[Attribute, ...]
+    span: Span = field(compare=False)
+    rows: tuple[Sees | Order, ...] = ()
+    mode: str = "new"
+
+    def clause(self, role: str) -> Clause | None:
+        return next((clause for clause in self.clauses if clause.role == role), None)
+
+    def attribute(self, name: str) -> Attribute | None:
+        return next((entry for entry in self.attributes if entry.name.text == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """`param chunk = 16 steps in 8..64` or `param size = full in full, tiny`."""
+
+    name: Name
+    default: Item
+    domain: tuple[Expression, ...]
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """Entries that hold only where a parameter has a value: `when size is tiny { ... }`."""
+
+    parameter: Name
+    value: Expression
+    entries: tuple[Entry, ...]
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    form: str
+    name: Name
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Assertion:
+    """`kind` is `flow`, `no_flow` or `only`; `verb` is `reach` (transitive) or `see` (one step)."""
+
+    kind: str
+    sources: tuple[Expression, ...]
+    verb: str
+    target: Expression
+    where: Name | None
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEntry:
+    """Text that recovery skipped, kept so that the formatter and later stages may go on."""
+
+    span: Span
+
+
+Entry = Param | When | Drop | Declaration | Assertion | ErrorEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    name: Name
+    base: Reference | None
+    title: str
+    entries: tuple[Entry, ...]
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    path: Text
+    alias: Name
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    edition: int | None
+    imports: tuple[Import, ...]
+    models: tuple[Model, ...]
+    span: Span = field(compare=False)
+    comments: tuple[Span, ...] = field(default=(), compare=False)
+
+
+def overridden(declaration: Declaration) -> Declaration:
+    """The same declaration, marked as an override of the one it names."""
+    return replace(declaration, mode="override")
