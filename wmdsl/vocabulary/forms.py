@@ -1,0 +1,171 @@
+"""The declaration forms: one owner for every fact of a spec."""
+
+from wmdsl.vocabulary.codecs import CODECS
+from wmdsl.vocabulary.couplings import CONDITIONS, DISTANCES
+from wmdsl.vocabulary.objectives import OBJECTIVES
+from wmdsl.vocabulary.rows import Attribute, Form
+from wmdsl.vocabulary.streams import LEVELS, MODALITIES
+from wmdsl.vocabulary.trunks import TRUNK_ATTRIBUTES, TRUNKS
+
+_SEGMENTS = (
+    Attribute("past", "length", "Samples before now that are known.", minimum=0),
+    Attribute("now", "length", "Samples up to and including now.", minimum=0),
+    Attribute("future", "length", "Samples after now (actions: from now on).", minimum=0),
+)  # fmt: skip
+
+STREAM = Form("stream", "What is seen, done or said: one modality, one rate, named segments.",
+    "stream corner: video[3, 64, 64] at 20 Hz { now 1 frame; future 4 frames }",
+    (*_SEGMENTS,
+     Attribute("key", "text", "Column of the data set; the stream's own name if absent."),
+     Attribute("normalise", "choice", "How numbers are scaled by the data set's statistics.",
+               choices=("zscore", "minmax", "quantile", "none", "unit")),
+     Attribute("every", "length", "Distance between two samples, where it is not 1 / rate.",
+               minimum=0),
+     Attribute("offset", "length", "First sample of the future segment after now."),
+     Attribute("resample", "choice", "What stands between two samples of a slower stream.",
+               choices=("hold", "linear", "nearest"), runs=False),
+     Attribute("level", "choice", "Level where the modality does not tell.", choices=LEVELS),
+     Attribute("parts", "parts", "Named parts of a vector with units."),
+     Attribute("relative", "choice", "Frame of reference of an action.", default="none",
+               choices=("none", "absolute", "delta"), runs=True),
+     Attribute("views", "names", "Cameras laid out in this stream.", runs=False),
+     Attribute("arrange", "choice", "How views are laid out.",
+               choices=("canvas", "time", "tokens", "channels"), runs=False),
+     Attribute("augment", "integer", "Largest random shift of training frames in pixels.",
+               default="0", minimum=0),
+     Attribute("valid", "choice", "Where padding is declared.", choices=("mask", "none")),
+     Attribute("embodiments", "names", "Embodiments that index this stream's projections.",
+               runs=False)),
+    MODALITIES)  # fmt: skip
+
+CODEC = Form("codec", "How a segment becomes tokens; one set of weights under one name.",
+    "codec eyes: conv { channels 32, 64, 128 }",
+    (Attribute("frozen", "flag", "Weights are not trained."),
+     Attribute("scope", "choice", "How far in time one token's features look.", default="frame",
+               choices=("frame", "prefix", "clip")),
+     Attribute("level", "choice", "Level put out, where the kind does not tell.", choices=LEVELS)),
+    CODECS)  # fmt: skip
+
+TRUNK = Form("trunk", "A stack of blocks; streams in one trunk share its weights.",
+    "trunk policy: dit { layers 4; width 192; heads 6x32; tokens eyes(corner.now), action }",
+    TRUNK_ATTRIBUTES, TRUNKS)  # fmt: skip
+
+JOIN = Form("join", "Trunks with own weights attend as one sequence (mixture of transformers).",
+    "join experts: seer, doer")  # fmt: skip
+
+CROSS = Form("cross", "One-way cross-attention with its own keys and values.",
+    "cross read: words(instruction) -> seer, doer { layers even }",
+    (Attribute("layers", "layers", "Blocks of the target that read.", default="all"),
+     Attribute("paired", "flag", "Block i reads block i of the source trunk.", runs=False),
+     Attribute("gate", "choice", "Gate of the result; `zero` starts closed.", default="none",
+               choices=("none", "zero"))))  # fmt: skip
+
+CONDITION = Form("condition", "A source sets numbers of the target, not tokens beside it.",
+    "condition body: proprio -> doer by adaln", (), CONDITIONS)  # fmt: skip
+
+ALIGN = Form("align", "A loss between predicted and target features; never a data path.",
+    "align foresight: dream to eyes(corner.future) by cosine { teacher ema(0.99); weight 0.5 }",
+    (Attribute("layer", "integer", "Block whose output is aligned; the last if absent.",
+               minimum=0),
+     Attribute("projector", "choice", "Map from source to target features.", default="mlp",
+               choices=("none", "linear", "mlp")),
+     Attribute("teacher", "teacher", "Whose weights make the target.", default="same"),
+     Attribute("gradient", "flag", "Let the gradient into the target; demands a guard."),
+     Attribute("guard", "guard", "Named guard against collapse."),
+     Attribute("weight", "weights", "Weight of the loss.", default="1")),
+    DISTANCES)  # fmt: skip
+
+HAND = Form("hand", "Hand a finished prediction to another trunk; no gradient crosses.",
+    "hand dream: corner.future -> inverse",
+    (Attribute("training", "choice", "What the receiver reads in training.", default="truth",
+               choices=("truth", "prediction")),
+     Attribute("mask", "choice", "A learned spatial mask on the handed frames.", default="none",
+               choices=("none", "soft", "hard")),
+     Attribute("sparsity", "real", "Weight of the mask's area in the loss.", default="0.001",
+               minimum=0),
+     Attribute("noise", "share", "Re-noising of the truth in training, largest level.",
+               default="0", runs=False),
+     Attribute("payload", "choice", "What is handed over.", default="frames",
+               choices=("frames", "latents", "tracks", "masks"))))  # fmt: skip
+
+ATTEND = Form("attend", "Who sees whom: one row per token group; the only way to say a mask.",
+    "attend { action sees corner.now, action }")  # fmt: skip
+
+GENERATE = Form("generate", "What is predicted, by which objective, at which weight.",
+    "generate act: action by flow { time beta(1.5, 1.0) }",
+    (Attribute("weight", "weights", "Weight of the loss term.", default="1"),
+     Attribute("stage", "names", "Stages in which the term is trained; all if absent.")),
+    OBJECTIVES)  # fmt: skip
+
+QUERY = Form("query", "A question to the density: what is sought given what.",
+    "query policy: action | corner.now, instruction { steps 5; execute 8 steps }",
+    (Attribute("steps", "per_stream", "Sampling steps.", default="10"),
+     Attribute("sampler", "choice", "Sampler; the objective's own if absent.",
+               choices=("euler", "heun", "ddim", "ancestral")),
+     Attribute("execute", "length", "Steps of a chunk that are executed before asking again.",
+               minimum=1),
+     Attribute("pinned", "segments", "Segments held at pure noise."),
+     Attribute("terminal", "per_stream", "Noise level at which sampling stops.", runs=False),
+     Attribute("cfg", "per_stream", "Classifier-free guidance scale.", runs=False),
+     Attribute("cache", "choice", "What is kept between calls.", default="none",
+               choices=("none", "scratch", "predicted", "committed"), runs=False),
+     Attribute("refresh", "length", "How often slow parts are computed again.", runs=False),
+     Attribute("ensemble", "real", "Temporal ensembling weight.", runs=False)))  # fmt: skip
+
+LAYOUT = Form("layout", "A named arrangement of the same weights in which streams change roles.",
+    "layout world { tokens image.now, action; predict image.future }",
+    (Attribute("tokens", "tokens", "Token groups in order."),
+     Attribute("predict", "segments", "What is predicted in this layout."),
+     Attribute("trunk", "name", "The trunk that is laid out."),
+     Attribute("copies", "names", "Copies of every stream in one pass, as clean, noisy."),
+     Attribute("share", "share", "Share of the training samples.", default="1")),
+    runs=False)  # fmt: skip
+
+STAGE = Form("stage", "A phase of training with its own data, losses and trainable parts.",
+    "stage warm_up { train seer; steps 2000 }",
+    (Attribute("train", "names", "Parts that are trained; all if absent."),
+     Attribute("freeze", "names", "Parts that are not trained."),
+     Attribute("losses", "names", "Loss terms in force; all if absent."),
+     Attribute("steps", "integer", "Optimizer steps.", minimum=1),
+     Attribute("data", "names", "Data sources."),
+     Attribute("rate", "real", "Learning rate.", minimum=0),
+     Attribute("renoise", "any", "Re-noising of clean copies.", runs=False)),
+    runs=False)  # fmt: skip
+
+PLANNER = Form("planner", "A search over candidate futures with the model's own queries.",
+    "planner imagine: cem { query controllable; samples 64 }",
+    (Attribute("query", "names", "Queries it calls, in order."),
+     Attribute("samples", "integer", "Candidates per round.", default="64", minimum=1),
+     Attribute("rounds", "integer", "Rounds.", default="4", minimum=1),
+     Attribute("score", "any", "What ranks the candidates."),
+     Attribute("over", "names", "Symbols it searches over."),
+     Attribute("timeout", "any", "Longest search."),
+     Attribute("replan", "any", "When it plans again.")),
+    runs=False)  # fmt: skip
+
+EXTERN = Form("extern", "A foreign function with a checked signature.",
+    'extern ask: "package:function" { takes scene; gives 1x512 }',
+    (Attribute("takes", "segments", "What it reads."),
+     Attribute("gives", "any", "What it puts out: dims or a stream."),
+     Attribute("cached", "flag", "Answers are kept."),
+     Attribute("fails", "choice", "What a failed call means.", default="error",
+               choices=("error", "unknown"))),
+    runs=False)  # fmt: skip
+
+OBJECTS = Form("objects", "Types of objects that predicates speak of.", "objects block, jug",
+    runs=False)  # fmt: skip
+
+PREDICATE = Form("predicate", "A relation over typed objects, computed by an extern or classifier.",
+    "predicate On(block, block) from ask(scene.now)",
+    (Attribute("cached", "flag", "Truth values are kept per state and objects."),
+     Attribute("derived", "any", "Other predicates that define it.")), runs=False)  # fmt: skip
+
+OPERATOR = Form("operator", "A symbolic action: preconditions, effects and the skill behind it.",
+    "operator Pick(b: block) { needs HandEmpty, Clear(b); adds Holding(b); by pick }",
+    (Attribute("needs", "any", "Preconditions."), Attribute("adds", "any", "Atoms made true."),
+     Attribute("drops", "any", "Atoms made false."), Attribute("by", "name", "The skill."),
+     Attribute("samples", "any", "Continuous parameters of the skill.")), runs=False)  # fmt: skip
+
+FORMS = {form.name: form for form in (
+    STREAM, CODEC, TRUNK, JOIN, CROSS, CONDITION, ALIGN, HAND, ATTEND, GENERATE, QUERY, LAYOUT,
+    STAGE, PLANNER, EXTERN, OBJECTS, PREDICATE, OPERATOR)}  # fmt: skip

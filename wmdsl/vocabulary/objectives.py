@@ -1,0 +1,59 @@
+"""Objectives, noise laws and samplers.  Time runs from 0 (clean data) to 1 (pure noise)."""
+
+from wmdsl.vocabulary.rows import Attribute, Kind, table
+
+LAWS = table(
+    Kind("uniform", "Uniform on 0..1.",
+         arguments=(Attribute("low", "share", "Lower end.", default="0"),
+                    Attribute("high", "share", "Upper end.", default="1"))),
+    Kind("logit_normal", "Logistic of a normal variable.",
+         arguments=(Attribute("mean", "real", "Mean.", default="0"),
+                    Attribute("deviation", "real", "Standard deviation.", default="1")),
+         source="SD3, arXiv 2403.03206"),
+    Kind("beta", "1 - Beta(a, b) x 0.999, more weight near pure noise for a > b.",
+         arguments=(Attribute("a", "real", "First shape.", default="1.5"),
+                    Attribute("b", "real", "Second shape.", default="1.0")),
+         source="pi0, arXiv 2410.24164"),
+    Kind("cosine", "Cosine ratio of masked or noised parts.", source="MaskGIT, arXiv 2202.04200"),
+    Kind("fixed", "Always the same time.",
+         arguments=(Attribute("time", "share", "The time.", required=True),)),
+    Kind("lognormal", "EDM noise level, log-normal.",
+         arguments=(Attribute("mean", "real", "Mean of the log.", default="-1.2"),
+                    Attribute("deviation", "real", "Deviation of the log.", default="1.2")),
+         source="EDM, arXiv 2206.00364", runs=False),
+    Kind("mix", "A mixture of laws with weights, `mix(uniform(0, 1) 0.3, beta(1.5, 1) 0.7)`.",
+         arguments=(Attribute("parts", "any", "Laws with weights.", required=True),), runs=False),
+)  # fmt: skip
+
+TIME = (
+    Attribute("time", "law", "Law of the training time of each sample.", default="uniform"),
+    Attribute("shift", "real", "Shift of the schedule towards noise; 1 leaves it.", default="1",
+              minimum=0),
+    Attribute("times", "choice", "One time for all streams named here, one for each, or one for "
+              "each frame.", default="independent", choices=("independent", "shared", "per_frame")),
+)  # fmt: skip
+
+OBJECTIVES = table(
+    Kind("flow", "Flow matching: velocity = noise - data on the straight path.", TIME,
+         source="arXiv 2210.02747"),
+    Kind("diffusion", "Denoising diffusion on the variance-preserving cosine path.",
+         (*TIME, Attribute("predict", "choice", "What the head puts out.", default="eps",
+                           choices=("eps", "x0", "v"))), source="DDPM, arXiv 2006.11239"),
+    Kind("regression", "Learned queries are turned into the data in one pass.",
+         (Attribute("distance", "choice", "Loss.", default="l1",
+                    choices=("l1", "l2", "smooth_l1")),), source="ACT, arXiv 2304.13705"),
+    Kind("autoregressive", "Next-token prediction over a discrete codec.",
+         (Attribute("z_loss", "real", "Weight of the squared log-partition.", default="0"),)),
+    Kind("masked", "Masked tokens of a discrete codec are predicted in parallel rounds.",
+         (Attribute("time", "law", "Law of the masked ratio.", default="cosine"),),
+         source="MaskGIT, arXiv 2202.04200"),
+    Kind("edm", "EDM preconditioned denoising.", TIME, source="arXiv 2206.00364", runs=False),
+    Kind("contrastive", "Contrastive scores of candidates.", runs=False),
+)  # fmt: skip
+
+SAMPLERS = table(
+    Kind("euler", "Euler steps along the flow."),
+    Kind("heun", "Heun's second-order steps.", runs=False),
+    Kind("ddim", "Deterministic diffusion steps.", source="arXiv 2010.02502"),
+    Kind("ancestral", "Stochastic diffusion steps.", runs=False),
+)  # fmt: skip

@@ -1,0 +1,50 @@
+"""Trunks: stacks of blocks that carry tokens."""
+
+from wmdsl.vocabulary.rows import Attribute, Kind, table
+
+TRANSFORMER = (
+    Attribute("layers", "integer", "Blocks in the stack.", required=True, minimum=1),
+    Attribute("width", "integer", "Residual width.", required=True, minimum=1),
+    Attribute("heads", "heads", "Heads x head dim, as `6x32`, with `kv 2` for fewer key heads.",
+              required=True),
+    Attribute("ffn", "integer", "Hidden width of the feed-forward part; 4 x width if absent.",
+              minimum=1),
+    Attribute("qk_norm", "choice", "RMS norm of queries and keys.", default="none",
+              choices=("none", "per_head", "across_heads")),
+    Attribute("rope", "choice", "Rotary positions: by place in the stream, by frame-row-column.",
+              default="none", choices=("none", "1d", "3d", "fractional")),
+    Attribute("tokens", "tokens", "Token groups in order, as `words(text), eyes(corner.now)`.",
+              required=True),
+)  # fmt: skip
+
+COMMON = (
+    Attribute("init", "any", "Where the weights start: a hub id, or `resize OTHER_TRUNK`.",
+              runs=False),
+    Attribute("frozen", "flag", "Weights are not trained."),
+    Attribute("lora", "integer", "Rank of low-rank adapters.", minimum=1, runs=False),
+    Attribute("parameters", "integer", "Published parameter count where the shape is unknown.",
+              minimum=0),
+)  # fmt: skip
+
+TRUNKS = table(
+    Kind("dit", "Diffusion transformer: layer norm without affine part, modulated by the time of "
+         "each token's own stream (adaLN-zero), GELU feed-forward; attention is full.",
+         (*TRANSFORMER,
+          Attribute("told", "choice", "Whose times a token is told: its own stream's, those of all "
+                    "streams in the trunk, none.", default="own", choices=("own", "all", "none"))),
+         source="DiT, arXiv 2212.09748"),
+    Kind("vit", "Transformer encoder: layer norm, GELU feed-forward; attention is full.",
+         TRANSFORMER, source="ViT, arXiv 2010.11929"),
+    Kind("decoder", "Language-model decoder: RMS norm, SwiGLU feed-forward; attention is causal "
+         "in token order unless an attend says otherwise.",
+         TRANSFORMER, level="semantic", source="LLaMA, arXiv 2302.13971"),
+    Kind("mlp", "Fully connected layers over the flattened tokens.",
+         (Attribute("layers", "integer", "Layers.", required=True, minimum=1),
+          Attribute("width", "integer", "Width.", required=True, minimum=1),
+          Attribute("tokens", "tokens", "Token groups in order.", required=True)), runs=False),
+    Kind("unet", "Convolutional U-Net of a pretrained video model, read by a tap.",
+         (Attribute("layers", "integer", "Blocks that a tap may name.", required=True, minimum=1),
+          Attribute("width", "integer", "Channels at the tapped blocks.", required=True, minimum=1),
+          Attribute("tokens", "tokens", "Token groups in order.", required=True)), runs=False),
+)  # fmt: skip
+TRUNK_ATTRIBUTES = COMMON
