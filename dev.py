@@ -24,6 +24,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -96,6 +97,7 @@ def has_software_renderer() -> bool:
 # Debian package -> does this machine have what it brings?
 SYSTEM_PACKAGES: dict[str, Callable[[], bool]] = {
     "python3-venv": lambda: importlib.util.find_spec("ensurepip") is not None,
+    "python3-dev": lambda: Path(sysconfig.get_path("include"), "Python.h").is_file(),
     "g++": lambda: any(map(shutil.which, ("c++", "g++", "clang++"))),
     "libegl1": lambda: loads("libEGL.so.1"),
     "libegl-mesa0": lambda: loads("libEGL_mesa.so.0", "libEGL_nvidia.so.0"),
@@ -117,7 +119,7 @@ def install_system_packages() -> None:
             f"    sudo apt-get update && sudo {' '.join(install)}\n"
             "elsewhere install what brings the same, or pass --skip-system to go on without"
         )
-    say(f"installing by apt: {', '.join(missing)} (up to 120 MB to download)")
+    say(f"installing by apt: {', '.join(missing)} (up to 160 MB to download)")
     run("apt-get", "update", "-q")
     run(*install, "-q", environment={"DEBIAN_FRONTEND": "noninteractive"})
 
