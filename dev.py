@@ -102,7 +102,6 @@ SYSTEM_PACKAGES: dict[str, Callable[[], bool]] = {
     "libegl1": lambda: loads("libEGL.so.1"),
     "libegl-mesa0": lambda: loads("libEGL_mesa.so.0", "libEGL_nvidia.so.0"),
     "libgl1-mesa-dri": has_software_renderer,
-    "libgl1": lambda: loads("libGL.so.1"),
     "libgles2": lambda: loads("libGLESv2.so.2"),
 }
 
