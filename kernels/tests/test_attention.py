@@ -1,0 +1,212 @@
+"""Attention on CPU against float64: every executor, mask family, dtype and head grouping."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from wmdsl_kernels import (
+    ArgumentError,
+    DispatchError,
+    Schedule,
+    ScheduleError,
+    attention,
+    explain_dispatch,
+)
+from wmdsl_kernels.attention.executors import MODULES
+from wmdsl_kernels.attention.naive import naive_attention
+from wmdsl_kernels.testing.families import FAMILIES
+
+CPU_EXECUTORS = [name for name in ("cpu", "rectangles") if name in MODULES]
+FLOOR = {torch.float32: 1e-6, torch.bfloat16: 4e-3}
+"""Relative error that is always allowed: a few roundings."""
+
+
+def tensors(schedule, dtype, heads=(4, 2), head_dim=32, batch=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    query_heads, key_heads = heads
+    shapes = [
+        (batch, schedule.query_length, query_heads, head_dim),
+        (batch, schedule.key_length, key_heads, head_dim),
+        (batch, schedule.key_length, key_heads, head_dim),
+        (batch, schedule.query_length, query_heads, head_dim),
+    ]
+    made = [torch.randn(shape, generator=generator).to(dtype) for shape in shapes]
+    return [tensor.requires_grad_() for tensor in made[:3]], made[3]
+
+
+def dense_sdpa(inputs, schedule):
+    """The rival: torch's attention under the dense mask, with empty rows set to zero."""
+    query, key, value = (tensor.transpose(1, 2) for tensor in inputs)
+    mask = schedule.to_dense_mask()
+    output = functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, enable_gqa=True
+    )
+    return output.transpose(1, 2).masked_fill(~mask.any(1)[None, :, None, None], 0.0)
+
+
+def errors_against_float64(inputs, output, gradient, schedule):
+    """Largest errors of the output and of the three gradients, relative to the largest value."""
+    wide = [tensor.detach().double().requires_grad_() for tensor in inputs]
+    exact, _ = naive_attention(*wide, schedule)
+    truth = torch.autograd.grad(exact, wide, gradient.double())
+    found = torch.autograd.grad(output, inputs, gradient)
+    pairs = [(output, exact), *zip(found, truth, strict=True)]
+    return [((left - right).abs().max() / right.abs().max()).item() for left, right in pairs]
+
+
+@pytest.mark.parametrize("executor", CPU_EXECUTORS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_no_less_exact_than_sdpa(name, dtype, executor):
+    schedule = FAMILIES[name]
+    inputs, gradient = tensors(schedule, dtype)
+    ours = errors_against_float64(
+        inputs, attention(*inputs, schedule, backend=executor), gradient, schedule
+    )
+    theirs = errors_against_float64(inputs, dense_sdpa(inputs, schedule), gradient, schedule)
+    for our, their in zip(ours, theirs, strict=True):
+        assert our <= max(1.5 * their, FLOOR[dtype])
+
+
+@pytest.mark.parametrize("executor", CPU_EXECUTORS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("head_dim", [8, 32, 48, 64, 128, 256])
+@pytest.mark.parametrize("heads", [(2, 2), (6, 2), (3, 1)], ids=["mha", "gqa", "mqa"])
+def test_head_dims_and_groups(head_dim, dtype, heads, executor):
+    schedule = FAMILIES["policy"]
+    inputs, gradient = tensors(schedule, dtype, heads, head_dim, batch=1)
+    ours = errors_against_float64(
+        inputs, attention(*inputs, schedule, backend=executor), gradient, schedule
+    )
+    theirs = errors_against_float64(inputs, dense_sdpa(inputs, schedule), gradient, schedule)
+    for our, their in zip(ours, theirs, strict=True):
+        assert our <= max(1.5 * their, FLOOR[dtype])
+
+
+@pytest.mark.parametrize("executor", CPU_EXECUTORS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_lse(name, dtype, executor):
+    schedule = FAMILIES[name]
+    inputs, _ = tensors(schedule, dtype)
+    with torch.no_grad():
+        _, lse = attention(*inputs, schedule, return_lse=True, backend=executor)
+        _, exact = naive_attention(*inputs, schedule)
+    assert lse.dtype == torch.float32
+    torch.testing.assert_close(lse.double(), exact, rtol=0, atol=FLOOR[dtype])
+
+
+@pytest.mark.parametrize("executor", CPU_EXECUTORS)
+def test_empty_rows_are_zero_and_have_no_gradient(executor):
+    schedule = FAMILIES["empty_rows"]
+    inputs, gradient = tensors(schedule, torch.float32)
+    output = attention(*inputs, schedule, backend=executor)
+    with torch.no_grad():
+        _, lse = attention(*inputs, schedule, return_lse=True, backend=executor)
+    query_gradient, *_ = torch.autograd.grad(output, inputs, gradient)
+    empty = ~schedule.to_dense_mask().any(1)
+    assert torch.all(output[:, empty] == 0)
+    assert torch.all(query_gradient[:, empty] == 0)
+    assert torch.all(lse[:, :, empty] == -torch.inf)
+
+
+@pytest.mark.parametrize("executor", CPU_EXECUTORS)
+def test_repeats_to_the_bit(executor):
+    schedule = FAMILIES["teacher_forcing"]
+    runs = []
+    for _ in range(2):
+        inputs, gradient = tensors(schedule, torch.float32)
+        output = attention(*inputs, schedule, backend=executor)
+        runs.append([output, *torch.autograd.grad(output, inputs, gradient)])
+    assert all(torch.equal(left, right) for left, right in zip(*runs, strict=True))
+
+
+@pytest.mark.parametrize("executor", CPU_EXECUTORS)
+def test_sliced_tensors_and_expanded_gradients(executor):
+    schedule = FAMILIES["policy"]
+    inputs, _ = tensors(schedule, torch.float32, heads=(4, 4))
+    joint = torch.stack([tensor.detach() for tensor in inputs], dim=3).requires_grad_()
+    output = attention(*joint.unbind(3), schedule, backend=executor)
+    output.sum().backward()
+    exact, _ = naive_attention(*inputs, schedule)
+    truth = torch.autograd.grad(exact.sum(), inputs)
+    torch.testing.assert_close(output.double(), exact, rtol=0, atol=1e-5)
+    torch.testing.assert_close(joint.grad, torch.stack(truth, 3), rtol=0, atol=1e-5)
+
+
+def test_scale_is_honoured():
+    schedule = FAMILIES["fast_wam"]
+    inputs, _ = tensors(schedule, torch.float32)
+    exact, _ = naive_attention(*inputs, schedule, scale=0.7)
+    for executor in CPU_EXECUTORS:
+        output = attention(*inputs, schedule, scale=0.7, backend=executor)
+        torch.testing.assert_close(output.double(), exact, rtol=0, atol=1e-5)
+
+
+def test_one_rectangle_takes_torch_attention():
+    schedule = Schedule.from_ranges(5, 9, [(0, 5, 2, 7)])
+    inputs, gradient = tensors(schedule, torch.float32)
+    assert explain_dispatch(*inputs, schedule)[0] == ("sdpa", True, "")
+    output = attention(*inputs, schedule)
+    assert max(errors_against_float64(inputs, output, gradient, schedule)) < 1e-5
+    dense = attention(*inputs)
+    assert max(errors_against_float64(inputs, dense, gradient, Schedule.dense(5, 9))) < 1e-5
+
+
+def test_float64_passes_gradcheck():
+    schedule = FAMILIES["empty_rows"]
+    inputs, _ = tensors(schedule, torch.float64, heads=(2, 1), head_dim=3, batch=1)
+    assert torch.autograd.gradcheck(lambda *x: attention(*x, schedule), inputs, fast_mode=True)
+
+
+def test_naive_runs_when_named():
+    schedule = FAMILIES["policy"]
+    inputs, _ = tensors(schedule, torch.float32)
+    output, lse = attention(*inputs, schedule, backend="naive", return_lse=True)
+    torch.testing.assert_close(output, attention(*inputs, schedule), rtol=0, atol=1e-5)
+    assert output.dtype == torch.float32 and lse.shape == (2, 4, schedule.query_length)
+
+
+def test_dispatch_explains_each_refusal():
+    schedule = FAMILIES["policy"]
+    inputs, _ = tensors(schedule, torch.float32)
+    verdicts = {name: (ok, why) for name, ok, why in explain_dispatch(*inputs, schedule)}
+    assert verdicts["sdpa"] == (False, "the schedule is not one dense rectangle")
+    assert verdicts["rectangles"] == (True, "")
+    on_meta = [tensor.detach().to("meta") for tensor in inputs]
+    assert not any(ok for _, ok, _ in explain_dispatch(*on_meta, schedule))
+    with pytest.raises(DispatchError, match=r"rectangles: runs on cpu, not on meta"):
+        attention(*on_meta, schedule)
+
+
+def bad_calls():
+    query, key = torch.zeros(2, 6, 4, 8), torch.zeros(2, 6, 2, 8)
+    good = Schedule.dense(6, 6)
+    yield "rank", (query[0], key, key, good), ArgumentError, r"query must have the layout \[B, T"
+    yield "dtype", (query, key.double(), key, good), ArgumentError, "key has the dtype"
+    yield "int", (query.int(), key.int(), key.int(), good), ArgumentError, "query has the dtype"
+    yield "device", (query, key, key.to("meta"), good), ArgumentError, "value is on meta"
+    yield "batch", (query, key[:1], key[:1], good), ArgumentError, r"expected \[2, S, G, 8\]"
+    yield "value", (query, key, key[:, :3], good), ArgumentError, "expected that of key"
+    yield "heads", (query[:, :, :3], key, key, good), ArgumentError, "no multiple of 2 key heads"
+    yield "length", (query, key, key, Schedule.dense(6, 7)), ScheduleError, "6 queries x 7 keys"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [case[1:] for case in bad_calls()],
+    ids=[case[0] for case in bad_calls()],
+)
+def test_bad_arguments_raise(arguments, kind, message):
+    with pytest.raises(kind, match=message):
+        attention(*arguments)
+
+
+def test_unknown_and_refusing_back_ends_raise():
+    inputs, _ = tensors(FAMILIES["policy"], torch.float32)
+    with pytest.raises(DispatchError, match="no back end 'magic'"):
+        attention(*inputs, FAMILIES["policy"], backend="magic")
+    with pytest.raises(DispatchError, match="'sdpa' refuses this call: the schedule is not"):
+        attention(*inputs, FAMILIES["policy"], backend="sdpa")

@@ -1,0 +1,19 @@
+"""Kernels for several token streams that attend jointly under a mask known before run time.
+
+schedule = Schedule.from_ranges(query_length, key_length, rows)
+output = attention(query, key, value, schedule)
+"""
+
+from wmdsl_kernels.attention import attention, explain_dispatch
+from wmdsl_kernels.errors import ArgumentError, DispatchError, KernelError, ScheduleError
+from wmdsl_kernels.schedule import Schedule
+
+__all__ = [
+    "ArgumentError",
+    "DispatchError",
+    "KernelError",
+    "Schedule",
+    "ScheduleError",
+    "attention",
+    "explain_dispatch",
+]

@@ -1,0 +1,1 @@
+"""The workloads of published systems, and the command that times executors on them."""
