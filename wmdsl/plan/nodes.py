@@ -1,0 +1,165 @@
+"""The plan: everything the compiler derives before a weight exists.  Plain immutable data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from wmdsl.check.model import Model, TokenGroup
+from wmdsl.source import Span
+
+Row = tuple[int, int, int, int]  # query_start, query_end, key_start, key_end
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A token group at its place in the joint sequence of an attention space."""
+
+    group: TokenGroup
+    start: int  # in the joint sequence of this pass
+
+    @property
+    def end(self) -> int:
+        return self.start + self.group.count
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """One attention space in one pass: joined trunks (or one trunk) with their live groups.
+
+    Token order: trunk by trunk in join order, groups in the trunk's order.  `ranges` say which keys
+    each block of query rows sees; `dense` where every query sees every key (no mask is emitted).
+    """
+
+    name: str
+    trunks: tuple[str, ...]
+    groups: tuple[Placed, ...]
+    tokens: int
+    ranges: tuple[Row, ...]
+    dense: bool
+
+    def of_trunk(self, trunk: str) -> tuple[Placed, ...]:
+        return tuple(placed for placed in self.groups if placed.group.trunk == trunk)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One forward evaluation: spaces in the order of their dependence, and each group's role.
+
+    `roles` by (trunk, group name): clean | noisy | pinned | placeholder | masked | handed.
+    """
+
+    name: str
+    spaces: tuple[Space, ...]
+    roles: Mapping[tuple[str, str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One step of a query's chain: these segments are produced together by this pass.
+
+    `objective` as in Generate; `steps` sampling steps (1 for regression; tokens for
+    autoregressive; rounds for masked); `joint` are segments that must be generated beside the
+    sought ones and whose value is ignored.
+    """
+
+    segments: tuple[str, ...]
+    joint: tuple[str, ...]
+    generates: tuple[str, ...]
+    objective: str
+    sampler: str
+    steps: int
+    evaluation: Pass
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    what: str
+    how: str  # deleted_exactly | head_skipped | pinned_at_noise | output_ignored | not_optional
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPlan:
+    name: str
+    given: tuple[str, ...]
+    sought: tuple[str, ...]
+    answerable: str  # exact | approximate | no
+    because: str
+    live: tuple[str, ...]
+    dropped: tuple[Dropped, ...]
+    steps: Mapping[str, int]
+    tokens: int
+    flops: int
+    kv_bytes: int
+    chain: tuple[Generation, ...]  # empty where the answer is no
+    declared: bool
+    blamed: Span | None = field(default=None, compare=False)  # the line that forbids it
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    source: str
+    target: str
+    mechanism: str  # concat | joint_attention | cross_attention | adaln | film | prefix | tap | align | hand
+    level: str
+    layers: tuple[int, ...]
+    stop_gradient: bool
+    train_only: bool
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    tokens: int
+    density: float
+    max_ranges_per_row: int
+    ranges: tuple[Row, ...]
+    runtime: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Paradigm:
+    id: str
+    where: str
+    explicitness: str
+    level: str
+    mechanism: tuple[str, ...]
+    visual_at_inference: str
+    because: tuple[str, ...]
+    rule: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Counts by owner (`trunk.seer`, `codec.eyes`, `head.action`...); sums are derived."""
+
+    by_owner: Mapping[str, int]
+    frozen_owners: frozenset[str]
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_owner.values())
+
+    @property
+    def frozen(self) -> int:
+        return sum(count for owner, count in self.by_owner.items() if owner in self.frozen_owners)
+
+    @property
+    def trainable(self) -> int:
+        return self.total - self.frozen
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    model: Model
+    train: Pass
+    edges: tuple[Edge, ...]
+    masks: Mapping[str, Mask]  # "train" and every query that runs
+    parameters: Parameters
+    train_flops: int  # one sample, forward
+    paradigm: Paradigm
+    factorisation: str
+    queries: Mapping[str, QueryPlan]  # declared
+    canonical_queries: Mapping[str, QueryPlan]
+    differences: tuple[str, ...]  # what train and inference do differently
+    notes: tuple[str, ...]
