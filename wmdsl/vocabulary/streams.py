@@ -7,7 +7,10 @@ LEVELS = ("pixel", "latent", "3d", "semantic", "symbolic", "control")
 MODALITIES = table(
     Kind("video", "Frames over time, `video[channels, height, width]`.", level="pixel"),
     Kind("image", "One still frame, `image[channels, height, width]`.", level="pixel"),
-    Kind("vector", "Numbers per step, `vector[size]`: actions, proprioception.", level="control"),
+    Kind("action", "What is done, per control step, `action[size]`; its future starts now.",
+         level="control"),
+    Kind("proprio", "The robot's own state per step, `proprio[size]`.", level="control"),
+    Kind("vector", "Other numbers per step, `vector[size]`.", level="control"),
     Kind("value", "A scalar return or reward per step, `value`.", level="control"),
     Kind("language", "Text: an instruction, a prompt; `language[bytes]` bounds its length.",
          level="semantic"),
