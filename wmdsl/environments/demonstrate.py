@@ -1,0 +1,315 @@
+"""Demonstrations from scripted experts, written as a LeRobotDataset v3.0.
+
+Rows are at the control rate; a camera is rendered at its own, lower rate and held between.
+Each attempt is determined by its seed alone, and of each task the first `episodes` successful
+attempts are kept: the dataset does not depend on the number of workers, nor on how often the
+command was killed and started again. Finished attempts wait in a hidden folder beside `out`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wmdsl.data import errors, keys, lerobot
+from wmdsl.data.lerobot import Feature
+from wmdsl.data.writer import DatasetWriter
+from wmdsl.environments import registry
+from wmdsl.environments.base import Environment, EnvironmentSpec
+from wmdsl.environments.progress import progress_bar
+from wmdsl.environments.seeds import Purpose, episode_seed
+from wmdsl.environments.workers import initialize_worker, usable_cores
+
+_ATTEMPTS_PER_EPISODE = 4
+_RECORDED_PACKAGES = ("wmdsl", "metaworld", "mujoco", "hf-libero")
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """How an attempt is recorded; with an environment and a seed this fixes every byte."""
+
+    seed: int
+    cameras: tuple[str, ...]
+    camera_hz: int
+    size: int
+    supersample: int
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True, slots=True)
+class DemonstrationSummary:
+    """What `demos` made: counts by environment, rows in all, wall seconds (0 if it was there)."""
+
+    root: Path
+    episodes: dict[str, int]
+    failures: dict[str, int]
+    rows: int
+    seconds: float
+
+
+def demos(
+    environments: str | Sequence[str],
+    episodes: int,
+    out: str | Path,
+    *,
+    seed: int = 0,
+    cameras: Sequence[str] = ("corner", "wrist"),
+    camera_hz: int = 20,
+    size: int = 64,
+    supersample: int = 1,
+    workers: int | None = None,
+    progress: bool = True,
+) -> DemonstrationSummary:
+    """Record `episodes` successful expert episodes of each environment into folder `out`.
+
+    Running it again with the same arguments returns what is there; after a kill it goes on
+    where it was. Raises DataError for rates that do not divide, an unknown camera, a folder
+    that holds something else, a full disk or a failing expert; UnknownEnvironment and
+    EnvironmentUnavailable as `make` does.
+    """
+    started = time.perf_counter()
+    out = Path(out)
+    recording = Recording(seed, tuple(cameras), camera_hz, size, supersample)
+    specs = [registry.spec(name) for name in registry.names(environments)]
+    _check_request(specs, episodes, recording)
+    request = {"environments": [s.name for s in specs], "episodes": episodes, **asdict(recording)}
+    if out.exists():
+        return _existing(out, json.loads(json.dumps(request)))
+    staging = out.parent / f".{out.name}.demos-{recording.digest}"
+    workers = workers or min(usable_cores(), episodes * len(specs))
+    results = _record_all(specs, episodes, recording, staging, workers, progress)
+    _write_dataset(specs, episodes, recording, staging, results, out, request)
+    shutil.rmtree(staging)
+    return _summary(out, time.perf_counter() - started)
+
+
+def record_attempt(
+    environment: Environment, seed: int, recording: Recording
+) -> dict[str, np.ndarray] | None:
+    """One expert episode up to its first success, or None if the expert fails.
+
+    Arrays by feature: state and action float32 [N, D], cameras uint8 [M, H, W, 3] (the fresh
+    frames). Row n holds what is seen before action n.
+    """
+    stride = environment.spec.control_hz // recording.camera_hz
+    rows: dict[str, list[np.ndarray]] = {keys.STATE: [], keys.ACTION: []}
+    rows |= {keys.image_key(camera): [] for camera in recording.cameras}
+    observation = environment.reset(seed)
+    success = done = False
+    while not (success or done):
+        if len(rows[keys.ACTION]) % stride == 0:
+            for camera in recording.cameras:
+                image = environment.render(camera, recording.size)
+                rows[keys.image_key(camera)].append(image)
+        action = environment.expert_action()
+        rows[keys.STATE].append(observation[keys.STATE])
+        rows[keys.ACTION].append(action)
+        observation, success, done = environment.step(action)
+    return {key: np.stack(values) for key, values in rows.items()} if success else None
+
+
+def _check_request(specs: list[EnvironmentSpec], episodes: int, recording: Recording) -> None:
+    first = specs[0]
+    if episodes < 1:
+        raise errors.empty(f"{episodes} episodes", first.name, "ask for one or more")
+    for spec in specs:
+        same = (spec.control_hz, spec.state_names, spec.action_names)
+        if same != (first.control_hz, first.state_names, first.action_names):
+            raise errors.wrong_rate(
+                f"{spec.name} and {first.name} differ in control rate, state or action",
+                spec.name,
+                "write them into separate datasets",
+            )
+        for camera in recording.cameras:
+            if camera not in spec.cameras:
+                raise errors.unknown_feature("camera", camera, spec.cameras, spec.name)
+    if recording.camera_hz < 1 or first.control_hz % recording.camera_hz:
+        raise errors.wrong_rate(
+            f"a camera at {recording.camera_hz} Hz does not divide the control rate of "
+            f"{first.control_hz} Hz",
+            first.name,
+            f"take {first.control_hz} Hz divided by a whole number",
+        )
+
+
+def _existing(out: Path, request: dict[str, Any]) -> DemonstrationSummary:
+    path = out / lerobot.PROVENANCE_PATH
+    if not path.is_file() or lerobot.read_json(path, "the provenance").get("request") != request:
+        raise errors.occupied(out, "choose another folder, or delete this one to record again")
+    return _summary(out, 0.0)
+
+
+def _summary(out: Path, seconds: float) -> DemonstrationSummary:
+    provenance = lerobot.read_json(out / lerobot.PROVENANCE_PATH, "the provenance")
+    names = provenance["request"]["environments"]
+    recorded = [episode["environment"] for episode in provenance["episodes"]]
+    return DemonstrationSummary(
+        root=out,
+        episodes={name: recorded.count(name) for name in names},
+        failures=provenance["failures"],
+        rows=lerobot.DatasetInfo.read(out).total_frames,
+        seconds=seconds,
+    )
+
+
+def _record_all(
+    specs: list[EnvironmentSpec],
+    episodes: int,
+    recording: Recording,
+    staging: Path,
+    workers: int,
+    progress: bool,
+) -> dict[str, dict[int, bool]]:
+    """Per environment: attempt -> success, until `episodes` of each have succeeded."""
+    results: dict[str, dict[int, bool]] = {spec.name: {} for spec in specs}
+    jobs = [(spec.name, attempt) for spec in specs for attempt in range(episodes)]
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=initialize_worker
+    )
+    label = f"demonstrations of {len(specs)} task{'s' * (len(specs) > 1)}"
+    try:
+        for name in results:
+            (staging / _folder(name)).mkdir(parents=True, exist_ok=True)
+        with progress_bar(label, len(jobs), "episodes", progress) as advance:
+            running = {pool.submit(_attempt, *job, recording, staging): job for job in jobs}
+            while running:
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    name, attempt = running.pop(future)
+                    results[name][attempt] = _outcome(future, name)
+                    if results[name][attempt]:
+                        advance(note=name)
+                        continue
+                    _check_expert(name, results[name], episodes)
+                    following = (name, _attempts_begun(name, results, running))
+                    running[pool.submit(_attempt, *following, recording, staging)] = following
+    except OSError as error:
+        raise errors.not_writable(staging, error) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return results
+
+
+def _attempts_begun(
+    name: str, results: dict[str, dict[int, bool]], running: dict[Future, tuple[str, int]]
+) -> int:
+    pending = [attempt for other, attempt in running.values() if other == name]
+    return max([*results[name], *pending]) + 1
+
+
+def _outcome(future: Future, name: str) -> bool:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise errors.worker_died(name) from error
+
+
+def _check_expert(name: str, results: dict[int, bool], episodes: int) -> None:
+    failures = sum(not success for success in results.values())
+    if failures > (_ATTEMPTS_PER_EPISODE - 1) * episodes + 10:
+        raise errors.expert_failing(name, failures, len(results))
+
+
+def _attempt(name: str, attempt: int, recording: Recording, staging: Path) -> bool:
+    """In a worker: record one attempt into the staging folder, unless it lies there already."""
+    kept = staging / _folder(name) / f"{attempt:06d}.npz"
+    failed = kept.with_suffix(".failed")
+    if kept.exists() or failed.exists():
+        return kept.exists()
+    seed = episode_seed(Purpose.DEMONSTRATION, recording.seed, attempt)
+    arrays = record_attempt(_environment(name, recording.supersample), seed, recording)
+    if arrays is None:
+        failed.touch()
+        return False
+    unfinished = kept.with_suffix(".tmp")
+    with unfinished.open("wb") as file:
+        np.savez(file, **arrays)
+    os.replace(unfinished, kept)
+    return True
+
+
+@cache
+def _environment(name: str, supersample: int) -> Environment:
+    return registry.make(name, supersample)
+
+
+def _write_dataset(
+    specs: list[EnvironmentSpec],
+    episodes: int,
+    recording: Recording,
+    staging: Path,
+    results: dict[str, dict[int, bool]],
+    out: Path,
+    request: dict[str, Any],
+) -> None:
+    suite = specs[0].name.split("/")[0]
+    recorded = []
+    features = _features(specs[0], recording)
+    with DatasetWriter(out, specs[0].control_hz, features, suite) as writer:
+        for spec in specs:
+            successes = sorted(a for a, success in results[spec.name].items() if success)
+            for attempt in successes[:episodes]:
+                with np.load(staging / _folder(spec.name) / f"{attempt:06d}.npz") as file:
+                    arrays = {key: file[key] for key in file}
+                images = {
+                    keys.image_key(c): arrays.pop(keys.image_key(c)) for c in recording.cameras
+                }
+                writer.add_episode(arrays, images, spec.instruction)
+                seed = episode_seed(Purpose.DEMONSTRATION, recording.seed, attempt)
+                recorded.append({"environment": spec.name, "attempt": attempt, "seed": seed})
+        failures = {name: sum(not s for s in found.values()) for name, found in results.items()}
+        writer.finish(
+            {
+                "format_version": 1,
+                "request": request,
+                "versions": _versions(),
+                "failures": failures,
+                "episodes": recorded,
+            }
+        )
+
+
+def _features(spec: EnvironmentSpec, recording: Recording) -> list[Feature]:
+    control_hz = float(spec.control_hz)
+    shape = (recording.size, recording.size, 3)
+    axes = ("height", "width", "channels")
+    state, action = spec.state_names, spec.action_names
+    return [
+        Feature(keys.STATE, "float32", (len(state),), state, control_hz),
+        Feature(keys.ACTION, "float32", (len(action),), action, control_hz),
+        *(
+            Feature(keys.image_key(camera), "video", shape, axes, float(recording.camera_hz))
+            for camera in recording.cameras
+        ),
+    ]
+
+
+def _folder(name: str) -> str:
+    return name.replace("/", "_")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _RECORDED_PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

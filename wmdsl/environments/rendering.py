@@ -1,0 +1,106 @@
+"""Offscreen MuJoCo rendering that is cheap without a GPU.
+
+A software renderer spends its time on shadow maps, multisampling and reflections, none of
+which a 64-pixel image shows; without them an image costs a tenth. What remains depends on
+the vertices, not on the pixels, so supersampling is nearly free.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from wmdsl.environments.base import EnvironmentUnavailable
+
+MAX_SIZE = 512
+_SCENE_GEOMS = 1000
+_PACKAGES = "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libgles2"
+
+
+def import_mujoco() -> Any:
+    """The `mujoco` module, set up to render without a screen.
+
+    Raises EnvironmentUnavailable where the package or an OpenGL library is missing.
+    """
+    if "mujoco" not in sys.modules and sys.platform == "linux":
+        os.environ.setdefault("MUJOCO_GL", "egl")
+        # Several simulators run beside each other; a renderer with a thread pool each
+        # would fight over the cores.
+        os.environ.setdefault("LP_NUM_THREADS", "0")
+    try:
+        import mujoco
+    except ImportError as error:
+        raise EnvironmentUnavailable(
+            f"MuJoCo cannot be imported: {error}", "pip install 'wmdsl[metaworld]'"
+        ) from error
+    return mujoco
+
+
+class Renderer:
+    """Images of one compiled model; scenes of other instances of that model render too."""
+
+    def __init__(self, model: Any) -> None:
+        """`model` is the MjModel whose meshes are uploaded; it is changed to render cheaply."""
+        mujoco = import_mujoco()
+        model.vis.quality.shadowsize = 0
+        model.vis.quality.offsamples = 0
+        model.vis.global_.offwidth = max(model.vis.global_.offwidth, MAX_SIZE)
+        model.vis.global_.offheight = max(model.vis.global_.offheight, MAX_SIZE)
+        _graphics_context()
+        self._mujoco = mujoco
+        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+        self._scene = mujoco.MjvScene(model, _SCENE_GEOMS)
+        for flag in ("mjRND_SHADOW", "mjRND_REFLECTION", "mjRND_SKYBOX"):
+            self._scene.flags[getattr(mujoco.mjtRndFlag, flag)] = 0
+        self._option = mujoco.MjvOption()
+        self._camera = mujoco.MjvCamera()
+        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+
+    def render(self, model: Any, data: Any, camera_id: int, size: int) -> np.ndarray:
+        """The view of a fixed camera, uint8 [size, size, 3], row 0 at the top."""
+        mujoco = self._mujoco
+        self._camera.fixedcamid = camera_id
+        mujoco.mjv_updateScene(
+            model, data, self._option, None, self._camera,
+            mujoco.mjtCatBit.mjCAT_ALL.value, self._scene,
+        )  # fmt: skip
+        viewport = mujoco.MjrRect(0, 0, size, size)
+        mujoco.mjr_render(viewport, self._scene, self._context)
+        image = np.empty((size, size, 3), dtype=np.uint8)
+        mujoco.mjr_readPixels(image, None, viewport, self._context)
+        return image[::-1]
+
+    def close(self) -> None:
+        """Free the graphics memory."""
+        self._context.free()
+
+
+def average_down(image: np.ndarray, factor: int) -> np.ndarray:
+    """Mean over `factor` x `factor` pixels, uint8 [factor * H, factor * W, 3] -> [H, W, 3]."""
+    if factor == 1:
+        return np.ascontiguousarray(image)
+    height, width = image.shape[0] // factor, image.shape[1] // factor
+    blocks = image.reshape(height, factor, width, factor, 3).astype(np.uint16)
+    total = blocks.sum(axis=(1, 3), dtype=np.uint16)
+    return ((total + factor * factor // 2) // (factor * factor)).astype(np.uint8)
+
+
+@cache
+def _graphics_context() -> Any:
+    """The OpenGL context of this process: one serves every renderer."""
+    mujoco = import_mujoco()
+    try:
+        context = mujoco.GLContext(MAX_SIZE, MAX_SIZE)
+        context.make_current()
+    except Exception as error:  # each back end fails in its own way: ImportError, EGLError ...
+        backend = os.environ.get("MUJOCO_GL", "the default")
+        raise EnvironmentUnavailable(
+            f"no OpenGL context for offscreen images (MUJOCO_GL={backend}): {error}",
+            f"on Debian or Ubuntu: {_PACKAGES}; or install libosmesa6 and set MUJOCO_GL=osmesa",
+        ) from error
+    return context
