@@ -1,0 +1,19 @@
+"""A fault outside a spec (data, a run, the machine) that its user can mend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class Problem(Exception):
+    """What is wrong, where, and what to do: `code`, `what`, `where` (a path or key), `help`."""
+
+    def __init__(self, code: str, what: str, where: str | Path, help: str) -> None:
+        super().__init__(f"{code}: {what}\n  at: {where}\nhelp: {help}")
+        self.code = code
+        self.what = what
+        self.where = str(where)
+        self.help = help
+
+    def __reduce__(self) -> tuple[type[Problem], tuple[str, str, str, str]]:
+        return type(self), (self.code, self.what, self.where, self.help)

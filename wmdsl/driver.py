@@ -1,0 +1,115 @@
+"""The pipeline on one page: text -> tree -> spec -> model -> plan -> program -> source -> module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wmdsl.diagnostics.diagnostic import Diagnostic, Diagnostics
+from wmdsl.source import Source
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Observer = Callable[[str, Any], None]
+STAGES = ("parse", "resolve", "check", "plan", "lower", "emit")
+
+
+class SpecError(Exception):
+    """A spec with errors; `diagnostics` holds all of them in source order."""
+
+    def __init__(self, diagnostics: tuple[Diagnostic, ...]) -> None:
+        from wmdsl.diagnostics.render import to_text
+
+        super().__init__("\n" + to_text(diagnostics))
+        self.diagnostics = diagnostics
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a compilation is told beside the text."""
+
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    stop_after: str = "plan"
+    standalone: bool = False
+    observe: Observer = lambda stage, value: None
+
+
+def run(source: Source, options: Options, diagnostics: Diagnostics) -> Any:
+    """Carry a source through the stages; the value of the last one, None where errors stopped it."""
+    from wmdsl import check, plan, resolve, syntax
+
+    stages: dict[str, Callable[[Any], Any]] = {
+        "parse": lambda value: syntax.parse(value, diagnostics),
+        "resolve": lambda value: resolve.resolve(value, options.parameters, diagnostics),
+        "check": lambda value: check.check(value, diagnostics),
+        "plan": lambda value: plan.build_plan(value, diagnostics),
+        "lower": lambda value: _lower(value, diagnostics),
+        "emit": lambda value: _emit(value, options),
+    }
+    value: Any = source
+    for name, stage in stages.items():
+        value = stage(value)
+        if value is None or (diagnostics.has_errors and name != "parse"):
+            return None
+        options.observe(name, value)
+        if name == options.stop_after:
+            return value
+    return value
+
+
+def _lower(plan: Any, diagnostics: Diagnostics) -> Any:
+    from wmdsl.lower import lower
+
+    return lower(plan, diagnostics)
+
+
+def _emit(program: Any, options: Options) -> str:
+    from wmdsl.emit import emit
+
+    return emit(program, standalone=options.standalone)
+
+
+def as_source(path_or_text: str | Path, diagnostics: Diagnostics) -> Source | None:
+    """A file's source, or that of a text: what contains a line break or a brace is text."""
+    from wmdsl.syntax import read_source
+
+    if isinstance(path_or_text, str) and ("\n" in path_or_text or "{" in path_or_text):
+        return Source("<text>", path_or_text)
+    return read_source(Path(path_or_text), diagnostics)
+
+
+def diagnose(path_or_text: str | Path, parameters: Mapping[str, object] = {}) -> list[Diagnostic]:  # noqa: B006
+    """All diagnostics of a spec up to its plan."""
+    diagnostics = Diagnostics()
+    source = as_source(path_or_text, diagnostics)
+    if source is not None:
+        run(source, Options(parameters), diagnostics)
+    return list(diagnostics)
+
+
+def front(
+    path_or_text: str | Path, parameters: Mapping[str, object] = {}, **options: Any  # noqa: B006
+) -> Any:
+    """The value of a stage (the plan, unless `stop_after` says otherwise); raises SpecError."""
+    diagnostics = Diagnostics()
+    source = as_source(path_or_text, diagnostics)
+    value = source and run(source, Options(parameters, **options), diagnostics)
+    if diagnostics.has_errors:
+        raise SpecError(diagnostics.sorted())
+    return value
+
+
+def source(path_or_text: str | Path, parameters: Mapping[str, object], *, standalone: bool) -> str:
+    return front(path_or_text, parameters, stop_after="emit", standalone=standalone)
+
+
+def module(path_or_text: str | Path, parameters: Mapping[str, object]) -> nn.Module:
+    """Emit and import: the module that runs is the emitted source."""
+    from wmdsl.emit.load import load_source
+
+    seen: dict[str, Any] = {}
+    text = front(path_or_text, parameters, stop_after="emit", observe=seen.__setitem__)
+    return load_source(text, seen["plan"])

@@ -1,0 +1,84 @@
+"""What can go wrong around a run. Each constructor states one fault and what to do about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wmdsl.diagnostics.problem import Problem
+
+CODES = {
+    "WM871": "a run directory, or a file of it, is missing",
+    "WM872": "a run belongs to another spec",
+    "WM873": "a checkpoint does not fit the model",
+    "WM874": "the loss is not finite",
+    "WM875": "the run cannot be written",
+    "WM876": "the run directory is taken",
+    "WM877": "a model and an environment do not fit",
+    "WM878": "a query is not declared or not answerable",
+}
+
+
+class RunError(Problem):
+    """A fault of a run that its user can mend."""
+
+
+def missing(path: Path, help: str) -> RunError:
+    return RunError("WM871", f"there is no {path.name}", path, help)
+
+
+def other_spec(path: Path, found: str, expected: str) -> RunError:
+    return RunError(
+        "WM872",
+        f"the run was made from another spec: its hash is {found[:12]}, this one's {expected[:12]}",
+        path,
+        "train into another folder, or `wmdsl diff` the run's model.wm with your spec",
+    )
+
+
+def misfit(path: Path, missing_names: list[str], surplus: list[str], shapes: list[str]) -> RunError:
+    parts = [
+        f"{len(names)} {what} ({', '.join(names[:3])}{'...' if len(names) > 3 else ''})"
+        for what, names in (("missing", missing_names), ("unknown", surplus), ("reshaped", shapes))
+        if names
+    ]
+    return RunError(
+        "WM873",
+        f"the weights do not fit the model: {'; '.join(parts)}",
+        path,
+        "`wmdsl diff A.wm B.wm` says whether weights of one spec load into another",
+    )
+
+
+def not_finite(step: int, term: str, batch: Path) -> RunError:
+    return RunError(
+        "WM874",
+        f"loss term {term!r} is not finite at step {step}",
+        batch,
+        "the batch is saved there; lower the learning rate, or look for outliers in that batch",
+    )
+
+
+def unwritable(path: Path, reason: OSError) -> RunError:
+    return RunError(
+        "WM875",
+        f"cannot write: {reason.strerror or reason}",
+        path,
+        "free some space; the last whole checkpoint is kept, continue with --resume",
+    )
+
+
+def taken(path: Path) -> RunError:
+    return RunError(
+        "WM876",
+        "the run directory already holds a run",
+        path,
+        "continue it with --resume, or name another folder with -o",
+    )
+
+
+def environment_misfit(what: str, where: str, help: str) -> RunError:
+    return RunError("WM877", what, where, help)
+
+
+def unanswerable(query: str, because: str, help: str) -> RunError:
+    return RunError("WM878", because, f"query {query}", help)

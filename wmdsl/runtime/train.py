@@ -1,0 +1,271 @@
+"""Training: one loop for every spec; a run killed at any moment resumes bitwise equal."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from wmdsl.runtime import binding, errors
+from wmdsl.runtime.average import Average
+from wmdsl.runtime.checkpoint import load_checkpoint, save_checkpoint, save_tensors
+from wmdsl.runtime.progress import Progress
+from wmdsl.runtime.run import RunDirectory, write_json, write_text
+from wmdsl.runtime.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from wmdsl.check.model import Model
+    from wmdsl.data.windows import WindowedDataset
+
+Batch = dict[str, Tensor]
+
+
+def train(
+    module: nn.Module,
+    data: str | Path,
+    out: str | Path,
+    settings: TrainSettings | None = None,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    stop_after: int | None = None,
+) -> Path:
+    """Train a compiled module on a data set and leave a run directory.
+
+    `stop_after` ends this call early at that step with a checkpoint, as a kill would (the schedule
+    still is that of `settings.steps`).  Raises RunError or DataError for what a user can mend; on
+    Ctrl-C the state is saved first.
+    """
+    run = RunDirectory(Path(out))
+    settings = settings or TrainSettings()
+    if run.training.exists() and not resume:
+        raise errors.taken(run.path)
+    _prepare_machine(settings)
+    dataset, statistics = _open(module, data)
+    module.load_statistics(statistics)
+    trainer = Trainer(module, dataset, run, settings)
+    if resume and run.training.exists():
+        trainer.resume()
+    else:
+        _describe(run, module, data, settings, statistics)
+    trainer.run_until(min(settings.steps, stop_after or settings.steps), progress)
+    return run.path
+
+
+class Trainer:
+    """The state of one training and its loop."""
+
+    def __init__(
+        self, module: nn.Module, dataset: WindowedDataset, run: RunDirectory,
+        settings: TrainSettings,
+    ) -> None:  # fmt: skip
+        from wmdsl.data.windows import Sampler
+
+        self.device = next(module.parameters()).device
+        self.module = module.to(memory_format=torch.channels_last).train()
+        self.dataset, self.run, self.settings = dataset, run, settings
+        self.model = module.plan.model
+        self.step = 0
+        self.optimizer = _optimizer(module, settings)
+        self.average = Average(module, settings.ema)
+        self.sampler = Sampler(len(dataset), settings.batch_size, settings.seed)
+        self.generator = torch.Generator(self.device).manual_seed(settings.seed)
+        self.pixels = torch.Generator().manual_seed(settings.seed + 1)
+        self.precision = _precision(settings, self.device)
+        self.shifts = binding.augmentations(self.model)
+        self.blind = binding.image_streams(self.model) if settings.blind else ()
+        self.seconds = 0.0
+
+    def run_until(self, last: int, progress: bool) -> None:
+        """Step to `last`; whatever ends the loop, the newest state is on disk."""
+        from wmdsl.runtime.log import MetricsLog
+
+        started = time.monotonic() - self.seconds
+        with (
+            MetricsLog(self.run, self.step) as log,
+            Progress(progress, f"training {self.model.name}", self.settings.steps, self.step) as bar,
+        ):
+            try:
+                while self.step < last:
+                    terms = self._step()
+                    self.seconds = time.monotonic() - started
+                    self._report(log, bar, terms)
+                    if self.step % self.settings.checkpoint_every == 0 and self.step < last:
+                        self.save()
+            except KeyboardInterrupt:
+                self.save()
+                raise
+        self.save()
+        save_tensors(self.run.weights, self.average.weights(self.module))
+        if self.step >= self.settings.steps:
+            write_json(self.run.training, {**self.run.read_json(self.run.training),
+                                           "finished": True, "seconds": self.seconds})  # fmt: skip
+
+    def _step(self) -> dict[str, float]:
+        rate = self.settings.rate(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        batch = self._batch()
+        with self.precision():
+            losses = self.module.loss(batch, generator=self.generator)
+        self._check_finite(losses, batch)
+        shares = self._shares(losses) if self._due(self.settings.share_every) else {}
+        self.optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip)
+        if not math.isfinite(float(norm)):
+            self._refuse("gradient", batch)
+        self.optimizer.step()
+        self.module.after_step()
+        self.average.update(self.module, self.step)
+        self.step += 1
+        return {**{name: float(value.detach()) for name, value in losses.items()}, **shares,
+                "gradient_norm": float(norm), "learning_rate": rate}  # fmt: skip
+
+    def _batch(self) -> Batch:
+        batch = self.dataset.batch(
+            next(self.sampler), augment=self.shifts, generator=self.pixels
+        )
+        for name in self.blind:
+            batch[name] = torch.zeros_like(batch[name])
+        return {name: value.to(self.device) for name, value in batch.items()}
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and self.step % every == 0
+
+    def _shares(self, losses: dict[str, Tensor]) -> dict[str, float]:
+        """Norm of each weighted term's gradient over the sum of these norms."""
+        weights = loss_weights(self.model)
+        shared = [value for value in self.module.parameters() if value.requires_grad]
+        norms = {}
+        for name, weight in weights.items():
+            if not losses[name].requires_grad:
+                continue
+            grads = torch.autograd.grad(losses[name] * weight, shared, retain_graph=True,
+                                        allow_unused=True)  # fmt: skip
+            norms[name] = float(torch.stack([g.norm() for g in grads if g is not None]).norm())
+        total = sum(norms.values()) or 1.0
+        return {f"gradient_share/{name}": norm / total for name, norm in norms.items()}
+
+    def _check_finite(self, losses: dict[str, Tensor], batch: Batch) -> None:
+        for name, value in losses.items():
+            if not math.isfinite(float(value.detach())):
+                self._refuse(name, batch)
+
+    def _refuse(self, term: str, batch: Batch) -> None:
+        path = self.run.path / f"not-finite-step-{self.step:06d}.safetensors"
+        save_tensors(path, batch)
+        raise errors.not_finite(self.step, term, path)
+
+    def _report(self, log: Any, bar: Progress, terms: dict[str, float]) -> None:
+        bar.advance(loss=terms["loss"])
+        if self.step % self.settings.log_every == 0 or self.step == 1:
+            log.write({"step": self.step, "seconds": round(self.seconds, 3), **terms})
+        elif any(name.startswith("gradient_share") for name in terms):
+            log.write({"step": self.step, **{name: value for name, value in terms.items()
+                                             if name.startswith("gradient_share")}})  # fmt: skip
+
+    def save(self) -> None:
+        """Write a checkpoint of this very step."""
+        random_states = {"generator": self.generator.get_state(), "pixels": self.pixels.get_state(),
+                         "torch": torch.get_rng_state()}  # fmt: skip
+        position = {"seconds": self.seconds, "sampler": self.sampler.state_dict()}
+        save_checkpoint(self.run, self.step, self.module, self.average.state_dict(),
+                        self.optimizer, random_states, position)  # fmt: skip
+
+    def resume(self) -> None:
+        """Go back to the newest whole checkpoint of the run (or to step 0 where there is none)."""
+        described = self.run.read_json(self.run.training)
+        if described["spec_sha256"] != self.model.sha256:
+            raise errors.other_spec(self.run.path, described["spec_sha256"], self.model.sha256)
+        steps = self.run.checkpoint_steps()
+        if not steps:
+            return
+        average, random_states, position = load_checkpoint(
+            self.run.checkpoints / f"step-{steps[-1]:06d}", self.module, self.optimizer
+        )
+        self.average.load_state_dict(average)
+        self.generator.set_state(random_states["generator"])
+        self.pixels.set_state(random_states["pixels"])
+        torch.set_rng_state(random_states["torch"])
+        self.sampler.load_state_dict(position["sampler"])
+        self.step, self.seconds = int(position["step"]), float(position["seconds"])
+
+
+def loss_weights(model: Model) -> dict[str, float]:
+    """Weight of each loss term by its name."""
+    terms = (*model.generates.values(), *model.aligns.values())
+    return {term.name: float(term.weight) for term in terms}
+
+
+def resumed_settings(run: RunDirectory, steps: int | None = None) -> TrainSettings:
+    """The settings a run was started with; only the number of steps may be changed."""
+    stored = TrainSettings(**run.read_json(run.training)["settings"])
+    return replace(stored, steps=steps) if steps else stored
+
+
+def _open(module: nn.Module, data: str | Path) -> tuple[WindowedDataset, dict[str, Any]]:
+    from wmdsl.data.lerobot import DatasetInfo
+    from wmdsl.data.windows import WindowedDataset
+
+    model = module.plan.model
+    info = DatasetInfo.read(data)
+    dataset = WindowedDataset(data, binding.windows(model, info.fps))
+    return dataset, dataset.statistics()
+
+
+def _describe(
+    run: RunDirectory, module: nn.Module, data: str | Path, settings: TrainSettings,
+    statistics: dict[str, Any],
+) -> None:  # fmt: skip
+    from wmdsl.plan.json import to_json
+
+    model = module.plan.model
+    write_text(run.spec, model.canonical)
+    write_text(run.source, module.source)
+    write_json(run.plan, to_json(module.plan))
+    write_json(run.statistics, statistics)
+    run.metrics.unlink(missing_ok=True)
+    write_json(run.training, {
+        "model": model.name, "spec_sha256": model.sha256, "parameters": dict(model.parameters),
+        "data": str(data), "settings": settings.to_json(), "torch": torch.__version__,
+        "threads": torch.get_num_threads(), "finished": False,
+    })  # fmt: skip
+
+
+def _optimizer(module: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
+    """AdamW; vectors, tables and norms are not decayed."""
+    trained = [value for value in module.parameters() if value.requires_grad]
+    return torch.optim.AdamW(
+        [{"params": [v for v in trained if v.dim() >= 2], "weight_decay": settings.weight_decay},
+         {"params": [v for v in trained if v.dim() < 2], "weight_decay": 0.0}],
+        lr=settings.learning_rate, betas=(0.9, 0.99), foreach=True,
+    )  # fmt: skip
+
+
+def _precision(settings: TrainSettings, device: torch.device) -> Callable[[], Any]:
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    if settings.precision == "bf16" or (settings.precision == "auto" and has_bf16):
+        return lambda: torch.autocast(device.type, torch.bfloat16)
+    return nullcontext
+
+
+def _prepare_machine(settings: TrainSettings) -> None:
+    torch.manual_seed(settings.seed)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+
+
+def metrics(run: RunDirectory) -> Iterator[dict[str, float]]:
+    """The logged lines of a run in order."""
+    with open(run.metrics, encoding="utf-8") as stream:
+        for line in stream:
+            yield json.loads(line)
