@@ -6,7 +6,8 @@ canonical form, `extends` and `diff` are written once; the vocabulary says what 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import re
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from wmdsl.source import Span
@@ -78,7 +79,7 @@ Expression = Number | Dims | Text | Range | Reference | Call
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Expressions side by side: one element of a comma list, as `camera 25` in `steps camera 25`."""
+    """Expressions side by side: one element of a comma list, as `camera 25, action 50`."""
 
     terms: tuple[Expression, ...]
     span: Span = field(compare=False)
@@ -95,7 +96,7 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """A part of a declaration's head, introduced by `role` (`source`, `target`, `by`, `given`...)."""
+    """A part of a declaration's head; `Declaration` lists the roles."""
 
     role: str
     items: tuple[Item, ...]
@@ -144,7 +145,16 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """Any declaration. `mode` is `new` or `override`; an attend keeps its rows in `rows`."""
+    """Any declaration.  `objects a, b` is one for each name; an unnamed attend is called `attend`.
+
+    `mode` is `new` or `override`; an attend keeps its rows in `rows`.  `damaged` says that a
+    syntax error was reported inside, so that what is missing here is no further mistake.
+
+    Roles of clauses: `type` (a call, as `video[3, 64, 64]`) and `at` of a stream; `kind` of a
+    codec, trunk or planner; `members` of a join; `source`, `target`, `by` of the other couplings
+    and of generate; one `sought` for each `then`, and `given`, of a query; `reference` of an
+    extern; `arguments` (`b: block` is an item of two names) and `from` of symbols.
+    """
 
     form: str
     name: Name
@@ -153,6 +163,7 @@ class Declaration:
     span: Span = field(compare=False)
     rows: tuple[Sees | Order, ...] = ()
     mode: str = "new"
+    damaged: bool = False
 
     def clause(self, role: str) -> Clause | None:
         return next((clause for clause in self.clauses if clause.role == role), None)
@@ -169,6 +180,7 @@ class Param:
     default: Item
     domain: tuple[Expression, ...]
     span: Span = field(compare=False)
+    mode: str = "new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +214,13 @@ class Assertion:
 
 @dataclass(frozen=True, slots=True)
 class ErrorEntry:
-    """Text that recovery skipped, kept so that the formatter and later stages may go on."""
+    """Text that recovery skipped, so that later stages may go on without what it declares."""
 
     span: Span
+
+    def mentions(self, name: str) -> bool:
+        """Whether the skipped text holds `name` as a word, and so may have declared it."""
+        return re.search(rf"\b{re.escape(name)}\b", self.span.text) is not None
 
 
 Entry = Param | When | Drop | Declaration | Assertion | ErrorEntry
@@ -228,13 +244,9 @@ class Import:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    edition: int | None
+    edition: Number | None
     imports: tuple[Import, ...]
     models: tuple[Model, ...]
+    skipped: tuple[ErrorEntry, ...]
     span: Span = field(compare=False)
     comments: tuple[Span, ...] = field(default=(), compare=False)
-
-
-def overridden(declaration: Declaration) -> Declaration:
-    """The same declaration, marked as an override of the one it names."""
-    return replace(declaration, mode="override")

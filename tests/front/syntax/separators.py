@@ -10,7 +10,7 @@ OPENERS = {"LPAR", "LSQB"}
 CLOSERS = {"RPAR", "RSQB"}
 CONTINUES = OPENERS | {
     "_SEP", "LBRACE", "COMMA", "COLON", "VBAR", "EQUAL", "COMPARE", "PLUS", "MINUS", "STAR",
-    "_ARROW", "BY", "TO", "SEES", "WHERE", "THEN", "FROM",
+    "__ANON_0", "BY", "TO", "SEES", "WHERE", "THEN", "FROM",
 }  # fmt: skip
 
 
@@ -29,7 +29,8 @@ class Separators:
         depth, previous = 0, "_SEP"
         for token in stream:
             if token.type in ("NEWLINE", "_SEP"):
-                if depth or previous in CONTINUES:
+                explicit = token.type == "_SEP"
+                if previous in ("_SEP", "LBRACE") if explicit else depth or previous in CONTINUES:
                     continue
                 token = Token.new_borrow_pos("_SEP", token, token)
             depth += (token.type in OPENERS) - (token.type in CLOSERS)

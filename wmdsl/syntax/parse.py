@@ -1,0 +1,218 @@
+"""Text -> syntax tree.  After an error the parser goes on with the next entry, row or attribute,
+so that one run reports every independent mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from wmdsl.diagnostics import Diagnostics, did_you_mean
+from wmdsl.source import Source, Span
+from wmdsl.syntax import ast, errors
+from wmdsl.syntax.braces import balance
+from wmdsl.syntax.build import Builder
+from wmdsl.syntax.engine import Automaton, Reader
+from wmdsl.syntax.tables import Tables, tables
+from wmdsl.syntax.tokens import END, Token, tokenize
+
+LARGEST_FILE = 1 << 20
+MOST_ERRORS = 50
+DEEPEST = 32
+GENERAL = ("WM012", "{found} has no place here", "write what the note lists, or remove it")
+
+
+def read_source(path: str | Path, diagnostics: Diagnostics) -> Source | None:
+    """The text of a file, or None and a diagnostic: missing, binary, not UTF-8, too large."""
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(LARGEST_FILE + 1)
+            size = len(data) if len(data) <= LARGEST_FILE else Path(path).stat().st_size
+    except OSError as error:
+        diagnostics.add(errors.unreadable(str(path), error.strerror or str(error)))
+        return None
+    nameless = Source(str(path), "")
+    if b"\0" in data:
+        diagnostics.add(errors.binary(nameless, data.index(b"\0")))
+    elif len(data) > LARGEST_FILE:
+        diagnostics.add(errors.too_large(nameless, size, LARGEST_FILE))
+    else:
+        try:
+            return Source(str(path), data.decode("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            diagnostics.add(errors.not_utf8(nameless, error.start))
+    return None
+
+
+def parse(source: Source, diagnostics: Diagnostics) -> ast.File:
+    """The tree of a source; what could not be read stands in it as `ErrorEntry`."""
+    empty = ast.File(None, (), (), (), Span(source, 0, 0))
+    if len(source.text) > LARGEST_FILE:
+        diagnostics.add(errors.too_large(source, len(source.text), LARGEST_FILE))
+        return empty
+    before = len(diagnostics)
+    tree: ast.File | None = _Parser(source, "file", diagnostics).run()
+    tree = tree or empty
+    if tree.edition is not None and tree.edition.value != errors.EDITION:
+        diagnostics.add(errors.unknown_edition(tree.edition.span))
+    if not tree.models and len(diagnostics) == before:
+        diagnostics.add(errors.no_model(source))
+    return tree
+
+
+def parse_item(source: Source, diagnostics: Diagnostics) -> ast.Item | None:
+    """One value, as it stands behind `-P name=`; None and a diagnostic where it is malformed."""
+    return _Parser(source, "item", diagnostics).run()
+
+
+class _Parser:
+    """One run over one source."""
+
+    def __init__(self, source: Source, start: str, diagnostics: Diagnostics) -> None:
+        self.source, self.diagnostics = source, diagnostics
+        self.tables: Tables = tables()
+        self.build = Builder(source, diagnostics)
+        self.automaton = Automaton(self.tables, start, self.build)
+        self.reported = 0
+        self.last = Token(END, "", 0, 0)
+        self.reader = Reader(self._tokens(), self.tables)
+
+    def _tokens(self) -> list[Token]:
+        tokens = tokenize(self.source.text, self.tables)
+        balanced = balance(tokens, self.tables.entry_keywords, self.source.text)
+        for token in balanced.unclosed:
+            self._report(errors.unclosed(self._span(token)), token)
+        for token in balanced.stray:
+            self._report(errors.stray(self._span(token)), token)
+        return balanced.tokens
+
+    def run(self) -> Any:
+        """The start symbol's node, or None where nothing could be saved."""
+        while True:
+            kind, token = self.reader.next(self.automaton.row)
+            if len(self.reader.brackets) > DEEPEST:
+                self._report(errors.nested(self._span(token), DEEPEST), token)
+                if not self._skip_entry():
+                    return None
+                continue
+            if self._take(kind, token):
+                if kind == END:
+                    return self.automaton.values[-1].children[0]
+            elif not self._recover(kind, token):
+                return None
+
+    def _take(self, kind: str, token: Token) -> bool:
+        if not self.automaton.take(kind, token):
+            return False
+        if kind != END:
+            self.reader.accept(kind, token)
+        if kind != "_SEP":
+            self.last = token
+        return True
+
+    def _recover(self, kind: str, token: Token) -> bool:
+        """Report one mistake and bring the automaton to where it can go on."""
+        if self.reported >= MOST_ERRORS:
+            self.diagnostics.add(errors.too_many(self._span(token), MOST_ERRORS))
+            return False
+        if self._respell(kind, token) or self._separate(kind, token):
+            return True
+        if self._close_bracket(kind, token):
+            return self._skip_entry()
+        self._report(self._diagnose(kind, token), token)
+        return self._skip_head(token) or self._skip_entry()
+
+    def _respell(self, kind: str, token: Token) -> bool:
+        """A word near to a keyword that may stand here is read as that keyword."""
+        if token.kind != "NAME" or kind != "NAME":
+            return False
+        allowed = [word for word in self.automaton.expected() if word in self.tables.keywords]
+        meant = did_you_mean(token.text, allowed)
+        if meant is None:
+            return False
+        self._report(errors.misspelt(self._span(token), meant), token)
+        return self._take(meant, token)
+
+    def _separate(self, kind: str, token: Token) -> bool:
+        """Two entries on one line: read on as if `;` stood between."""
+        starts = kind in self.tables.keywords or kind == "NAME"
+        if not starts or not self.automaton.would_take(("_SEP", kind)):
+            if kind != "NAME" or token.text not in self.tables.entry_keywords:
+                return False
+            if not self.automaton.would_take(("_SEP", token.text)):
+                return False
+        self._report(errors.run_together(self._span(token), self._span(self.last)), token)
+        return self.automaton.take("_SEP", token._replace(end=token.start))
+
+    def _close_bracket(self, kind: str, token: Token) -> bool:
+        """A round or square bracket left open: go on behind the line on which it stands."""
+        if not self.reader.brackets or kind not in ("}", "{", END, "_SEP", ":", "sees"):
+            return False
+        opener = self.reader.brackets[-1]
+        self._report(errors.unclosed(self._span(opener), self._span(token)), opener)
+        at = self.reader.tokens.index(opener)
+        while self.reader.tokens[at].kind not in ("NEWLINE", "_SEP", "}", END):
+            at += 1
+        self.reader.resume(at)
+        return True
+
+    def _diagnose(self, kind: str, token: Token) -> Any:
+        span = self._span(token)
+        if token.kind == "UNKNOWN":
+            return errors.unknown_character(span)
+        if token.kind == "OPEN_TEXT":
+            return errors.open_text(span)
+        if kind in (")", "]"):
+            return errors.stray(span)
+        expected = self.automaton.expected()
+        keywords = [word for word in expected if word in self.tables.keywords]
+        if kind == "NAME" and set(keywords) >= {"stream", "trunk", "query"}:
+            return errors.unknown_keyword(span, keywords)
+        state = self.automaton.states[-1]
+        messages = self.tables.messages
+        row = messages.get(f"{state} {kind}") or messages.get(str(state)) or GENERAL
+        return errors.unexpected(span, kind, token, expected, tuple(row))
+
+    def _skip_head(self, token: Token) -> bool:
+        """Behind a malformed head, go on with the braces that follow on the same line."""
+        if not self.automaton.would_take(("{",)):
+            return False
+        at = self.reader.at
+        while self.reader.tokens[at].kind not in ("{", "}", "NEWLINE", "_SEP", END):
+            at += 1
+        if self.reader.tokens[at].kind != "{":
+            return False
+        self.reader.resume(at)
+        return True
+
+    def _skip_entry(self) -> bool:
+        """Unwind to the entry, row or attribute that failed and pass over its text."""
+        stack, start = self.automaton, self.reader.tokens[self.reader.at].start
+        while "_ERROR" not in stack.row:
+            if not stack.values:
+                return False
+            stack.states.pop()
+            start = min(start, stack.values.pop().start)
+        at = _end_of_entry(self.reader.tokens, self.reader.at)
+        end = self.reader.tokens[at - 1].end if at else start
+        self.reader.resume(at)
+        return stack.take("_ERROR", Token("_ERROR", "", start, max(start, end)))
+
+    def _report(self, diagnostic: Any, token: Token) -> None:
+        self.reported += 1
+        self.build.damage.append(token.start)
+        self.diagnostics.add(diagnostic)
+
+    def _span(self, token: Token) -> Span:
+        return Span(self.source, token.start, token.end)
+
+
+def _end_of_entry(tokens: list[Token], at: int) -> int:
+    """The number of the token that ends the entry: a break or brace outside of its own braces."""
+    depth = 0
+    while tokens[at].kind != END:
+        kind = tokens[at].kind
+        if depth == 0 and kind in ("NEWLINE", "_SEP", "}"):
+            break
+        depth += (kind == "{") - (kind == "}")
+        at += 1
+    return at
