@@ -81,6 +81,18 @@ class Dataset:
             return self._stored_images(feature, size)
         return self._video_frames(feature, size)
 
+    def camera_files(self, key: str) -> list[Path]:
+        """The files that hold the frames of a camera. Raises DataError if one is missing."""
+        if self.info.feature(key).dtype == "image":
+            paths = self._files("data", self.info.data_path)
+        else:
+            template = self.info.video_path or lerobot.VIDEO_PATH
+            paths = self._files(f"videos/{key}", template, video_key=key)
+        for path in paths:
+            if not path.is_file():
+                raise errors.missing("a file of frames", path)
+        return paths
+
     def frame_starts(self, key: str) -> np.ndarray:
         """Where each episode's frames begin among those of `frames`, int64 [E + 1]."""
         stride = self.info.stride(key)
@@ -176,8 +188,6 @@ class Dataset:
             yield from video.read_frames(path, np.concatenate(wanted), fps, size)
 
     def _check_video_rate(self, path: Path) -> None:
-        if not path.is_file():
-            raise errors.missing("a video", path)
         rate = video.video_rate(path)
         if abs(rate - self.info.fps) > 0.01 * self.info.fps:
             raise errors.wrong_rate(
@@ -210,7 +220,7 @@ def _flat(column: pa.ChunkedArray) -> np.ndarray:
     array = column.combine_chunks()
     while pa.types.is_nested(array.type):
         array = array.flatten()
-    return array.to_numpy(zero_copy_only=False)
+    return np.array(array.to_numpy(zero_copy_only=False))
 
 
 def _read_episodes(info: DatasetInfo) -> Episodes:

@@ -81,8 +81,6 @@ def read_frames(
     """
     import av
 
-    if not path.is_file():
-        raise errors.missing("a video", path)
     pending = iter(wanted.tolist())
     number = next(pending, None)
     try:
@@ -95,6 +93,8 @@ def read_frames(
                     number = next(pending, None)
                 if number is None:
                     return
+    except FileNotFoundError as error:
+        raise errors.missing("a video", path) from error
     except (av.FFmpegError, IndexError) as error:
         raise errors.unreadable("a video", path, error) from error
     if number is not None:
@@ -108,6 +108,8 @@ def video_rate(path: Path) -> float:
     try:
         with av.open(str(path)) as container:
             return float(container.streams.video[0].average_rate)
+    except FileNotFoundError as error:
+        raise errors.missing("a video", path) from error
     except (av.FFmpegError, IndexError, TypeError) as error:
         raise errors.unreadable("a video", path, error) from error
 
