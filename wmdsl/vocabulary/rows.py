@@ -60,8 +60,10 @@ class Kind:
     name: str
     doc: str
     attributes: tuple[Attribute, ...] = ()
-    arguments: tuple[Attribute, ...] = ()  # positional, for laws and other calls
+    arguments: tuple[Attribute, ...] = ()  # positional: of laws, and the sizes of a modality
     level: str | None = None  # the level it puts out; None keeps the level of its input
+    reads: tuple[str, ...] = ()  # modalities that a codec takes
+    tokens: str = ""  # what a codec's tokens are: `data`, `index`, or features without a way back
     source: str = ""  # where the mechanism was published
     runs: bool = True
 
