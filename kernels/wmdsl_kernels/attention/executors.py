@@ -10,7 +10,10 @@ import importlib
 from functools import cache
 from types import ModuleType
 
-MODULES = {"rectangles": "wmdsl_kernels.attention.rectangles"}
+MODULES = {
+    "cpu": "wmdsl_kernels.attention.cpu",
+    "rectangles": "wmdsl_kernels.attention.rectangles",
+}
 """Executors in the order of preference."""
 
 

@@ -1,0 +1,138 @@
+"""Executor `cpu`: the C++ kernels, in fp32 or bf16, for any head dim and head grouping.
+
+B batch, T query tokens, S key tokens, H query heads, G key heads, K head dim.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+
+import torch
+
+from wmdsl_kernels import toolchain
+from wmdsl_kernels.attention.request import Request
+from wmdsl_kernels.schedule import ScheduleBuffers
+
+DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+
+
+class _Tensor(ctypes.Structure):
+    """`struct Tensor` of problem.h."""
+
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("batch", ctypes.c_int64),
+        ("token", ctypes.c_int64),
+        ("head", ctypes.c_int64),
+    ]
+
+
+class _Problem(ctypes.Structure):
+    """`struct Problem` of problem.h."""
+
+    _fields_ = [
+        *(
+            (name, _Tensor)
+            for name in ("query", "key", "value", "output")
+            + ("grad_output", "grad_query", "grad_key", "grad_value")
+        ),
+        *((name, ctypes.c_void_p) for name in ("lse", "grad_lse")),
+        *((name, ctypes.c_void_p) for name in ("tiles", "pointers", "ranges")),
+        *((name, ctypes.c_int64) for name in ("batch", "queries", "keys", "query_heads")),
+        *((name, ctypes.c_int64) for name in ("key_heads", "head_dim", "blocks")),
+        ("scale", ctypes.c_float),
+        ("threads", ctypes.c_int32),
+    ]
+
+
+def refusal(request: Request) -> str | None:
+    """Why the C++ kernels cannot take the call; None where they can."""
+    if request.device.type != "cpu":
+        return f"runs on cpu, not on {request.device.type}"
+    if request.dtype not in DTYPES:
+        return f"no {request.dtype}; it has {' and '.join(DTYPES.values())}"
+    if not request.unit_stride:
+        return "the head dim of query, key or value is not contiguous"
+    return toolchain.missing()
+
+
+def forward(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    schedule: ScheduleBuffers,
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Output [B, T, H, K] and LSE [B, H, T] in float32."""
+    batch, length, heads, _ = query.shape
+    output = torch.empty_like(query, memory_format=torch.contiguous_format)
+    lse = torch.empty(batch, heads, length, dtype=torch.float32)
+    problem = _problem(query, key, value, output, lse, schedule, scale)
+    _kernel("forward", query.dtype)(ctypes.byref(problem))
+    return output, lse
+
+
+def backward(
+    grad_output: torch.Tensor,
+    grad_lse: torch.Tensor | None,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    output: torch.Tensor,
+    lse: torch.Tensor,
+    schedule: ScheduleBuffers,
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of query, key and value."""
+    if grad_output.stride(3) != 1:
+        grad_output = grad_output.contiguous()
+    gradients = tuple(
+        torch.empty_like(tensor, memory_format=torch.contiguous_format)
+        for tensor in (query, key, value)
+    )
+    problem = _problem(query, key, value, output, lse, schedule, scale)
+    problem.grad_output = _tensor(grad_output)
+    problem.grad_query, problem.grad_key, problem.grad_value = map(_tensor, gradients)
+    if grad_lse is not None:
+        grad_lse = grad_lse.contiguous()
+        problem.grad_lse = grad_lse.data_ptr()
+    _kernel("backward", query.dtype)(ctypes.byref(problem))
+    return gradients
+
+
+@cache
+def _kernel(direction: str, dtype: torch.dtype):
+    kernel = getattr(toolchain.library(), f"attention_{direction}_{DTYPES[dtype]}")
+    kernel.argtypes = [ctypes.POINTER(_Problem)]
+    kernel.restype = None
+    return kernel
+
+
+def _problem(query, key, value, output, lse, schedule: ScheduleBuffers, scale: float) -> _Problem:
+    tiles, pointers, ranges = schedule.rows
+    batch, queries, query_heads, head_dim = query.shape
+    return _Problem(
+        query=_tensor(query),
+        key=_tensor(key),
+        value=_tensor(value),
+        output=_tensor(output),
+        lse=lse.data_ptr(),
+        tiles=tiles.data_ptr(),
+        pointers=pointers.data_ptr(),
+        ranges=ranges.data_ptr(),
+        batch=batch,
+        queries=queries,
+        keys=key.shape[1],
+        query_heads=query_heads,
+        key_heads=key.shape[2],
+        head_dim=head_dim,
+        blocks=len(tiles),
+        scale=scale,
+        threads=torch.get_num_threads(),
+    )
+
+
+def _tensor(tensor: torch.Tensor) -> _Tensor:
+    batch, token, head, _ = tensor.stride()
+    return _Tensor(tensor.data_ptr(), batch, token, head)

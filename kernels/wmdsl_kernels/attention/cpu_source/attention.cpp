@@ -1,0 +1,38 @@
+// Attention under a schedule on a CPU: one parallel region, each unit owns what it writes.
+#include "problem.h"
+#include "vectors.h"
+
+// Forward units are (batch, key head, share of the query tiles): enough of them for all threads.
+template <class Executor, class T>
+static void forward(const Problem& p) {
+  const int64_t heads = p.batch * p.key_heads;
+  const int64_t parts = heads >= p.threads ? 1 : (2 * p.threads + heads - 1) / heads;
+#pragma omp parallel num_threads(p.threads)
+  {
+    Executor executor(p);
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t unit = 0; unit < heads * parts; ++unit) {
+      const int64_t head = unit / parts;
+      executor.template run<T>(head / p.key_heads, head % p.key_heads, unit % parts, parts);
+    }
+  }
+}
+
+// Backward units are (batch, key head): the gradients of its keys have one writer.
+template <class Executor, class T>
+static void backward(const Problem& p) {
+#pragma omp parallel num_threads(p.threads)
+  {
+    Executor executor(p);
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t head = 0; head < p.batch * p.key_heads; ++head)
+      executor.template run<T>(head / p.key_heads, head % p.key_heads);
+  }
+}
+
+extern "C" {
+void attention_forward_float32(const Problem* p) { forward<VectorForward, float>(*p); }
+void attention_forward_bfloat16(const Problem* p) { forward<VectorForward, Bfloat16>(*p); }
+void attention_backward_float32(const Problem* p) { backward<VectorBackward, float>(*p); }
+void attention_backward_bfloat16(const Problem* p) { backward<VectorBackward, Bfloat16>(*p); }
+}

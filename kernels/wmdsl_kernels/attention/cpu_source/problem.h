@@ -1,0 +1,108 @@
+// One attention call as the Python side hands it over, and how it is cut into work.
+#pragma once
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+
+#include "vector.h"
+
+constexpr float LOG2_E = 1.4426950408889634f;
+constexpr float LN_2 = 0.6931471805599453f;
+
+// A tensor [batch, tokens, heads, head dim] with contiguous head dim; strides in elements.
+struct Tensor {
+  void* data;
+  int64_t batch, token, head;
+
+  template <class T>
+  T* at(int64_t b, int64_t h) const {
+    return static_cast<T*>(data) + b * batch + h * head;
+  }
+};
+
+struct Problem {
+  Tensor query, key, value, output, grad_output, grad_query, grad_key, grad_value;
+  float* lse;             // [batch, query heads, queries]
+  const float* grad_lse;  // the same, or null
+  const int32_t* tiles;   // [blocks, 3]: start, stop, block
+  const int32_t* pointers;
+  const int32_t* ranges;  // [r, 2]
+  int64_t batch, queries, keys, query_heads, key_heads, head_dim, blocks;
+  float scale;
+  int32_t threads;
+
+  int64_t group() const { return query_heads / key_heads; }
+};
+
+struct Span {
+  int64_t start, stop;
+  int64_t length() const { return stop - start; }
+};
+
+// A growing, 64-byte aligned buffer that each thread keeps between calls.
+class Scratch {
+ public:
+  void reserve(int64_t bytes) {
+    if (bytes > size_) {
+      std::free(base_);
+      size_ = round_up(bytes, 4096);
+      base_ = static_cast<char*>(std::aligned_alloc(4096, size_));
+    }
+    used_ = 0;
+  }
+
+  template <class T>
+  T* take(int64_t count) {
+    T* part = reinterpret_cast<T*>(base_ + used_);
+    used_ += bytes<T>(count);
+    return part;
+  }
+
+  template <class T>
+  static constexpr int64_t bytes(int64_t count) {
+    return round_up(count * int64_t(sizeof(T)), 64);
+  }
+
+  ~Scratch() { std::free(base_); }
+
+ private:
+  char* base_ = nullptr;
+  int64_t size_ = 0, used_ = 0;
+};
+
+static inline Scratch& thread_scratch() {
+  static thread_local Scratch scratch;
+  return scratch;
+}
+
+// Call visit(rows) for the query tiles of at most `size` rows that fall to `part` of `parts`.
+template <class Visit>
+static void for_tiles(const Problem& p, int64_t size, int64_t part, int64_t parts, Visit visit) {
+  int64_t number = 0;
+  for (int64_t block = 0; block < p.blocks; ++block) {
+    const int64_t stop = p.tiles[3 * block + 1];
+    for (int64_t start = p.tiles[3 * block]; start < stop; start += size)
+      if (number++ % parts == part) visit(Span{start, std::min(start + size, stop)}, block);
+  }
+}
+
+// Call visit(keys) for the key spans of at most `size` keys that a block sees; `size` aligned.
+template <class Visit>
+static void for_keys(const Problem& p, int64_t block, int64_t size, Visit visit) {
+  for (int64_t r = p.pointers[block]; r < p.pointers[block + 1]; ++r) {
+    const int64_t stop = p.ranges[2 * r + 1];
+    int64_t start = p.ranges[2 * r];
+    while (start < stop) {
+      const int64_t edge = std::min(start / size * size + size, stop);
+      visit(Span{start, edge});
+      start = edge;
+    }
+  }
+}
+
+static inline bool sees_nothing(const Problem& p, int64_t block) {
+  return p.pointers[block] == p.pointers[block + 1];
+}

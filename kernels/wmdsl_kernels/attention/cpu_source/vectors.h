@@ -1,0 +1,251 @@
+// Forward and backward in fp32 vectors; bf16 inputs are widened while they are packed.
+#pragma once
+#include "gemm.h"
+#include "problem.h"
+
+// Rows `span` of a matrix as [rows][width] floats, times `factor`, zero beyond head_dim.
+template <class T>
+static void pack_rows(const T* from, int64_t stride, Span span, int64_t head_dim, int64_t width,
+                      float factor, float* to) {
+  for (int64_t row = span.start; row < span.stop; ++row, to += width) {
+    const T* source = from + row * stride;
+    for (int64_t k = 0; k < head_dim; ++k) to[k] = widen(source[k]) * factor;
+    for (int64_t k = head_dim; k < width; ++k) to[k] = 0.f;
+  }
+}
+
+// All rows of a matrix, transposed into panels [tokens / LANES][width][LANES], zero-padded.
+template <class T>
+static void pack_panels(const T* from, int64_t stride, int64_t tokens, int64_t head_dim,
+                        int64_t width, float* rows, float* to) {
+  for (int64_t token = 0; token < tokens; token += LANES, to += width * LANES) {
+    const int64_t stop = std::min<int64_t>(token + LANES, tokens);
+    pack_rows(from, stride, {token, stop}, head_dim, width, 1.f, rows);
+    std::fill(rows + (stop - token) * width, rows + LANES * width, 0.f);
+    for (int64_t k = 0; k < width; k += LANES) {
+      Vector square[LANES];
+      for (int i = 0; i < LANES; ++i) square[i] = load(rows + i * width + k);
+      transpose(square);
+      for (int i = 0; i < LANES; ++i) store(to + (k + i) * LANES, square[i]);
+    }
+  }
+}
+
+template <class T>
+static void unpack_rows(const float* from, int64_t width, Span span, int64_t head_dim,
+                        float factor, T* to, int64_t stride) {
+  for (int64_t row = span.start; row < span.stop; ++row, from += width)
+    for (int64_t k = 0; k < head_dim; ++k) narrow(from[k] * factor, to + row * stride + k);
+}
+
+// Key spans rounded out to whole panels.
+static inline Span panels_of(Span keys) {
+  return {keys.start / LANES, (keys.stop + LANES - 1) / LANES};
+}
+
+// Set to `filler` what a row of scores holds for keys outside the span.
+static inline void mask_edges(float* row, Span keys, Span panels, float filler) {
+  const int64_t first = keys.start - panels.start * LANES;
+  const int64_t last = (panels.length() - 1) * LANES;
+  const int64_t stop = keys.stop - panels.start * LANES;
+  if (first) store(row, within(load(row), first, LANES, splat(filler)));
+  if (stop - last < LANES)
+    store(row + last, within(load(row + last), 0, stop - last, splat(filler)));
+}
+
+class VectorForward {
+ public:
+  static constexpr int64_t ROWS = 48, KEYS = 256;
+
+  explicit VectorForward(const Problem& problem)
+      : p(problem), width(round_up(p.head_dim, LANES)), padded(round_up(p.keys, LANES)) {}
+
+  int64_t scratch_bytes() const {
+    return Scratch::bytes<float>(2 * padded * width + LANES * width) +
+           Scratch::bytes<float>(ROWS * (2 * width + KEYS)) + 2 * Scratch::bytes<float>(ROWS);
+  }
+
+  template <class T>
+  void run(int64_t b, int64_t g, int64_t part, int64_t parts) {
+    Scratch& scratch = thread_scratch();
+    scratch.reserve(scratch_bytes());
+    key_panels = scratch.take<float>(2 * padded * width + LANES * width);
+    value_rows = key_panels + padded * width;
+    query_rows = scratch.take<float>(ROWS * (2 * width + KEYS));
+    sums = query_rows + ROWS * width;
+    scores = sums + ROWS * width;
+    largest = scratch.take<float>(ROWS);
+    total = scratch.take<float>(ROWS);
+    pack_panels(p.key.at<T>(b, g), p.key.token, p.keys, p.head_dim, width,
+                value_rows + padded * width, key_panels);
+    pack_rows(p.value.at<T>(b, g), p.value.token, {0, p.keys}, p.head_dim, width, 1.f, value_rows);
+    for (int64_t h = g * p.group(); h < (g + 1) * p.group(); ++h)
+      for_tiles(p, ROWS, part, parts,
+                [&](Span rows, int64_t block) { tile<T>(b, h, rows, block); });
+  }
+
+ private:
+  const Problem& p;
+  const int64_t width, padded;
+  float *key_panels, *value_rows, *query_rows, *sums, *scores, *largest, *total;
+
+  template <class T>
+  void tile(int64_t b, int64_t h, Span rows, int64_t block) {
+    const int64_t count = rows.length();
+    pack_rows(p.query.at<T>(b, h), p.query.token, rows, p.head_dim, width, p.scale * LOG2_E,
+              query_rows);
+    std::fill(largest, largest + count, -std::numeric_limits<float>::infinity());
+    std::fill(total, total + count, 0.f);
+    std::fill(sums, sums + count * width, 0.f);
+    for_keys(p, block, KEYS, [&](Span keys) { visit(count, keys); });
+    float* lse = p.lse + (b * p.query_heads + h) * p.queries + rows.start;
+    for (int64_t row = 0; row < count; ++row) {
+      lse[row] = (largest[row] + std::log2(total[row])) * LN_2;
+      const float inverse = sees_nothing(p, block) ? 0.f : 1.f / total[row];
+      unpack_rows(sums + row * width, width, {rows.start + row, rows.start + row + 1}, p.head_dim,
+                  inverse, p.output.at<T>(b, h), p.output.token);
+    }
+  }
+
+  void visit(int64_t count, Span keys) {
+    const Span panels = panels_of(keys);
+    gemm(count, panels.length(), {query_rows, width, 1},
+         {key_panels + panels.start * width * LANES, LANES, width * LANES}, width,
+         {scores, KEYS, false});
+    for (int64_t row = 0; row < count; ++row) soften(row, keys, panels);
+    gemm(count, width / LANES, {scores + keys.start - panels.start * LANES, KEYS, 1},
+         {value_rows + keys.start * width, width, LANES}, keys.length(), {sums, width, true});
+  }
+
+  // Online softmax of one row of scores: turn it into weights and rescale what was summed.
+  void soften(int64_t row, Span keys, Span panels) {
+    float* score = scores + row * KEYS;
+    const int64_t columns = panels.length() * LANES;
+    mask_edges(score, keys, panels, -std::numeric_limits<float>::infinity());
+    Vector peak = splat(largest[row]);
+    for (int64_t c = 0; c < columns; c += LANES) peak = maximum(peak, load(score + c));
+    const float now = maximum_of(peak);
+    Vector added = Vector{};
+    for (int64_t c = 0; c < columns; c += LANES) {
+      const Vector weight = exp2(load(score + c) - now);
+      added += weight;
+      store(score + c, weight);
+    }
+    if (now > largest[row]) {
+      const float shrink = std::exp2(largest[row] - now);
+      total[row] *= shrink;
+      float* sum = sums + row * width;
+      for (int64_t k = 0; k < width; ++k) sum[k] *= shrink;
+    }
+    total[row] += sum_of(added);
+    largest[row] = now;
+  }
+};
+
+class VectorBackward {
+ public:
+  static constexpr int64_t ROWS = 96, KEYS = 128;
+
+  explicit VectorBackward(const Problem& problem)
+      : p(problem), width(round_up(p.head_dim, LANES)), padded(round_up(p.keys, LANES)) {}
+
+  int64_t scratch_bytes() const {
+    return Scratch::bytes<float>((5 * padded + LANES) * width) +
+           Scratch::bytes<float>(ROWS * (4 * width + 2 * KEYS + 2));
+  }
+
+  // Owns the keys of one key head: all query heads of its group add to them, in order.
+  template <class T>
+  void run(int64_t b, int64_t g) {
+    Scratch& scratch = thread_scratch();
+    scratch.reserve(scratch_bytes());
+    key_panels = scratch.take<float>((5 * padded + LANES) * width);
+    value_panels = key_panels + padded * width;
+    key_rows = value_panels + padded * width;
+    key_sums = key_rows + padded * width;
+    value_sums = key_sums + padded * width;
+    query_rows = scratch.take<float>(ROWS * (4 * width + 2 * KEYS + 2));
+    scaled_rows = query_rows + ROWS * width;
+    gradient_rows = scaled_rows + ROWS * width;
+    query_sums = gradient_rows + ROWS * width;
+    weights = query_sums + ROWS * width;
+    slopes = weights + ROWS * KEYS;
+    shift = slopes + ROWS * KEYS;
+    delta = shift + ROWS;
+    float* spare = value_sums + padded * width;
+    const T *key = p.key.at<T>(b, g), *value = p.value.at<T>(b, g);
+    pack_panels(key, p.key.token, p.keys, p.head_dim, width, spare, key_panels);
+    pack_panels(value, p.value.token, p.keys, p.head_dim, width, spare, value_panels);
+    pack_rows(key, p.key.token, {0, p.keys}, p.head_dim, width, 1.f, key_rows);
+    std::fill(key_sums, key_sums + 2 * padded * width, 0.f);
+    for (int64_t h = g * p.group(); h < (g + 1) * p.group(); ++h)
+      for_tiles(p, ROWS, 0, 1, [&](Span rows, int64_t block) { tile<T>(b, h, rows, block); });
+    const Span all{0, p.keys};
+    unpack_rows(key_sums, width, all, p.head_dim, p.scale, p.grad_key.at<T>(b, g),
+                p.grad_key.token);
+    unpack_rows(value_sums, width, all, p.head_dim, 1.f, p.grad_value.at<T>(b, g),
+                p.grad_value.token);
+  }
+
+ private:
+  const Problem& p;
+  const int64_t width, padded;
+  float *key_panels, *value_panels, *key_rows, *key_sums, *value_sums;
+  float *query_rows, *scaled_rows, *gradient_rows, *query_sums, *weights, *slopes, *shift, *delta;
+
+  template <class T>
+  void tile(int64_t b, int64_t h, Span rows, int64_t block) {
+    const int64_t count = rows.length();
+    const T* query = p.query.at<T>(b, h);
+    pack_rows(query, p.query.token, rows, p.head_dim, width, 1.f, query_rows);
+    pack_rows(query, p.query.token, rows, p.head_dim, width, p.scale * LOG2_E, scaled_rows);
+    pack_rows(p.grad_output.at<T>(b, h), p.grad_output.token, rows, p.head_dim, width, 1.f,
+              gradient_rows);
+    row_constants<T>(b, h, rows);
+    std::fill(query_sums, query_sums + count * width, 0.f);
+    for_keys(p, block, KEYS, [&](Span keys) { visit(count, keys); });
+    unpack_rows(query_sums, width, rows, p.head_dim, p.scale, p.grad_query.at<T>(b, h),
+                p.grad_query.token);
+  }
+
+  // Per row: the LSE in powers of two, and output . grad_output - grad_lse.
+  template <class T>
+  void row_constants(int64_t b, int64_t h, Span rows) {
+    const int64_t line = (b * p.query_heads + h) * p.queries;
+    for (int64_t row = rows.start; row < rows.stop; ++row) {
+      const T* output = p.output.at<T>(b, h) + row * p.output.token;
+      const float* gradient = gradient_rows + (row - rows.start) * width;
+      float product = 0.f;
+      for (int64_t k = 0; k < p.head_dim; ++k) product += widen(output[k]) * gradient[k];
+      delta[row - rows.start] = product - (p.grad_lse ? p.grad_lse[line + row] : 0.f);
+      shift[row - rows.start] = p.lse[line + row] * LOG2_E;
+    }
+  }
+
+  void visit(int64_t count, Span keys) {
+    const Span panels = panels_of(keys);
+    const int64_t at = panels.start * width * LANES, skip = keys.start - panels.start * LANES;
+    const int64_t vectors = width / LANES;
+    gemm(count, panels.length(), {scaled_rows, width, 1}, {key_panels + at, LANES, width * LANES},
+         width, {weights, KEYS, false});
+    gemm(count, panels.length(), {gradient_rows, width, 1},
+         {value_panels + at, LANES, width * LANES}, width, {slopes, KEYS, false});
+    for (int64_t row = 0; row < count; ++row) differentiate(row, panels.length() * LANES);
+    gemm(keys.length(), vectors, {weights + skip, 1, KEYS}, {gradient_rows, width, LANES}, count,
+         {value_sums + keys.start * width, width, true});
+    gemm(keys.length(), vectors, {slopes + skip, 1, KEYS}, {query_rows, width, LANES}, count,
+         {key_sums + keys.start * width, width, true});
+    gemm(count, vectors, {slopes + skip, KEYS, 1}, {key_rows + keys.start * width, width, LANES},
+         keys.length(), {query_sums, width, true});
+  }
+
+  // Scores become weights, gradients of weights become gradients of scores.
+  void differentiate(int64_t row, int64_t columns) {
+    float *weight = weights + row * KEYS, *slope = slopes + row * KEYS;
+    for (int64_t c = 0; c < columns; c += LANES) {
+      const Vector chance = exp2(load(weight + c) - shift[row]);
+      store(weight + c, chance);
+      store(slope + c, chance * (load(slope + c) - delta[row]));
+    }
+  }
+};
