@@ -1,4 +1,4 @@
-"""The pipeline on one page: text -> tree -> spec -> model -> plan -> program -> source -> module."""
+"""The pipeline on one page: text, tree, spec, model, plan, program, source, module."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Options:
 
 
 def run(source: Source, options: Options, diagnostics: Diagnostics) -> Any:
-    """Carry a source through the stages; the value of the last one, None where errors stopped it."""
+    """Carry a source through the stages: the last one's value, or None where errors stopped it."""
     from wmdsl import check, plan, resolve, syntax
 
     stages: dict[str, Callable[[Any], Any]] = {
@@ -81,7 +81,7 @@ def as_source(path_or_text: str | Path, diagnostics: Diagnostics) -> Source | No
     return read_source(Path(path_or_text), diagnostics)
 
 
-def diagnose(path_or_text: str | Path, parameters: Mapping[str, object] = {}) -> list[Diagnostic]:  # noqa: B006
+def diagnose(path_or_text: str | Path, parameters: Mapping[str, object] = {}) -> list[Diagnostic]:
     """All diagnostics of a spec up to its plan."""
     diagnostics = Diagnostics()
     source = as_source(path_or_text, diagnostics)
@@ -90,9 +90,7 @@ def diagnose(path_or_text: str | Path, parameters: Mapping[str, object] = {}) ->
     return list(diagnostics)
 
 
-def front(
-    path_or_text: str | Path, parameters: Mapping[str, object] = {}, **options: Any  # noqa: B006
-) -> Any:
+def front(path_or_text: str | Path, parameters: Mapping[str, object] = {}, **options: Any) -> Any:
     """The value of a stage (the plan, unless `stop_after` says otherwise); raises SpecError."""
     diagnostics = Diagnostics()
     source = as_source(path_or_text, diagnostics)

@@ -13,7 +13,7 @@ VIDEO = ("video", "image")
 def windows(model: Model, rows_hz: Fraction | int) -> tuple[Window, ...]:
     """One window per stream that has data; offsets count rows of a data set at `rows_hz`."""
     return tuple(
-        Window(stream.name, stream.key, offsets(stream, Fraction(rows_hz)))
+        Window(stream.name, stream.key, offsets(stream, Fraction(rows_hz)), stream.shape)
         for stream in model.streams.values()
         if stream.key
     )

@@ -22,8 +22,9 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write tensors whole or not at all; no space raises RunError and leaves the old file."""
     draft = path.with_name(f".{path.name}.draft")
     try:
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()},
-                  draft)  # fmt: skip
+        save_file(
+            {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, draft
+        )
         with open(draft, "rb") as stream:
             os.fsync(stream.fileno())
         os.replace(draft, path)
@@ -39,8 +40,12 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as reason:
-        raise errors.RunError("WM873", f"cannot be read: {reason}", path,
-                              "the file is truncated or no safetensors file") from None  # fmt: skip
+        raise errors.RunError(
+            "WM873",
+            f"cannot be read: {reason}",
+            path,
+            "the file is truncated or no safetensors file",
+        ) from None
 
 
 def load_into(module: nn.Module, path: Path) -> None:
@@ -48,9 +53,11 @@ def load_into(module: nn.Module, path: Path) -> None:
     tensors, own = load_tensors(path), module.state_dict()
     missing = sorted(own.keys() - tensors.keys())
     surplus = sorted(tensors.keys() - own.keys())
-    shapes = [f"{name} {tuple(tensors[name].shape)} for {tuple(own[name].shape)}"
-              for name in sorted(own.keys() & tensors.keys())
-              if tensors[name].shape != own[name].shape]  # fmt: skip
+    shapes = [
+        f"{name} {tuple(tensors[name].shape)} for {tuple(own[name].shape)}"
+        for name in sorted(own.keys() & tensors.keys())
+        if tensors[name].shape != own[name].shape
+    ]
     if missing or surplus or shapes:
         raise errors.misfit(path, missing, surplus, shapes)
     module.load_state_dict(tensors)
@@ -113,5 +120,8 @@ def load_checkpoint(
     names = {parameter: name for name, parameter in model.named_parameters()}
     restore_optimizer(optimizer, names, load_tensors(folder / "optimizer.safetensors"))
     position = json.loads((folder / "position.json").read_text(encoding="utf-8"))
-    return (load_tensors(folder / "average.safetensors"),
-            load_tensors(folder / "random.safetensors"), position)  # fmt: skip
+    return (
+        load_tensors(folder / "average.safetensors"),
+        load_tensors(folder / "random.safetensors"),
+        position,
+    )

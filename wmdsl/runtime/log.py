@@ -26,8 +26,9 @@ class MetricsLog:
             self.board = SummaryWriter(str(self.run.path / "tensorboard"), purge_step=self.step)
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:  # fmt: skip
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stream.close()
         if self.board:
             self.board.close()
@@ -46,5 +47,7 @@ class MetricsLog:
         if not self.run.metrics.exists():
             return
         lines = self.run.metrics.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= self.step]
+        kept = [
+            line for line in lines if line.endswith("}") and json.loads(line)["step"] <= self.step
+        ]
         write_text(self.run.metrics, "".join(f"{line}\n" for line in kept))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from wmdsl.check.model import Query, Segment, Stream
-from wmdsl.data.keys import encode_text
+from wmdsl.data.text import encode_text
 from wmdsl.runtime import errors
 from wmdsl.runtime.binding import image_streams
 
@@ -23,8 +23,9 @@ class ModulePolicy:
     `execute` is the number of control steps of a chunk that are executed before asking again.
     """
 
-    def __init__(self, module: nn.Module, query: str = "policy", *, seed: int = 0,
-                 blind: bool = False) -> None:  # fmt: skip
+    def __init__(
+        self, module: nn.Module, query: str = "policy", *, seed: int = 0, blind: bool = False
+    ) -> None:
         self.module = module.eval()
         self.model = module.plan.model
         self.query = _declared(module, query)
@@ -72,8 +73,11 @@ def _value(stream: Stream, observation: Observation) -> np.ndarray:
 def _declared(module: nn.Module, name: str) -> Query:
     plan = module.plan
     if name not in plan.model.queries:
-        raise errors.unanswerable(name, "the spec declares no such query",
-                                  f"it declares {', '.join(plan.model.queries) or 'none'}")  # fmt: skip
+        raise errors.unanswerable(
+            name,
+            "the spec declares no such query",
+            f"it declares {', '.join(plan.model.queries) or 'none'}",
+        )
     if plan.queries[name].answerable == "no":
         raise errors.unanswerable(name, plan.queries[name].because, "see `wmdsl plan --query`")
     return plan.model.queries[name]
@@ -83,20 +87,25 @@ def _action_segment(streams: Mapping[str, Stream], query: Query) -> Segment:
     for segment in query.all_sought:
         if streams[segment.stream].modality == "action":
             return segment
-    raise errors.unanswerable(query.name, "it seeks no action, so it cannot drive a robot",
-                              "name a query that seeks an action with --query")  # fmt: skip
+    raise errors.unanswerable(
+        query.name,
+        "it seeks no action, so it cannot drive a robot",
+        "name a query that seeks an action with --query",
+    )
 
 
 def _observed_streams(streams: Mapping[str, Stream], query: Query) -> tuple[Stream, ...]:
     for segment in query.given:
         if not segment.observed:
             raise errors.unanswerable(
-                query.name, f"{segment.reference} is given, and no camera films the future",
+                query.name,
+                f"{segment.reference} is given, and no camera films the future",
                 "evaluate a query whose givens are observed",
-            )  # fmt: skip
+            )
         if any(offset < 0 for offset in segment.offsets):
             raise errors.unanswerable(
-                query.name, f"{segment.reference} looks back, and closed-loop evaluation keeps "
-                "no history yet", "give only `now 1 frame` or `now 1 step`",
-            )  # fmt: skip
+                query.name,
+                f"{segment.reference} looks back, and closed-loop evaluation keeps no history yet",
+                "give only `now 1 frame` or `now 1 step`",
+            )
     return tuple(streams[name] for name in dict.fromkeys(s.stream for s in query.given))

@@ -25,20 +25,27 @@ class Progress:
     def __enter__(self) -> Progress:
         if self.shown and sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import (BarColumn, MofNCompleteColumn, Progress as Bar, TextColumn,
-                                       TimeRemainingColumn)  # fmt: skip
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
 
-            self.bar = Bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                           TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
-                           TextColumn("{task.fields[values]}"),
-                           console=Console(stderr=True))  # fmt: skip
+            self.bar = Bar(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[values]}"),
+                console=Console(stderr=True),
+            )
             self.bar.start()
-            self.task = self.bar.add_task(self.title, total=self.total, completed=self.done,
-                                          rate="", values="")  # fmt: skip
+            self.task = self.bar.add_task(
+                self.title, total=self.total, completed=self.done, rate="", values=""
+            )
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:  # fmt: skip
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.bar:
             self.bar.stop()
         elif self.shown:
@@ -61,5 +68,8 @@ class Progress:
     def _line(self, shown: str) -> None:
         self.last_line = time.monotonic()
         left = (self.total - self.done) / max(self.rate, 1e-9)
-        print(f"{self.title}: {self.done}/{self.total}  {self.rate:.1f}/s  {left:.0f} s left  {shown}",
-              file=sys.stderr, flush=True)  # fmt: skip
+        print(
+            f"{self.title}: {self.done}/{self.total}  {self.rate:.1f}/s  {left:.0f} s left  {shown}",
+            file=sys.stderr,
+            flush=True,
+        )

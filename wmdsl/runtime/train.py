@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from wmdsl.runtime.settings import TrainSettings
 
 if TYPE_CHECKING:
     from wmdsl.check.model import Model
-    from wmdsl.data.windows import WindowedDataset
+    from wmdsl.data.loader import Loader
 
 Batch = dict[str, Tensor]
 
@@ -49,9 +50,9 @@ def train(
     if run.training.exists() and not resume:
         raise errors.taken(run.path)
     _prepare_machine(settings)
-    dataset, statistics = _open(module, data)
+    loader, statistics = _open(module, Path(data), settings)
     module.load_statistics(statistics)
-    trainer = Trainer(module, dataset, run, settings)
+    trainer = Trainer(module, loader, run, settings)
     if resume and run.training.exists():
         trainer.resume()
     else:
@@ -64,23 +65,18 @@ class Trainer:
     """The state of one training and its loop."""
 
     def __init__(
-        self, module: nn.Module, dataset: WindowedDataset, run: RunDirectory,
-        settings: TrainSettings,
-    ) -> None:  # fmt: skip
-        from wmdsl.data.windows import Sampler
-
+        self, module: nn.Module, loader: Loader, run: RunDirectory, settings: TrainSettings
+    ) -> None:
         self.device = next(module.parameters()).device
         self.module = module.to(memory_format=torch.channels_last).train()
-        self.dataset, self.run, self.settings = dataset, run, settings
+        self.loader, self.run, self.settings = loader, run, settings
         self.model = module.plan.model
         self.step = 0
         self.optimizer = _optimizer(module, settings)
         self.average = Average(module, settings.ema)
-        self.sampler = Sampler(len(dataset), settings.batch_size, settings.seed)
         self.generator = torch.Generator(self.device).manual_seed(settings.seed)
         self.pixels = torch.Generator().manual_seed(settings.seed + 1)
         self.precision = _precision(settings, self.device)
-        self.shifts = binding.augmentations(self.model)
         self.blind = binding.image_streams(self.model) if settings.blind else ()
         self.seconds = 0.0
 
@@ -91,7 +87,9 @@ class Trainer:
         started = time.monotonic() - self.seconds
         with (
             MetricsLog(self.run, self.step) as log,
-            Progress(progress, f"training {self.model.name}", self.settings.steps, self.step) as bar,
+            Progress(
+                progress, f"training {self.model.name}", self.settings.steps, self.step
+            ) as bar,
         ):
             try:
                 while self.step < last:
@@ -106,8 +104,14 @@ class Trainer:
         self.save()
         save_tensors(self.run.weights, self.average.weights(self.module))
         if self.step >= self.settings.steps:
-            write_json(self.run.training, {**self.run.read_json(self.run.training),
-                                           "finished": True, "seconds": self.seconds})  # fmt: skip
+            write_json(
+                self.run.training,
+                {
+                    **self.run.read_json(self.run.training),
+                    "finished": True,
+                    "seconds": self.seconds,
+                },
+            )
 
     def _step(self) -> dict[str, float]:
         rate = self.settings.rate(self.step)
@@ -127,13 +131,15 @@ class Trainer:
         self.module.after_step()
         self.average.update(self.module, self.step)
         self.step += 1
-        return {**{name: float(value.detach()) for name, value in losses.items()}, **shares,
-                "gradient_norm": float(norm), "learning_rate": rate}  # fmt: skip
+        return {
+            **{name: float(value.detach()) for name, value in losses.items()},
+            **shares,
+            "gradient_norm": float(norm),
+            "learning_rate": rate,
+        }
 
     def _batch(self) -> Batch:
-        batch = self.dataset.batch(
-            next(self.sampler), augment=self.shifts, generator=self.pixels
-        )
+        batch = self.loader.next_batch(self.pixels)
         for name in self.blind:
             batch[name] = torch.zeros_like(batch[name])
         return {name: value.to(self.device) for name, value in batch.items()}
@@ -149,8 +155,9 @@ class Trainer:
         for name, weight in weights.items():
             if not losses[name].requires_grad:
                 continue
-            grads = torch.autograd.grad(losses[name] * weight, shared, retain_graph=True,
-                                        allow_unused=True)  # fmt: skip
+            grads = torch.autograd.grad(
+                losses[name] * weight, shared, retain_graph=True, allow_unused=True
+            )
             norms[name] = float(torch.stack([g.norm() for g in grads if g is not None]).norm())
         total = sum(norms.values()) or 1.0
         return {f"gradient_share/{name}": norm / total for name, norm in norms.items()}
@@ -170,16 +177,34 @@ class Trainer:
         if self.step % self.settings.log_every == 0 or self.step == 1:
             log.write({"step": self.step, "seconds": round(self.seconds, 3), **terms})
         elif any(name.startswith("gradient_share") for name in terms):
-            log.write({"step": self.step, **{name: value for name, value in terms.items()
-                                             if name.startswith("gradient_share")}})  # fmt: skip
+            log.write(
+                {
+                    "step": self.step,
+                    **{
+                        name: value
+                        for name, value in terms.items()
+                        if name.startswith("gradient_share")
+                    },
+                }
+            )
 
     def save(self) -> None:
         """Write a checkpoint of this very step."""
-        random_states = {"generator": self.generator.get_state(), "pixels": self.pixels.get_state(),
-                         "torch": torch.get_rng_state()}  # fmt: skip
-        position = {"seconds": self.seconds, "sampler": self.sampler.state_dict()}
-        save_checkpoint(self.run, self.step, self.module, self.average.state_dict(),
-                        self.optimizer, random_states, position)  # fmt: skip
+        random_states = {
+            "generator": self.generator.get_state(),
+            "pixels": self.pixels.get_state(),
+            "torch": torch.get_rng_state(),
+        }
+        position = {"seconds": self.seconds, "sampler": self.loader.state_dict()}
+        save_checkpoint(
+            self.run,
+            self.step,
+            self.module,
+            self.average.state_dict(),
+            self.optimizer,
+            random_states,
+            position,
+        )
 
     def resume(self) -> None:
         """Go back to the newest whole checkpoint of the run (or to step 0 where there is none)."""
@@ -196,7 +221,7 @@ class Trainer:
         self.generator.set_state(random_states["generator"])
         self.pixels.set_state(random_states["pixels"])
         torch.set_rng_state(random_states["torch"])
-        self.sampler.load_state_dict(position["sampler"])
+        self.loader.load_state_dict(position["sampler"])
         self.step, self.seconds = int(position["step"]), float(position["seconds"])
 
 
@@ -212,20 +237,32 @@ def resumed_settings(run: RunDirectory, steps: int | None = None) -> TrainSettin
     return replace(stored, steps=steps) if steps else stored
 
 
-def _open(module: nn.Module, data: str | Path) -> tuple[WindowedDataset, dict[str, Any]]:
+def _open(
+    module: nn.Module, data: Path, settings: TrainSettings
+) -> tuple[Loader, dict[str, dict[str, list[float]]]]:
+    """The loader of a data set and the statistics of each stream that has data."""
     from wmdsl.data.lerobot import DatasetInfo
-    from wmdsl.data.windows import WindowedDataset
+    from wmdsl.data.loader import Loader, Source
 
     model = module.plan.model
     info = DatasetInfo.read(data)
-    dataset = WindowedDataset(data, binding.windows(model, info.fps))
-    return dataset, dataset.statistics()
+    source = Source(data, binding.windows(model, Fraction(info.fps)))
+    shift = max(binding.augmentations(model).values(), default=0)
+    loader = Loader([source], settings.batch_size, seed=settings.seed, shift_pixels=shift)
+    stored = info.stats()
+    statistics = {
+        stream.name: stored[stream.key] for stream in model.streams.values() if stream.key in stored
+    }
+    return loader, statistics
 
 
 def _describe(
-    run: RunDirectory, module: nn.Module, data: str | Path, settings: TrainSettings,
+    run: RunDirectory,
+    module: nn.Module,
+    data: str | Path,
+    settings: TrainSettings,
     statistics: dict[str, Any],
-) -> None:  # fmt: skip
+) -> None:
     from wmdsl.plan.json import to_json
 
     model = module.plan.model
@@ -234,21 +271,33 @@ def _describe(
     write_json(run.plan, to_json(module.plan))
     write_json(run.statistics, statistics)
     run.metrics.unlink(missing_ok=True)
-    write_json(run.training, {
-        "model": model.name, "spec_sha256": model.sha256, "parameters": dict(model.parameters),
-        "data": str(data), "settings": settings.to_json(), "torch": torch.__version__,
-        "threads": torch.get_num_threads(), "finished": False,
-    })  # fmt: skip
+    write_json(
+        run.training,
+        {
+            "model": model.name,
+            "spec_sha256": model.sha256,
+            "parameters": dict(model.parameters),
+            "data": str(data),
+            "settings": settings.to_json(),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "finished": False,
+        },
+    )
 
 
 def _optimizer(module: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
     """AdamW; vectors, tables and norms are not decayed."""
     trained = [value for value in module.parameters() if value.requires_grad]
     return torch.optim.AdamW(
-        [{"params": [v for v in trained if v.dim() >= 2], "weight_decay": settings.weight_decay},
-         {"params": [v for v in trained if v.dim() < 2], "weight_decay": 0.0}],
-        lr=settings.learning_rate, betas=(0.9, 0.99), foreach=True,
-    )  # fmt: skip
+        [
+            {"params": [v for v in trained if v.dim() >= 2], "weight_decay": settings.weight_decay},
+            {"params": [v for v in trained if v.dim() < 2], "weight_decay": 0.0},
+        ],
+        lr=settings.learning_rate,
+        betas=(0.9, 0.99),
+        foreach=True,
+    )
 
 
 def _precision(settings: TrainSettings, device: torch.device) -> Callable[[], Any]:
