@@ -3,51 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 
+from wmdsl.diagnostics.problem import Problem
+from wmdsl.diagnostics.suggest import did_you_mean
+
 CODES = {
-    "WM801": "a dataset, or a file of it, is missing",
-    "WM802": "a file of a dataset cannot be read",
-    "WM803": "the metadata of a dataset is incomplete or contradicts itself",
-    "WM804": "a dataset has no such camera or feature",
-    "WM805": "a dataset holds values that are not finite",
-    "WM806": "a rate does not fit the rate of the dataset",
-    "WM807": "a feature has another shape than was asked for",
-    "WM808": "an instruction is longer than its stream",
-    "WM809": "a file cannot be written",
-    "WM810": "the output folder is taken",
-    "WM811": "the scripted expert fails too often",
-    "WM812": "a window or sampler is asked for something empty",
-    "WM813": "a worker process died",
+    "WM851": "a dataset, or a file of it, is missing",
+    "WM852": "a file of a dataset cannot be read",
+    "WM853": "the metadata of a dataset is incomplete or contradicts itself",
+    "WM854": "a dataset has no such camera or feature",
+    "WM855": "a dataset holds values that are not finite",
+    "WM856": "a rate does not fit the rate of the dataset",
+    "WM857": "a feature has another shape than was asked for",
+    "WM858": "an instruction is longer than its stream",
+    "WM859": "a file cannot be written",
+    "WM860": "the output folder is taken",
+    "WM861": "the scripted expert fails too often",
+    "WM862": "a window or sampler is asked for something empty",
+    "WM863": "a worker process died",
 }
 
 
-class DataError(Exception):
+class DataError(Problem):
     """A fault in data, for a user to mend: `code`, `what`, `where` (a path or key), `help`."""
-
-    def __init__(self, code: str, what: str, where: str | Path, help: str) -> None:
-        super().__init__(f"{code}: {what}\n  at: {where}\nhelp: {help}")
-        self.code = code
-        self.what = what
-        self.where = str(where)
-        self.help = help
-
-    def __reduce__(self) -> tuple[type[DataError], tuple[str, str, str, str]]:
-        return type(self), (self.code, self.what, self.where, self.help)
 
 
 def missing(what: str, path: Path, help: str = "") -> DataError:
     """A file or folder that must be there is not."""
     return DataError(
-        "WM801", f"{what} is missing", path, help or "copy or generate the dataset again"
+        "WM851", f"{what} is missing", path, help or "copy or generate the dataset again"
     )
 
 
 def unreadable(what: str, path: Path, reason: object) -> DataError:
     """A file is truncated or corrupt."""
     return DataError(
-        "WM802",
+        "WM852",
         f"{what} cannot be read: {_one_line(reason)}",
         path,
         "the file is truncated or corrupt; copy or generate the dataset again",
@@ -56,26 +48,26 @@ def unreadable(what: str, path: Path, reason: object) -> DataError:
 
 def bad_metadata(what: str, path: Path, help: str) -> DataError:
     """The metadata lacks something or contradicts the files."""
-    return DataError("WM803", what, path, help)
+    return DataError("WM853", what, path, help)
 
 
 def unknown_feature(kind: str, name: str, known: Iterable[str], where: str | Path) -> DataError:
     """A camera or feature that the dataset does not have."""
     known = sorted(known)
-    near = get_close_matches(name, known, n=1)
+    near = did_you_mean(name, known)
     has = f"it has {', '.join(known)}" if known else "it has none"
     return DataError(
-        "WM804",
+        "WM854",
         f"the dataset has no {kind} {name!r}",
         where,
-        f"did you mean {near[0]!r}? {has}" if near else has,
+        f"did you mean {near!r}? {has}" if near else has,
     )
 
 
 def not_finite(key: str, index: int, episode: int, row: int, where: str | Path) -> DataError:
     """NaN or infinity in component `index` of a feature."""
     return DataError(
-        "WM805",
+        "WM855",
         f"{key}[{index}] is not finite in row {row} of episode {episode}",
         where,
         "remove or repair this episode; training on it would make every weight NaN",
@@ -84,13 +76,13 @@ def not_finite(key: str, index: int, episode: int, row: int, where: str | Path) 
 
 def wrong_rate(what: str, where: str | Path, help: str) -> DataError:
     """Rates that cannot be brought together."""
-    return DataError("WM806", what, where, help)
+    return DataError("WM856", what, where, help)
 
 
 def wrong_shape(key: str, found: object, wanted: object, where: str | Path) -> DataError:
     """A feature has another shape than the stream that reads it."""
     return DataError(
-        "WM807",
+        "WM857",
         f"{key} has shape {found} where {wanted} was asked for",
         where,
         "change the shape in the spec, or bind the stream to another feature",
@@ -100,7 +92,7 @@ def wrong_shape(key: str, found: object, wanted: object, where: str | Path) -> D
 def text_too_long(text: str, length: int, where: str | Path) -> DataError:
     """An instruction does not fit the length of its stream."""
     return DataError(
-        "WM808",
+        "WM858",
         f"the instruction {text!r} takes {len(text.encode())} bytes, the stream holds {length}",
         where,
         f"give the stream at least {len(text.encode())} tokens",
@@ -110,7 +102,7 @@ def text_too_long(text: str, length: int, where: str | Path) -> DataError:
 def not_writable(path: Path, reason: object) -> DataError:
     """No space, no permission."""
     return DataError(
-        "WM809",
+        "WM859",
         f"cannot be written: {_one_line(reason)}",
         path,
         "free some space or choose another folder",
@@ -119,13 +111,13 @@ def not_writable(path: Path, reason: object) -> DataError:
 
 def occupied(path: Path, help: str) -> DataError:
     """The output folder holds something else."""
-    return DataError("WM810", "the output folder exists and holds something else", path, help)
+    return DataError("WM860", "the output folder exists and holds something else", path, help)
 
 
 def expert_failing(name: str, failures: int, attempts: int) -> DataError:
     """Too few attempts of a scripted expert succeed."""
     return DataError(
-        "WM811",
+        "WM861",
         f"the scripted expert failed {failures} of {attempts} attempts",
         name,
         "this does not happen with the supported simulator version; check its installation",
@@ -135,7 +127,7 @@ def expert_failing(name: str, failures: int, attempts: int) -> DataError:
 def worker_died(where: str) -> DataError:
     """A process that records or steps environments is gone."""
     return DataError(
-        "WM813",
+        "WM863",
         "a worker process died (killed, or out of memory)",
         where,
         "run the command again: finished episodes are kept; fewer workers take less memory",
@@ -144,7 +136,7 @@ def worker_died(where: str) -> DataError:
 
 def empty(what: str, where: str | Path, help: str) -> DataError:
     """Nothing is left to draw from."""
-    return DataError("WM812", what, where, help)
+    return DataError("WM862", what, where, help)
 
 
 def _one_line(reason: object) -> str:

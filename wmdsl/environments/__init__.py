@@ -4,8 +4,13 @@ In: a name such as `metaworld/push-v3`. Out: observations, datasets, success rat
 Invariant: importing this package loads no simulator, no numpy and no torch.
 """
 
-from wmdsl.environments.base import Environment, EnvironmentSpec, EnvironmentUnavailable
-from wmdsl.environments.registry import UnknownEnvironment, make, names, spec
+from wmdsl.environments.base import (
+    Environment,
+    EnvironmentSpec,
+    EnvironmentUnavailable,
+    UnknownEnvironment,
+)
+from wmdsl.environments.registry import make, names, spec
 
 __all__ = [
     "Environment",

@@ -11,17 +11,36 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from wmdsl.diagnostics.problem import Problem
+
 if TYPE_CHECKING:
     import numpy as np
 
 
-class EnvironmentUnavailable(RuntimeError):
-    """The simulator, its assets or its graphics stack is missing; says what to install."""
+CODES = {
+    "WM865": "no environment has this name",
+    "WM866": "a simulator, its assets or its graphics stack is missing",
+}
 
-    def __init__(self, what: str, help: str) -> None:
-        super().__init__(f"{what}\nhelp: {help}")
-        self.what = what
-        self.help = help
+
+class UnknownEnvironment(Problem):
+    """No suite or task has this name; the help offers the nearest one."""
+
+    def __init__(self, what: str, where: str, help: str) -> None:
+        super().__init__("WM865", what, where, help)
+
+    def __reduce__(self) -> tuple[type[UnknownEnvironment], tuple[str, str, str]]:
+        return type(self), (self.what, self.where, self.help)
+
+
+class EnvironmentUnavailable(Problem):
+    """The simulator cannot run here; the help says what to install."""
+
+    def __init__(self, what: str, where: str, help: str) -> None:
+        super().__init__("WM866", what, where, help)
+
+    def __reduce__(self) -> tuple[type[EnvironmentUnavailable], tuple[str, str, str]]:
+        return type(self), (self.what, self.where, self.help)
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,7 +238,9 @@ def _build(task: str) -> tuple[Any, Any]:
         from metaworld.policies import ENV_POLICY_MAP
     except ImportError as error:
         raise EnvironmentUnavailable(
-            f"Meta-World cannot be imported: {error}", "pip install 'wmdsl[metaworld]'"
+            f"Meta-World cannot be imported: {error}",
+            "metaworld",
+            "pip install 'wmdsl[metaworld]'",
         ) from error
     simulator = ALL_V3_ENVIRONMENTS[task]()
     simulator._partially_observable = False

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from wmdsl.diagnostics.suggest import did_you_mean
+from wmdsl.environments.base import UnknownEnvironment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,16 +17,12 @@ if TYPE_CHECKING:
 SUITES = ("libero", "metaworld")
 
 
-class UnknownEnvironment(ValueError):
-    """No suite or task has this name; the message offers the nearest one."""
-
-
 def names(text: str | Sequence[str]) -> tuple[str, ...]:
     """Split `a/b,a/c` (or take a sequence of such) into distinct names, order kept."""
     parts = [text] if isinstance(text, str) else list(text)
     found = [name.strip() for part in parts for name in part.split(",") if name.strip()]
     if not found:
-        raise UnknownEnvironment("no environment is named; an example is metaworld/push-v3")
+        raise UnknownEnvironment("no environment is named", repr(text), "try metaworld/push-v3")
     return tuple(dict.fromkeys(found))
 
 
@@ -53,10 +51,11 @@ def _split(name: str) -> tuple[str, str]:
     suite, separator, task = name.partition("/")
     if separator and suite in SUITES:
         return suite, task
-    near = get_close_matches(suite, SUITES, n=1)
-    hint = f"; did you mean {near[0]}/{task}?" if near and separator else ""
+    near = did_you_mean(suite, SUITES)
     raise UnknownEnvironment(
-        f"{name!r} is no environment: a name reads suite/task, suites are {', '.join(SUITES)}{hint}"
+        "an environment is named suite/task",
+        name,
+        f"did you mean {near}/{task}?" if near and task else f"suites are {', '.join(SUITES)}",
     )
 
 
@@ -64,6 +63,9 @@ def _checked(suite: str, task: str) -> str:
     known = _module(suite).tasks()
     if task in known:
         return task
-    near = get_close_matches(task, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known)}"
-    raise UnknownEnvironment(f"{suite} has no task {task!r}; {hint}")
+    near = did_you_mean(task, known)
+    raise UnknownEnvironment(
+        f"{suite} has no task {task!r}",
+        f"{suite}/{task}",
+        f"did you mean {suite}/{near}?" if near else f"its tasks are {', '.join(known)}",
+    )

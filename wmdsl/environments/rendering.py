@@ -35,7 +35,7 @@ def import_mujoco() -> Any:
         import mujoco
     except ImportError as error:
         raise EnvironmentUnavailable(
-            f"MuJoCo cannot be imported: {error}", "pip install 'wmdsl[metaworld]'"
+            f"MuJoCo cannot be imported: {error}", "mujoco", "pip install 'wmdsl[metaworld]'"
         ) from error
     return mujoco
 
@@ -100,7 +100,8 @@ def _graphics_context() -> Any:
     except Exception as error:  # each back end fails in its own way: ImportError, EGLError ...
         backend = os.environ.get("MUJOCO_GL", "the default")
         raise EnvironmentUnavailable(
-            f"no OpenGL context for offscreen images (MUJOCO_GL={backend}): {error}",
+            f"no OpenGL context for offscreen images: {type(error).__name__}: {error}",
+            f"MUJOCO_GL={backend}",
             f"on Debian or Ubuntu: {_PACKAGES}; or install libosmesa6 and set MUJOCO_GL=osmesa",
         ) from error
     return context
