@@ -89,9 +89,9 @@ def loads(*libraries: str) -> bool:
 
 
 def has_software_renderer() -> bool:
-    patterns = ("/usr/lib*/**/dri/swrast_dri.so", "/usr/lib*/**/libgallium-*.so")
-    found = any(glob.glob(pattern, recursive=True) for pattern in patterns)
-    return found or loads("libEGL_nvidia.so.0")
+    folders = ("/usr/lib", "/usr/lib64", "/usr/lib/*-linux-gnu")
+    patterns = [f"{f}/{name}" for f in folders for name in ("dri/swrast_dri.so", "libgallium-*.so")]
+    return any(map(glob.glob, patterns)) or loads("libEGL_nvidia.so.0")
 
 
 # Debian package -> does this machine have what it brings?
