@@ -15,6 +15,7 @@ CODES = {
     "WM876": "the run directory is taken",
     "WM877": "a model and an environment do not fit",
     "WM878": "a query is not declared or not answerable",
+    "WM879": "a job of a comparison failed",
 }
 
 

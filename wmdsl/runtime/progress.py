@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from types import TracebackType
 
-LINE_EVERY_SECONDS = 30.0
+LINE_EVERY_SECONDS = float(os.environ.get("WMDSL_PROGRESS_SECONDS", "30"))
 
 
 class Progress:
@@ -68,8 +69,5 @@ class Progress:
     def _line(self, shown: str) -> None:
         self.last_line = time.monotonic()
         left = (self.total - self.done) / max(self.rate, 1e-9)
-        print(
-            f"{self.title}: {self.done}/{self.total}  {self.rate:.1f}/s  {left:.0f} s left  {shown}",
-            file=sys.stderr,
-            flush=True,
-        )
+        counts = f"{self.done}/{self.total}  {self.rate:.1f}/s  {left:.0f} s left"
+        print(f"{self.title}: {counts}  {shown}", file=sys.stderr, flush=True)

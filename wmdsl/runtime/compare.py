@@ -1,0 +1,95 @@
+"""Several specs under one budget: train, evaluate, report; whatever is finished is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wmdsl.runtime.jobs import Job, run_jobs
+from wmdsl.runtime.run import RunDirectory
+from wmdsl.runtime.settings import TrainSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What every spec gets: the same steps, seeds, episodes.
+
+    `blind_steps` train the blind control of each spec's first seed (0: none); `swaps` maps a task
+    to the task whose instruction is given instead.
+    """
+
+    settings: TrainSettings
+    seeds: tuple[int, ...] = (0, 1)
+    blind_steps: int = 0
+    episodes: int = 50
+    blind_tasks: tuple[str, ...] = ()
+    swaps: Mapping[str, str] | None = None
+
+
+def spec_files(paths: Sequence[str | Path]) -> list[Path]:
+    """The files named, and all specs directly inside the folders named, in order of name."""
+    found = []
+    for path in map(Path, paths):
+        found += sorted(path.glob("*.wm")) if path.is_dir() else [path]
+    return found
+
+
+def compare(
+    specs: Sequence[Path],
+    data: Path,
+    environments: Sequence[str],
+    out: Path,
+    budget: Budget,
+    *,
+    workers: int = 2,
+    progress: bool = True,
+) -> list[Path]:
+    """Train and evaluate every spec; returns the run directories, sighted before blind.
+
+    Jobs run as processes, `workers` at a time; calling it again continues where it stopped.
+    """
+    jobs, runs = [], []
+    for spec in specs:
+        for seed in budget.seeds:
+            run = out / "runs" / f"{spec.stem}-seed{seed}"
+            jobs.append(_job(spec, run, data, environments, budget, seed, blind=False))
+            runs.append(run)
+        if budget.blind_steps:
+            run = out / "runs" / f"{spec.stem}-blind"
+            tasks = budget.blind_tasks or tuple(environments)
+            jobs.append(_job(spec, run, data, tasks, budget, budget.seeds[0], blind=True))
+            runs.append(run)
+    run_jobs([job for job in jobs if job.commands], workers, progress)
+    return runs
+
+
+def _job(
+    spec: Path, path: Path, data: Path, environments: Sequence[str], budget: Budget, seed: int,
+    blind: bool,
+) -> Job:  # fmt: skip
+    run = RunDirectory(path)
+    commands = []
+    if not (run.training.exists() and run.read_json(run.training)["finished"]):
+        commands.append(_train(spec, run, data, budget, seed, blind))
+    if not run.evaluation.exists():
+        swaps = {} if blind else budget.swaps or {}
+        swapped = [word for a, b in swaps.items() for word in ("--swap", f"{a}={b}")]
+        strips = () if blind else ("--strips",)
+        commands.append(("eval", str(path), "--env", ",".join(environments), "--episodes",
+                         str(budget.episodes), *swapped, *strips))  # fmt: skip
+    title = f"{spec.stem} {'blind' if blind else f'seed {seed}'}"
+    return Job(title, path.with_suffix(".log"), tuple(commands))
+
+
+def _train(
+    spec: Path, run: RunDirectory, data: Path, budget: Budget, seed: int, blind: bool
+) -> tuple[str, ...]:
+    settings = budget.settings
+    steps = budget.blind_steps if blind else settings.steps
+    return (
+        "train", str(spec), "--data", str(data), "-o", str(run.path), "--steps", str(steps),
+        "--seed", str(seed), "--batch-size", str(settings.batch_size),
+        "--learning-rate", str(settings.learning_rate), "--ema", str(settings.ema),
+        *(("--blind",) if blind else ()), *(("--resume",) if run.training.exists() else ()),
+    )  # fmt: skip
