@@ -8,42 +8,39 @@ from typing import Any
 import numpy as np
 
 
-class Sampler(Iterator[np.ndarray]):
-    """Endless batches of indices: every epoch of a source is a fresh permutation.
+class Sampler(Iterator[list[np.ndarray]]):
+    """Endless batches of indices by source: every epoch of a source is a fresh permutation.
 
-    With several sources (a mixture) the indices count through them one after another, and each
-    element of a batch is from source s with probability weights[s] / sum(weights).
+    Each element of a batch is from source s with probability weights[s] / sum(weights).
     """
 
     def __init__(
         self,
-        sizes: int | Sequence[int],
+        sizes: Sequence[int],
         batch_size: int,
         seed: int,
-        weights: Sequence[float] | None = None,
+        weights: Sequence[float],
     ) -> None:
         """`sizes` are the numbers of samples by source.
 
         Raises ValueError for an empty source or a weight that is not positive.
         """
-        self._sizes = (sizes,) if isinstance(sizes, int) else tuple(sizes)
-        weights = weights or [1.0] * len(self._sizes)
-        if min(self._sizes) < 1 or min(weights) <= 0 or batch_size < 1:
+        if min(sizes) < 1 or min(weights) <= 0 or batch_size < 1:
             raise ValueError(f"sizes {sizes}, weights {weights}, batch {batch_size} must be > 0")
+        self._sizes = tuple(sizes)
         self._shares = np.asarray(weights, dtype=np.float64) / sum(weights)
-        self._offsets = np.cumsum([0, *self._sizes])
         self._batch_size = batch_size
         self._seed = seed
         self._step = 0
         self._positions = [0] * len(self._sizes)
         self._permutations: dict[int, tuple[int, np.ndarray]] = {}
 
-    def __next__(self) -> np.ndarray:
-        """The next batch, int64 [batch_size]."""
+    def __next__(self) -> list[np.ndarray]:
+        """The next batch: indices by source, int64, `batch_size` in all."""
         generator = np.random.default_rng([self._seed, 0, self._step])
         counts = generator.multinomial(self._batch_size, self._shares)
         self._step += 1
-        return np.concatenate([self._take(s, int(count)) for s, count in enumerate(counts)])
+        return [self._take(source, int(count)) for source, count in enumerate(counts)]
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` needs to go on; plain integers."""
@@ -69,7 +66,7 @@ class Sampler(Iterator[np.ndarray]):
         for epoch in np.unique(positions // size):
             within = positions // size == epoch
             chosen[within] = self._permutation(source, int(epoch))[positions[within] % size]
-        return chosen + self._offsets[source]
+        return chosen
 
     def _permutation(self, source: int, epoch: int) -> np.ndarray:
         if self._permutations.get(source, (-1,))[0] != epoch:

@@ -6,7 +6,7 @@ Shape suffixes: B batch, T rows of a window, F frames of a window, C H W image, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,11 +17,7 @@ import torch
 from wmdsl.data import errors, keys
 from wmdsl.data.frames import load_frames
 from wmdsl.data.reader import Dataset
-from wmdsl.data.sampler import Sampler
-from wmdsl.data.statistics import vector_statistics
 from wmdsl.data.text import encode_text
-
-__all__ = ["Sampler", "Window", "WindowedDataset"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +82,10 @@ class WindowedDataset:
         """The number of anchors."""
         return len(self._anchors)
 
-    def sampler(self, batch_size: int, seed: int) -> Sampler:
-        """Draws indices for `batch`."""
-        return Sampler(len(self), batch_size, seed)
-
     def batch(
         self,
         indices: Sequence[int] | np.ndarray | torch.Tensor,
-        augment: Mapping[str, int] | None = None,
+        shift_pixels: int = 0,
         generator: torch.Generator | None = None,
     ) -> dict[str, torch.Tensor]:
         """The windows at anchors `indices` [B], by stream.
@@ -101,13 +93,13 @@ class WindowedDataset:
         Cameras are float32 [B, F, C, H, W] in 0..1, vectors float32 [B, T, D] in raw units, text
         int64 [B, L]. `<stream>.valid` is bool [B, F | T | L]: False beyond the episode (there
         the nearest row is repeated), where a text is padding, and for a missing stream (zeros).
-        `augment` gives the largest random shift in pixels by stream; `generator` draws one
-        shift a sample and camera, the same for all its frames in whichever streams.
+        `generator` draws one shift of at most `shift_pixels` a sample and camera, the same for
+        all its frames in whichever streams.
         """
         rows = self._anchors[torch.as_tensor(indices, dtype=torch.int64)]
         episode = self._episode[rows]
         place = _Place(rows, self._start[episode], self._stop[episode])
-        drawn = self._draw_shifts(len(rows), augment or {}, generator)
+        drawn = self._draw_shifts(len(rows), shift_pixels, generator)
         batch = {}
         for window in self.windows:
             values, valid = self._read(window, place, drawn)
@@ -115,21 +107,13 @@ class WindowedDataset:
             batch[f"{window.stream}.valid"] = valid
         return batch
 
-    def statistics(self) -> dict[str, dict[str, list[float]]]:
-        """Per vector stream: min max mean std count q01 q10 q50 q90 q99, each a list [D]."""
+    def columns(self) -> dict[str, np.ndarray]:
+        """All rows of each vector stream, float32 [N, D]."""
         return {
-            window.stream: {
-                name: values.tolist()
-                for name, values in vector_statistics(self.column(window.stream)).items()
-            }
+            window.stream: self._columns[window.key].numpy()
             for window in self.windows
             if window.key in self._columns
         }
-
-    def column(self, stream: str) -> np.ndarray:
-        """All rows of a vector stream, float32 [N, D]."""
-        (key,) = [window.key for window in self.windows if window.stream == stream]
-        return self._columns[key].numpy()
 
     def _read(
         self, window: Window, place: _Place, drawn: dict[str, torch.Tensor]
@@ -149,17 +133,13 @@ class WindowedDataset:
         return camera.read(rows, self._episode[rows], drawn.get(window.key)), valid
 
     def _draw_shifts(
-        self, batch: int, augment: Mapping[str, int], generator: torch.Generator | None
+        self, batch: int, limit: int, generator: torch.Generator | None
     ) -> dict[str, torch.Tensor]:
         """(down, right) in pixels by camera, int64 [B, 2]; drawn in the order of the windows."""
-        limits: dict[str, int] = {}
-        for window in self.windows:
-            pixels = augment.get(window.stream, 0)
-            if pixels and window.stream not in self.missing:
-                limits[window.key] = max(pixels, limits.get(window.key, 0))
+        cameras = dict.fromkeys(key for key, _ in self._cameras) if limit else ()
         return {
             key: torch.randint(-limit, limit + 1, (batch, 2), generator=generator)
-            for key, limit in limits.items()
+            for key in cameras
         }
 
     def _fresh_rows(self) -> np.ndarray:

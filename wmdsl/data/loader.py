@@ -1,10 +1,11 @@
-"""Several datasets as one, each with its share of every batch (robot data beside plain video)."""
+"""Batches without end from one dataset or a weighted mixture (robot data beside plain video)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,50 +29,56 @@ class Source:
     weight: float = 1.0
 
 
-class Mixture:
-    """Looks like one WindowedDataset. A stream that a source lacks is zero and invalid there."""
+class Loader:
+    """Draws batches. A stream that a source lacks is zero and invalid in that source's samples."""
 
-    def __init__(self, sources: Sequence[Source], *, cache: Path | None = None) -> None:
-        """Load all sources. Raises DataError where a stream is in none of them, or has different
-        shapes or lengths in two."""
-        self.weights = tuple(source.weight for source in sources)
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        batch_size: int,
+        *,
+        seed: int = 0,
+        shift_pixels: int = 0,
+        cache: Path | None = None,
+    ) -> None:
+        """Load all sources; `shift_pixels` bounds the random shifts of every camera.
+
+        Raises DataError where a stream is in no source, or has different shapes or lengths in two.
+        """
         self.datasets = tuple(
             WindowedDataset(source.root, windows, cache=cache)
             for source, windows in zip(sources, _agreed_windows(sources), strict=True)
         )
-        self._offsets = np.cumsum([0, *(len(dataset) for dataset in self.datasets)])
+        sizes = [len(dataset) for dataset in self.datasets]
+        self.sampler = Sampler(sizes, batch_size, seed, [source.weight for source in sources])
+        self._shift_pixels = shift_pixels
 
-    def __len__(self) -> int:
-        """The number of anchors of all sources."""
-        return int(self._offsets[-1])
-
-    def sampler(self, batch_size: int, seed: int) -> Sampler:
-        """Draws indices by the weights of the sources."""
-        return Sampler([len(d) for d in self.datasets], batch_size, seed, self.weights)
-
-    def batch(
-        self,
-        indices: Sequence[int] | np.ndarray,
-        augment: Mapping[str, int] | None = None,
-        generator: torch.Generator | None = None,
-    ) -> dict[str, torch.Tensor]:
-        """As `WindowedDataset.batch`; the samples come grouped by source, in its order."""
-        indices = np.asarray(indices)
-        parts = []
-        for dataset, first, last in zip(
-            self.datasets, self._offsets[:-1], self._offsets[1:], strict=True
-        ):
-            own = indices[(indices >= first) & (indices < last)] - first
-            if len(own):
-                parts.append(dataset.batch(own, augment, generator))
+    def next_batch(self, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """The next batch, as of `WindowedDataset.batch`; `generator` draws the shifts."""
+        parts = [
+            dataset.batch(indices, self._shift_pixels, generator)
+            for dataset, indices in zip(self.datasets, next(self.sampler), strict=True)
+            if len(indices)
+        ]
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the sampler, plain integers; the generator's is its owner's to keep."""
+        return self.sampler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken. Raises ValueError for another mixture."""
+        self.sampler.load_state_dict(state)
+
     def statistics(self) -> dict[str, dict[str, list[float]]]:
-        """As `WindowedDataset.statistics`, over the rows of all sources that have the stream."""
+        """Per vector stream min max mean std count q01 q10 q50 q90 q99, each a list [D].
+
+        Computed over the rows of all sources that have the stream.
+        """
         rows: dict[str, list[np.ndarray]] = {}
         for dataset in self.datasets:
-            for stream in dataset.statistics():
-                rows.setdefault(stream, []).append(dataset.column(stream))
+            for stream, values in dataset.columns().items():
+                rows.setdefault(stream, []).append(values)
         return {
             stream: {
                 name: values.tolist()
