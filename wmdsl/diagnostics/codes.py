@@ -41,6 +41,25 @@ _ROWS = (
     Code("WM018", "number out of range", "A number has an absurd size or too many digits."),
     Code("WM019", "nested too deeply", "Brackets stand inside each other more than 32 deep."),
     Code("WM020", "too many syntax errors", "Only the first fifty syntax errors are shown."),
+    # names and attributes
+    Code("WM101", "import cannot be used", "An imported file is missing or is no text."),
+    Code("WM102", "import cycle", "Files import each other, or a file imports itself."),
+    Code("WM103", "unknown model", "No model of this name is declared or imported."),
+    Code("WM104", "extends cycle", "A model extends itself, directly or through others."),
+    Code("WM105", "declared twice", "Two declarations of one form have one name."),
+    Code("WM106", "nothing to override", "`override` names what no earlier model declares."),
+    Code("WM107", "nothing to drop", "`drop` names what no earlier model declares."),
+    Code("WM108", "unknown parameter", "A value is given to a parameter that is not declared."),
+    Code("WM109", "outside the domain", "A parameter has a value that its domain excludes."),
+    Code("WM110", "wrong kind of value", "A parameter's value has another unit than its default."),
+    Code("WM111", "attribute given twice", "One declaration gives one attribute twice."),
+    Code("WM112", "not importable", "The imported model has no such declaration of this form."),
+    Code("WM113", "unknown import", "`alias.name` uses an alias that no import declares."),
+    Code("WM114", "name of a parameter", "A declaration has the name of a parameter."),
+    Code("WM115", "parameter inside `when`", "Parameters are declared outside of `when` only."),
+    # lints
+    Code("WM901", "unused parameter", "No value and no `when` names the parameter.", "warning"),
+    Code("WM902", "unused import", "Nothing of the imported file is used.", "warning"),
 )  # fmt: skip
 
 CODES = {row.code: row for row in _ROWS}

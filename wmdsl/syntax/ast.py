@@ -21,7 +21,10 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number with an optional unit, as `20 Hz`, `32 steps`, `0.1`; `text` is as written."""
+    """A number with an optional unit, as `20 Hz`, `32 steps`, `0.1`; `text` is as written.
+
+    `1 frame` and `1 step` carry the units `frames` and `steps`.
+    """
 
     value: Fraction
     unit: str | None

@@ -13,6 +13,7 @@ from wmdsl.syntax import ast, errors
 from wmdsl.syntax.tokens import Token
 
 LARGEST_EXPONENT, MOST_DIGITS = 18, 24
+_PLURALS = {"frame": "frames", "step": "steps"}
 
 
 class Block(NamedTuple):
@@ -227,8 +228,9 @@ def _dims(make: Builder, token: Token) -> ast.Dims:
 
 
 def _quantity(make: Builder, parts: tuple[Any, ...], span: Span) -> ast.Number:
-    number, *unit = parts
-    return ast.Number(make.number(number), unit[0].text if unit else None, number.text, span)
+    number, *written = parts
+    unit = _PLURALS.get(written[0].text, written[0].text) if written else None
+    return ast.Number(make.number(number), unit, number.text, span)
 
 
 def _range(make: Builder, parts: tuple[Any, ...], span: Span) -> ast.Range:
