@@ -1,0 +1,22 @@
+"""In: nothing. Out: real model blocks whose source text the emitter copies in where it is used.
+Invariant: each file imports only torch, and names from its siblings; no class has a dead branch.
+
+B batch, T tokens, S source tokens, W width, H heads, G key heads, K head dim, R rows (of codes),
+F frames, C channels or features, N samples of a segment.
+
+Parameters per block (w width, a = heads * head_dim, g = kv_heads * head_dim, f ffn, c features):
+
+    Tokens c w + w + count w; Projection c w + w; Places count w; Symbols v w + count w (v rows)
+    Heads w (a + 2 g) + a + 2 g + a w + w, without bias w (a + 2 g) + a w; per head norms 2 k more,
+    norms across heads a + g more
+    DiTBlock 6 w w + 6 w + Heads + 2 w f + f + w; ModulatedNorm 2 w w + 2 w
+    ViTBlock 4 w + Heads + 2 w f + f + w; its final LayerNorm 2 w
+    DecoderBlock 2 w + Heads + 3 w f; its final RMSNorm w
+    TimeCode 256 w + w + w w + w; Head w out + out
+    CrossAttention w a + a + 2 (s g + g) + a w + w + 2 w (s source width); gated w more
+    Film s 2 w + 2 w; adaLN condition and prefix s w + w
+    ConvGrid, per stage 9 in out + out + 2 out; ConvKeypoints 3 c (tokens c) + tokens c more
+    BytesEncoder 257 w + bytes w + layers (ViTBlock, f = 4 w) + 2 w + w tokens
+    Perceptron c h + h + h c + c; FrameMask 9 c 16 + 16 + 9 * 16 + 1
+    Align projector mlp s s + s + s c + c, linear s c + c; a frozen or ema teacher: the codec again
+"""

@@ -1,0 +1,44 @@
+"""What a batch holds. B batch, N samples of the window."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def samples(
+    batch: Mapping[str, Tensor], name: str, first: int, window: int, shape: tuple[int, ...], at: str
+) -> Tensor:
+    """The first samples [B, first, *shape] of a stream; the batch holds them or all its window."""
+    if name not in batch:
+        raise ValueError(f"the batch has no {name!r}, which {at} declares")
+    x = batch[name]
+    if x.ndim != 2 + len(shape) or x.shape[2:] != shape or not first <= x.shape[1] <= window:
+        counts = f"{window}" if first == window else f"{first}..{window}"
+        wanted = ", ".join(("B", counts, *map(str, shape)))
+        raise ValueError(f"batch[{name!r}] is {list(x.shape)}, but {at} declares [{wanted}]")
+    return x[:, :first]
+
+
+def whole(batch: Mapping[str, Tensor], name: str, shape: tuple[int, ...], at: str) -> Tensor:
+    """A stream without a time axis [B, *shape]."""
+    if name not in batch:
+        raise ValueError(f"the batch has no {name!r}, which {at} declares")
+    x = batch[name]
+    if x.shape[1:] != shape:
+        wanted = ", ".join(("B", *map(str, shape)))
+        raise ValueError(f"batch[{name!r}] is {list(x.shape)}, but {at} declares [{wanted}]")
+    return x
+
+
+def validity(batch: Mapping[str, Tensor], name: str, size: int, window: int) -> Tensor:
+    """Which samples [B, window] count in a loss: `NAME.valid`, all where it is absent."""
+    valid = batch.get(f"{name}.valid")
+    if valid is None:
+        return torch.ones(size, window, dtype=torch.bool, device=batch[name].device)
+    if valid.shape != (size, window):
+        found = list(valid.shape)
+        raise ValueError(f"batch['{name}.valid'] is {found}, but is to be [{size}, {window}]")
+    return valid

@@ -1,0 +1,87 @@
+"""Diffusion transformer: every run of tokens is modulated by its own code.
+
+B batch, T tokens, W width, R rows, H heads, K head dim.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Runs(NamedTuple):
+    """Rows [B, R, W]; row r belongs to the next `lengths[r]` tokens."""
+
+    rows: Tensor
+    lengths: tuple[int, ...]
+
+    def chunk(self, count: int) -> list[Runs]:
+        """The channels cut into equal parts."""
+        return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
+
+    def beside(self, x_BTW: Tensor) -> zip:
+        """Pairs of a run of tokens [B, length, W] and its row [B, 1, W]."""
+        return zip(x_BTW.split(self.lengths, dim=1), self.rows.split(1, dim=1), strict=True)
+
+
+def modulated(x_BTW: Tensor, shift: Runs, scale: Runs) -> Tensor:
+    """x (1 + scale) + shift, run by run."""
+    shifts = shift.rows.split(1, dim=1)
+    pairs = zip(scale.beside(x_BTW), shifts, strict=True)
+    return torch.cat([torch.addcmul(low, part, 1 + high) for (part, high), low in pairs], dim=1)
+
+
+def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
+    """x + gate * change, run by run."""
+    parts = x_BTW.split(gate.lengths, dim=1)
+    pairs = zip(parts, gate.beside(change_BTW), strict=True)
+    return torch.cat([torch.addcmul(part, row, change) for part, (change, row) in pairs], dim=1)
+
+
+class DiTBlock(nn.Module):
+    """Attention and feed-forward, each scaled, shifted and gated by the code (adaLN-zero)."""
+
+    def __init__(self, width: int, heads: nn.Module, ffn: int):
+        super().__init__()
+        self.adaln = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.heads_norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.heads = heads
+        self.ffn_norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.ffn = nn.Sequential(
+            nn.Linear(width, ffn), nn.GELU(approximate="tanh"), nn.Linear(ffn, width)
+        )
+        nn.init.zeros_(self.adaln[1].weight)
+        nn.init.zeros_(self.adaln[1].bias)
+
+    def modulation(self, code: Runs) -> list[Runs]:
+        """Shift, scale and gate of the attention, then those of the feed-forward part."""
+        return Runs(self.adaln(code.rows), code.lengths).chunk(6)
+
+    def project(self, x_BTW: Tensor, modulation: list[Runs]) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value."""
+        return self.heads.project(modulated(self.heads_norm(x_BTW), *modulation[:2]))
+
+    def merge(self, x_BTW: Tensor, mixed_BTHK: Tensor, modulation: list[Runs]) -> Tensor:
+        """What attention mixed, added to the tokens."""
+        return gated(x_BTW, self.heads.merge(mixed_BTHK), modulation[2])
+
+    def feed(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+        """The feed-forward part."""
+        change = self.ffn(modulated(self.ffn_norm(x_BTW), *modulation[3:5]))
+        return gated(x_BTW, change, modulation[5])
+
+
+class ModulatedNorm(nn.Module):
+    """The last norm of a diffusion transformer, scaled and shifted by the code."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.adaln = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        nn.init.zeros_(self.adaln[1].weight)
+        nn.init.zeros_(self.adaln[1].bias)
+
+    def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
+        return modulated(self.norm(x_BTW), *Runs(self.adaln(code.rows), code.lengths).chunk(2))

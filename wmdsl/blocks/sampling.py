@@ -1,0 +1,39 @@
+"""Steps of generation. B batch, T tokens, C features, V vocabulary."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Generator, Tensor
+
+
+def descending(steps: int) -> Iterator[tuple[float, float]]:
+    """(now, then) of equal steps from 1 (noise) to 0 (clean)."""
+    for step in range(steps):
+        yield 1 - step / steps, 1 - (step + 1) / steps
+
+
+def normal(shape: tuple[int, ...], like: Tensor, generator: Generator | None) -> Tensor:
+    """Standard normal noise with the dtype and device of `like`."""
+    return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+
+
+def drawn(logits_BTV: Tensor, generator: Generator | None) -> Tensor:
+    """One index per token [B, T], drawn from its distribution."""
+    shares = logits_BTV.softmax(dim=-1)
+    return torch.multinomial(shares.flatten(0, 1), 1, generator=generator).view(shares.shape[:2])
+
+
+def revealed(
+    index_BT: Tensor, logits_BTV: Tensor, mask: int, then: float, generator: Generator | None
+) -> Tensor:
+    """Masked tokens drawn; the least likely ones stay masked, sin(pi / 2 then) of all tokens."""
+    hidden = index_BT == mask
+    draw = drawn(logits_BTV, generator)
+    chance = logits_BTV.softmax(dim=-1).gather(2, draw[..., None])[..., 0]
+    chance = chance.masked_fill(~hidden, torch.inf)
+    left = math.floor(index_BT.shape[1] * math.sin(math.pi / 2 * then))
+    least = chance.argsort(dim=1, stable=True)[:, :left]
+    return torch.where(hidden, draw, index_BT).scatter(1, least, mask)

@@ -1,0 +1,40 @@
+"""Attention for files that need torch alone: a schedule becomes a boolean mask.
+
+B batch, T query tokens, S key tokens, H heads, G key heads, K head dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class Schedule:
+    """Which keys each query sees."""
+
+    def __init__(self, mask_TS: Tensor):
+        self.mask_TS = mask_TS
+
+    @classmethod
+    def from_ranges(
+        cls, query_length: int, key_length: int, ranges: Sequence[tuple[int, int, int, int]]
+    ) -> Schedule:
+        """The schedule of rows (query_start, query_stop, key_start, key_stop)."""
+        mask = torch.zeros(query_length, key_length, dtype=torch.bool)
+        for query_start, query_stop, key_start, key_stop in ranges:
+            mask[query_start:query_stop, key_start:key_stop] = True
+        return cls(mask)
+
+
+def attention(
+    query_BTHK: Tensor, key_BSGK: Tensor, value_BSGK: Tensor, schedule: Schedule | None = None
+) -> Tensor:
+    """softmax(query key^T / sqrt(K)) value over the keys that each query sees [B, T, H, K]."""
+    heads = [x.transpose(1, 2) for x in (query_BTHK, key_BSGK, value_BSGK)]
+    mask = None if schedule is None else schedule.mask_TS.to(query_BTHK.device)
+    grouped = query_BTHK.shape[2] != key_BSGK.shape[2]
+    mixed = functional.scaled_dot_product_attention(*heads, attn_mask=mask, enable_gqa=grouped)
+    return mixed.transpose(1, 2)

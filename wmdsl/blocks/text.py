@@ -1,0 +1,40 @@
+"""Text bytes through a small encoder. B batch, T bytes, W width, H heads, K head dim."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wmdsl.blocks.heads import Heads
+from wmdsl.blocks.vit import ViTBlock
+
+
+class BytesEncoder(nn.Module):
+    """Bytes [B, T] (byte + 1, 0 pads) -> pooled tokens [B, tokens, W]; padding is never read."""
+
+    def __init__(self, length: int, width: int, layers: int, heads: int, tokens: int):
+        super().__init__()
+        self.table = nn.Embedding(257, width)
+        self.places = nn.Parameter(0.02 * torch.randn(length, width))
+        self.blocks = nn.ModuleList(
+            [
+                ViTBlock(width, Heads(width, heads, heads, width // heads), 4 * width)
+                for _ in range(layers)
+            ]
+        )
+        self.norm = nn.LayerNorm(width)
+        self.scores = nn.Linear(width, tokens, bias=False)
+
+    def forward(self, bytes_BT: Tensor) -> Tensor:
+        # A large finite number: an empty text must not become NaN.
+        hidden = torch.zeros(bytes_BT.shape, device=bytes_BT.device, dtype=self.places.dtype)
+        hidden = hidden.masked_fill(bytes_BT == 0, -1e9)
+        x = self.table(bytes_BT) + self.places
+        for block in self.blocks:
+            heads = [part.transpose(1, 2) for part in block.project(x)]
+            mixed = functional.scaled_dot_product_attention(*heads, attn_mask=hidden[:, None, None])
+            x = block.feed(block.merge(x, mixed.transpose(1, 2)))
+        x = self.norm(x)
+        weight = (self.scores(x) + hidden[..., None]).softmax(dim=1)
+        return weight.transpose(1, 2) @ x
