@@ -95,13 +95,14 @@ def open_text(span: Span) -> Diagnostic:
                       fixes=(Fix(False, (Edit(end, '"'),)),))  # fmt: skip
 
 
-def unclosed(opener: Span, place: Span | None = None) -> Diagnostic:
+def unclosed(opener: Span) -> Diagnostic:
     closer = {"{": "}", "(": ")", "[": "]"}[opener.text]
-    labels = (Label(opener, "opened here, never closed"),)
-    if place is not None:
-        labels += (Label(place, f"`{closer}` is expected before this", primary=False),)
-    return Diagnostic("WM008", f"this `{opener.text}` is not closed", labels,
-                      help=f"write `{closer}` where what it opens ends")  # fmt: skip
+    return Diagnostic(
+        "WM008",
+        f"this `{opener.text}` is not closed",
+        (Label(opener, "opened here, never closed"),),
+        help=f"write `{closer}` where what it opens ends",
+    )
 
 
 def stray(closer: Span) -> Diagnostic:

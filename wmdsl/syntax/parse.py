@@ -148,7 +148,7 @@ class _Parser:
         if not self.reader.brackets or kind not in ("}", "{", END, "_SEP", ":", "sees"):
             return False
         opener = self.reader.brackets[-1]
-        self._report(errors.unclosed(self._span(opener), self._span(token)), opener)
+        self._report(errors.unclosed(self._span(opener)), opener)
         at = self.reader.tokens.index(opener)
         while self.reader.tokens[at].kind not in ("NEWLINE", "_SEP", "}", END):
             at += 1
