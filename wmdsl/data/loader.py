@@ -60,6 +60,8 @@ class Loader:
             for dataset, indices in zip(self.datasets, next(self.sampler), strict=True)
             if len(indices)
         ]
+        if len(parts) == 1:
+            return parts[0]
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
     def state_dict(self) -> dict[str, Any]:

@@ -30,9 +30,9 @@ from wmdsl.data.lerobot import Feature
 from wmdsl.data.writer import DatasetWriter
 from wmdsl.environments import registry
 from wmdsl.environments.base import Environment, EnvironmentSpec
-from wmdsl.environments.progress import progress_bar
 from wmdsl.environments.seeds import Purpose, episode_seed
 from wmdsl.environments.workers import initialize_worker, usable_cores
+from wmdsl.runtime.progress import Progress
 
 _ATTEMPTS_PER_EPISODE = 4
 _RECORDED_PACKAGES = ("wmdsl", "metaworld", "mujoco", "hf-libero")
@@ -187,7 +187,7 @@ def _record_all(
     try:
         for name in results:
             (staging / _folder(name)).mkdir(parents=True, exist_ok=True)
-        with progress_bar(label, len(jobs), "episodes", progress) as advance:
+        with Progress(progress, label, len(jobs)) as bar:
             running = {pool.submit(_attempt, *job, recording, staging): job for job in jobs}
             while running:
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -195,7 +195,7 @@ def _record_all(
                     name, attempt = running.pop(future)
                     results[name][attempt] = _outcome(future, name)
                     if results[name][attempt]:
-                        advance(note=name)
+                        bar.advance()
                         continue
                     _check_expert(name, results[name], episodes)
                     following = (name, _attempts_begun(name, results, running))
