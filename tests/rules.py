@@ -23,6 +23,7 @@ STAGES = (
     "lower",
     "emit",
     "driver",
+    "progress",
     "data",
     "environments",
     "runtime",

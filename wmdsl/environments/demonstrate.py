@@ -32,7 +32,7 @@ from wmdsl.environments import registry
 from wmdsl.environments.base import Environment, EnvironmentSpec
 from wmdsl.environments.seeds import Purpose, episode_seed
 from wmdsl.environments.workers import initialize_worker, usable_cores
-from wmdsl.runtime.progress import Progress
+from wmdsl.progress import Progress
 
 _ATTEMPTS_PER_EPISODE = 4
 _RECORDED_PACKAGES = ("wmdsl", "metaworld", "mujoco", "hf-libero")

@@ -24,7 +24,7 @@ from wmdsl.environments.intervals import wilson_interval
 from wmdsl.environments.seeds import Purpose, episode_seed
 from wmdsl.environments.stepping import Act, Begin, Reply, StepperSettings, steppers
 from wmdsl.environments.workers import usable_cores
-from wmdsl.runtime.progress import Progress
+from wmdsl.progress import Progress
 
 _SLOTS = 16
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from wmdsl.progress import Progress
 from wmdsl.runtime import binding, errors
 from wmdsl.runtime.average import Average
 from wmdsl.runtime.checkpoint import load_checkpoint, save_checkpoint, save_tensors
-from wmdsl.runtime.progress import Progress
 from wmdsl.runtime.run import RunDirectory, write_json, write_text
 from wmdsl.runtime.settings import TrainSettings
 
