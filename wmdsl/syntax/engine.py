@@ -111,7 +111,7 @@ class Reader:
             if token.kind == "COMMENT" or (token.kind in ("NEWLINE", "_SEP") and self._goes_on()):
                 self.at += 1
                 continue
-            return self._terminal(token, row), token
+            return self._terminal(token, row), self.tokens[self.at]
 
     def accept(self, kind: str, token: Token) -> None:
         """Pass over what `next` gave."""

@@ -59,6 +59,14 @@ def parse(source: Source, diagnostics: Diagnostics) -> ast.File:
     return tree
 
 
+def lex(source: Source, diagnostics: Diagnostics) -> list[tuple[str, Token]] | None:
+    """The terminals of a correct source, line breaks that end an entry included, comments not."""
+    before = len(diagnostics)
+    parser = _Parser(source, "file", diagnostics)
+    parser.run()
+    return parser.taken if len(diagnostics) == before else None
+
+
 def parse_item(source: Source, diagnostics: Diagnostics) -> ast.Item | None:
     """One value, as it stands behind `-P name=`; None and a diagnostic where it is malformed."""
     return _Parser(source, "item", diagnostics).run()
@@ -74,6 +82,7 @@ class _Parser:
         self.automaton = Automaton(self.tables, start, self.build)
         self.reported = 0
         self.last = Token(END, "", 0, 0)
+        self.taken: list[tuple[str, Token]] = []
         self.reader = Reader(self._tokens(), self.tables)
 
     def _tokens(self) -> list[Token]:
@@ -103,6 +112,7 @@ class _Parser:
     def _take(self, kind: str, token: Token) -> bool:
         if not self.automaton.take(kind, token):
             return False
+        self.taken.append((kind, token))
         if kind != END:
             self.reader.accept(kind, token)
         if kind != "_SEP":
