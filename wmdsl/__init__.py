@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -62,3 +64,15 @@ def load(run: str | Path) -> nn.Module:
     from wmdsl.runtime.load import load_run
 
     return load_run(run)
+
+
+class _Face(ModuleType):
+    """Keeps `wmdsl.check`, `wmdsl.plan` and `wmdsl.emit` the functions of the public API: the
+    import system would replace them by the stage folders of the same names."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Face

@@ -39,13 +39,11 @@ class Options:
 
 def run(source: Source, options: Options, diagnostics: Diagnostics) -> Any:
     """Carry a source through the stages: the last one's value, or None where errors stopped it."""
-    from wmdsl import check, plan, resolve, syntax
-
     stages: dict[str, Callable[[Any], Any]] = {
-        "parse": lambda value: syntax.parse(value, diagnostics),
-        "resolve": lambda value: resolve.resolve(value, options.parameters, diagnostics),
-        "check": lambda value: check.check(value, diagnostics),
-        "plan": lambda value: plan.build_plan(value, diagnostics),
+        "parse": lambda value: _parse(value, diagnostics),
+        "resolve": lambda value: _resolve(value, options, diagnostics),
+        "check": lambda value: _check(value, diagnostics),
+        "plan": lambda value: _plan(value, diagnostics),
         "lower": lambda value: _lower(value, diagnostics),
         "emit": lambda value: _emit(value, options),
     }
@@ -58,6 +56,30 @@ def run(source: Source, options: Options, diagnostics: Diagnostics) -> Any:
         if name == options.stop_after:
             return value
     return value
+
+
+def _parse(source: Source, diagnostics: Diagnostics) -> Any:
+    from wmdsl.syntax import parse
+
+    return parse(source, diagnostics)
+
+
+def _resolve(file: Any, options: Options, diagnostics: Diagnostics) -> Any:
+    from wmdsl.resolve import resolve
+
+    return resolve(file, options.parameters, diagnostics)
+
+
+def _check(spec: Any, diagnostics: Diagnostics) -> Any:
+    from wmdsl.check import check
+
+    return check(spec, diagnostics)
+
+
+def _plan(model: Any, diagnostics: Diagnostics) -> Any:
+    from wmdsl.plan import build_plan
+
+    return build_plan(model, diagnostics)
 
 
 def _lower(plan: Any, diagnostics: Diagnostics) -> Any:
@@ -78,7 +100,7 @@ def as_source(path_or_text: str | Path, diagnostics: Diagnostics) -> Source | No
 
     if isinstance(path_or_text, str) and ("\n" in path_or_text or "{" in path_or_text):
         return Source("<text>", path_or_text)
-    return read_source(Path(path_or_text), diagnostics)
+    return read_source(path_or_text, diagnostics)
 
 
 def diagnose(path_or_text: str | Path, parameters: Mapping[str, object] = {}) -> list[Diagnostic]:
