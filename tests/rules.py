@@ -4,7 +4,9 @@
 """
 
 import ast
+import importlib.metadata
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -34,6 +36,7 @@ FRONT_STAGES = ("source", "diagnostics", "vocabulary", "syntax", "resolve", "che
 HEAVY = frozenset({"torch", "numpy", "einops", "triton", "xformers", "pyarrow", "av", "matplotlib"})
 
 MACHINE_PATH = re.compile(r"(?<![\w.:/])/(?:work|home|root|Users|opt)/\w")
+DISTRIBUTION = re.compile(r"[\w-]+")
 PLACEHOLDER = re.compile(r"\b(?:TODO|FIXME|XXX)\b")
 
 
@@ -134,3 +137,17 @@ def idle_tests(tree: ast.AST, asserting: set[str]) -> list[str]:
     tests = [function for function in functions_of([tree]) if function.name.startswith("test_")]
     idle = [t for t in tests if not asserts_itself(t) and not called_names(t) & asserting]
     return [f"line {test.lineno}: {test.name}" for test in idle]
+
+
+def undeclared_packages(tree: ast.AST, declared: Iterable[str]) -> list[str]:
+    """Top-level packages imported beside the standard library, the project's own and `declared`."""
+    known = {*sys.stdlib_module_names, "wmdsl", "wmdsl_kernels", *declared}
+    hits = {(line, name.split(".")[0]) for line, name in imported_modules(tree)}
+    return [f"line {line}: imports {name}" for line, name in sorted(hits) if name not in known]
+
+
+def declared_packages(requirements: Iterable[str]) -> set[str]:
+    """Import names of the installed distributions among these requirements."""
+    wanted = {DISTRIBUTION.match(requirement)[0].lower() for requirement in requirements}
+    provided = importlib.metadata.packages_distributions()
+    return {name for name, by in provided.items() if wanted & {one.lower() for one in by}}

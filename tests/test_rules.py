@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from tests.rules import ROOT
 
 TEST_TREES = {path: rules.parse(path) for path in rules.python_files("tests", "kernels")}
 WMDSL_FILES = rules.python_files("wmdsl")
-TEXT_SUFFIXES = {".py", ".wm", ".lark", ".md", ".toml", ".lock", ".cpp", ".json", ".svg", ".txt"}
+TEXT_SUFFIXES = set(
+    ".py .wm .lark .md .toml .lock .cpp .h .json .csv .svg .html .jinja .txt".split()
+)
 SKIPPED_FOLDERS = {".venv", ".git", "runs", "data", "__pycache__"}
 
 
@@ -80,6 +83,23 @@ def test_the_kernels_stand_alone():
     assert found
     assert not any(found.values()), report(found)
     assert not (ROOT / "kernels" / "__init__.py").exists()
+
+
+def test_every_imported_package_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    declared = rules.declared_packages([*project["dependencies"], *chain.from_iterable(extras)])
+    # Extras that the development environment leaves out, imported where they are used.
+    declared |= {"libero", "robosuite", "transformers", "diffusers"}
+    files = rules.python_files("wmdsl", "kernels/wmdsl_kernels")
+    found = {path: rules.undeclared_packages(rules.parse(path), declared) for path in files}
+    assert not any(found.values()), report(found)
+
+
+def test_an_undeclared_package_is_found():
+    declared = rules.declared_packages(["numpy>=2", "PyOpenGL"])
+    assert {"numpy", "OpenGL"} <= declared
+    assert rules.undeclared_packages(ast.parse("import os, numpy, scipy"), declared)
 
 
 def test_imports_are_absolute():
