@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from wmdsl.check.model import Model, TokenGroup
 from wmdsl.source import Span
@@ -19,6 +20,11 @@ class Placed:
     start: int  # in the joint sequence of this pass
 
     @property
+    def key(self) -> tuple[str, str]:
+        """(trunk, group name), under which roles are kept."""
+        return self.group.trunk, self.group.name
+
+    @property
     def end(self) -> int:
         return self.start + self.group.count
 
@@ -27,8 +33,12 @@ class Placed:
 class Space:
     """One attention space in one pass: joined trunks (or one trunk) with their live groups.
 
-    Token order: trunk by trunk in join order, groups in the trunk's order.  `ranges` say which keys
-    each block of query rows sees; `dense` where every query sees every key (no mask is emitted).
+    Token order: trunk by trunk in join order, groups in the trunk's order; the token of a prefix
+    condition stands in front of its trunk's groups, named after the condition, with codec "".
+    `ranges` say which keys each block of query rows sees; `dense` where every query sees every key
+    (no mask is emitted).  `layers` blocks are run; where that is less than the trunks have, only
+    taps read the space.  `time` is None where generated groups have their own noise levels, else
+    the one level of a tap's own pass.
     """
 
     name: str
@@ -37,6 +47,8 @@ class Space:
     tokens: int
     ranges: tuple[Row, ...]
     dense: bool
+    layers: int
+    time: Fraction | None = None
 
     def of_trunk(self, trunk: str) -> tuple[Placed, ...]:
         return tuple(placed for placed in self.groups if placed.group.trunk == trunk)
@@ -46,7 +58,8 @@ class Space:
 class Pass:
     """One forward evaluation: spaces in the order of their dependence, and each group's role.
 
-    `roles` by (trunk, group name): clean | noisy | pinned | placeholder | masked | handed.
+    `roles` by (trunk, group name): clean | noisy | pinned | placeholder | masked | handed | learned
+    | prefix.
     """
 
     name: str
@@ -60,7 +73,9 @@ class Generation:
 
     `objective` as in Generate; `steps` sampling steps (1 for regression; tokens for
     autoregressive; rounds for masked); `joint` are segments that must be generated beside the
-    sought ones and whose value is ignored.
+    sought ones and whose value is ignored.  `until` is the noise level at which sampling stops: 0,
+    or the level at which a later tap reads the segments.  `constant` are the groups of the pass
+    whose hidden states no sampling step changes.
     """
 
     segments: tuple[str, ...]
@@ -70,6 +85,8 @@ class Generation:
     sampler: str
     steps: int
     evaluation: Pass
+    until: Fraction = Fraction(0)
+    constant: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +111,14 @@ class QueryPlan:
     chain: tuple[Generation, ...]  # empty where the answer is no
     declared: bool
     blamed: Span | None = field(default=None, compare=False)  # the line that forbids it
+    help: str = ""  # what to write so that it has an answer
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
     source: str
     target: str
-    mechanism: str  # concat | joint_attention | cross_attention | adaln | film | prefix | tap | align | hand
+    mechanism: str  # concat | joint_attention | cross_attention | a conditioning | align | hand
     level: str
     layers: tuple[int, ...]
     stop_gradient: bool

@@ -1,0 +1,90 @@
+"""The plan of a model, put together from its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from wmdsl.check.model import Model
+from wmdsl.diagnostics import Diagnostics
+from wmdsl.plan.answers import answer
+from wmdsl.plan.asked import Asked, canonical, declared, is_policy
+from wmdsl.plan.chain import live_spaces
+from wmdsl.plan.edges import edges_of
+from wmdsl.plan.factors import factorisation
+from wmdsl.plan.flow import Flow
+from wmdsl.plan.nodes import Mask, Pass, Plan, QueryPlan, Row
+from wmdsl.plan.paradigm import paradigm_of
+from wmdsl.plan.parameters import count_parameters
+from wmdsl.plan.ranges import canonical as canonical_rows
+from wmdsl.plan.ranges import by_block, most_ranges, pairs, shifted
+from wmdsl.plan.reach import aligned, predicted
+from wmdsl.plan.work import pass_flops
+
+
+def build_plan(model: Model, diagnostics: Diagnostics) -> Plan:
+    """Everything that follows from a checked model.
+
+    Declared queries without an answer and assertions that do not hold become errors.
+    """
+    flow = Flow.of(model)
+    questions = [declared(query) for query in model.queries.values()]
+    queries = {asked.name: answer(flow, asked) for asked in questions}
+    usual = {asked.name: answer(flow, asked) for asked in canonical(model)}
+    policy = policy_query(flow, questions, queries, usual)
+    train = training_pass(flow)
+    return Plan(
+        model=model,
+        train=train,
+        edges=edges_of(flow, policy),
+        masks=_masks(train, queries),
+        parameters=count_parameters(model),
+        train_flops=pass_flops(model, train, flow.generates),
+        paradigm=paradigm_of(flow, policy),
+        factorisation=factorisation(flow),
+        queries=queries,
+        canonical_queries=usual,
+        differences=(),
+        notes=(),
+    )
+
+
+def policy_query(
+    flow: Flow,
+    questions: list[Asked],
+    queries: Mapping[str, QueryPlan],
+    usual: Mapping[str, QueryPlan],
+) -> QueryPlan:
+    """The first declared question that seeks an action given no future; else the canonical one."""
+    for asked in questions:
+        if is_policy(flow.model, asked) and queries[asked.name].chain:
+            return queries[asked.name]
+    return usual["policy"]
+
+
+def training_pass(flow: Flow) -> Pass:
+    """All groups of all spaces that some loss reads."""
+    losses = [predicted(reference) for reference in flow.generates]
+    losses += [aligned(name) for name in flow.model.aligns]
+    closure = flow.graph.before(losses)
+    needed = {(space.name, space.time): space.layers for space in live_spaces(flow, closure)}
+    spaces = tuple(space for space in flow.spaces if (space.name, space.time) in needed)
+    return Pass("train", spaces, flow.roles)
+
+
+def _masks(train: Pass, queries: Mapping[str, QueryPlan]) -> Mapping[str, Mask]:
+    masks = {"train": mask_of([train])}
+    for name, query in queries.items():
+        if query.chain:
+            masks[name] = mask_of([step.evaluation for step in query.chain])
+    return masks
+
+
+def mask_of(passes: list[Pass]) -> Mask:
+    """The spaces of the passes one behind the other, as one block-diagonal mask."""
+    rows: list[Row] = []
+    tokens = 0
+    for space in (space for evaluation in passes for space in evaluation.spaces):
+        rows += shifted(space.ranges, tokens)
+        tokens += space.tokens
+    whole = canonical_rows(by_block(rows).items())
+    return Mask(tokens, pairs(whole) / tokens**2, most_ranges(whole), whole, ())

@@ -1,0 +1,89 @@
+"""Sets of query-key pairs as rows of ranges: merging, restriction to kept tokens, counting.
+
+A row (query_start, query_end, key_start, key_end) says that these queries see these keys.  Canonical
+rows are in order, query blocks are disjoint or identical, key ranges of a block neither touch nor
+overlap, and neighbouring blocks see different keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+Span = tuple[int, int]  # start, end (excluded)
+Row = tuple[int, int, int, int]
+
+
+def merged(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """The union of key ranges: ascending, no two touching, none empty."""
+    union: list[Span] = []
+    for start, end in sorted(span for span in spans if span[0] < span[1]):
+        if union and start <= union[-1][1]:
+            union[-1] = (union[-1][0], max(union[-1][1], end))
+        else:
+            union.append((start, end))
+    return tuple(union)
+
+
+def canonical(blocks: Iterable[tuple[Span, Iterable[Span]]]) -> tuple[Row, ...]:
+    """Rows of disjoint query blocks with their (unordered, overlapping) key ranges."""
+    joined: list[tuple[int, int, tuple[Span, ...]]] = []
+    for (start, end), keys in sorted((block, merged(keys)) for block, keys in blocks):
+        if joined and joined[-1][1] == start and joined[-1][2] == keys:
+            joined[-1] = (joined[-1][0], end, keys)
+        else:
+            joined.append((start, end, keys))
+    return tuple((start, end, *key) for start, end, keys in joined for key in keys)
+
+
+def by_block(rows: Iterable[Row]) -> Mapping[Span, tuple[Span, ...]]:
+    """Key ranges of each query block."""
+    blocks: dict[Span, list[Span]] = {}
+    for query_start, query_end, key_start, key_end in rows:
+        blocks.setdefault((query_start, query_end), []).append((key_start, key_end))
+    return {block: tuple(keys) for block, keys in blocks.items()}
+
+
+def restricted(rows: Iterable[Row], kept: Sequence[Span]) -> tuple[Row, ...]:
+    """The rows among kept tokens only, renumbered as if the others had never been there."""
+    shifts: list[tuple[int, int, int]] = []
+    place = 0
+    for start, end in kept:
+        shifts.append((start, end, place - start))
+        place += end - start
+
+    def moved(span: Span) -> list[Span]:
+        return [
+            (max(span[0], start) + shift, min(span[1], end) + shift)
+            for start, end, shift in shifts
+            if max(span[0], start) < min(span[1], end)
+        ]
+
+    return canonical(
+        (block, [part for key in keys for part in moved(key)])
+        for whole, keys in by_block(rows).items()
+        for block in moved(whole)
+    )
+
+
+def shifted(rows: Iterable[Row], offset: int) -> tuple[Row, ...]:
+    """The rows moved by `offset` tokens along both axes."""
+    return tuple(tuple(edge + offset for edge in row) for row in rows)
+
+
+def pairs(rows: Iterable[Row]) -> int:
+    """How many query-key pairs are visible."""
+    return sum((row[1] - row[0]) * (row[3] - row[2]) for row in rows)
+
+
+def is_dense(rows: Sequence[Row], tokens: int) -> bool:
+    """Whether every query sees every key, so that no mask is needed."""
+    return tuple(rows) == ((0, tokens, 0, tokens),)
+
+
+def most_ranges(rows: Iterable[Row]) -> int:
+    """The largest number of key ranges of one query."""
+    return max((len(keys) for keys in by_block(rows).values()), default=0)
+
+
+def overlaps(left: Span, right: Span) -> bool:
+    return max(left[0], right[0]) < min(left[1], right[1])

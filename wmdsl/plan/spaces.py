@@ -1,0 +1,187 @@
+"""Attention spaces: which tokens stand in one sequence, and who sees whom there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from wmdsl.check.model import Condition, Model, Rule, TokenGroup, Trunk
+from wmdsl.plan.masks import attention_rows
+from wmdsl.plan.nodes import Placed, Space
+from wmdsl.plan.ranges import is_dense, restricted
+from wmdsl.source import Span
+
+GroupName = tuple[str, str]
+
+
+def space_names(model: Model) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Every space with its trunks: joins, and trunks that are in none, in order of the spec."""
+    joined = {trunk: join for join in model.joins.values() for trunk in join.trunks}
+    named = set()
+    for trunk in model.trunks:
+        join = joined.get(trunk)
+        name = join.name if join else trunk
+        if name not in named:
+            named.add(name)
+            yield name, join.trunks if join else (trunk,)
+
+
+def training_spaces(model: Model) -> tuple[Space, ...]:
+    """All spaces with all their groups, and one more of each for every time a tap fixes.
+
+    A space stands behind those whose tokens or predictions it reads.
+    """
+    plain = {name: _training_space(model, name, trunks) for name, trunks in space_names(model)}
+    own_passes = {
+        (space_of(plain.values(), source.trunk).name, source.time): None
+        for source in token_sources(model)
+        if source.trunk is not None and source.time is not None
+    }
+    held = (replace(plain[name], time=time) for name, time in own_passes)
+    return _in_order(model, (*plain.values(), *held))
+
+
+def _in_order(model: Model, spaces: tuple[Space, ...]) -> tuple[Space, ...]:
+    """Spaces by dependence; those that depend on each other keep the order of the spec."""
+    ordered: list[Space] = []
+
+    def visit(space: Space, trail: tuple[Space, ...]) -> None:
+        if space in ordered or space in trail:
+            return
+        for before in _read_spaces(model, spaces, space):
+            visit(before, (*trail, space))
+        ordered.append(space)
+
+    for space in spaces:
+        visit(space, ())
+    return tuple(ordered)
+
+
+def _read_spaces(model: Model, spaces: tuple[Space, ...], space: Space) -> Iterator[Space]:
+    """The spaces that the trunks of `space` read through couplings and hands."""
+    readers = [
+        *((cross.sources, cross.targets) for cross in model.crosses.values()),
+        *((entry.sources, (entry.trunk,)) for entry in model.conditions.values()),
+    ]
+    for sources, targets in readers:
+        if set(targets) & set(space.trunks):
+            for source in sources:
+                if source.trunk is not None:
+                    yield space_of(spaces, source.trunk, source.time)
+    for hand in model.hands.values():
+        if hand.trunk in space.trunks:
+            for generate in model.generates.values():
+                if hand.segment in generate.segments:
+                    yield from (space_of(spaces, trunk) for trunk, _ in generate.groups)
+
+
+def space_of(spaces: Iterable[Space], trunk: str, time: Fraction | None = None) -> Space:
+    """The space in which a trunk attends at that time; KeyError if it is in none."""
+    for space in spaces:
+        if trunk in space.trunks and space.time == time:
+            return space
+    raise KeyError(trunk)
+
+
+def token_sources(model: Model) -> Iterator:
+    """Everything that a cross, a condition or an align reads."""
+    for coupling in (*model.crosses.values(), *model.conditions.values()):
+        yield from coupling.sources
+    for align in model.aligns.values():
+        yield align.source
+
+
+def kept(space: Space, keep: Callable[[Placed], bool], layers: int) -> Space:
+    """The space with only some of its groups: their tokens move together, their rows stay true."""
+    groups, place = [], 0
+    for placed in filter(keep, space.groups):
+        groups.append(Placed(placed.group, place))
+        place += placed.group.count
+    rows = restricted(space.ranges, [(old.start, old.end) for old in space.groups if keep(old)])
+    trunks = tuple(t for t in space.trunks if any(placed.group.trunk == t for placed in groups))
+    return replace(
+        space,
+        trunks=trunks,
+        groups=tuple(groups),
+        tokens=place,
+        ranges=rows,
+        dense=is_dense(rows, place),
+        layers=layers,
+    )
+
+
+def _training_space(model: Model, name: str, trunks: tuple[str, ...]) -> Space:
+    placed, place = [], 0
+    for group in (group for trunk in trunks for group in _sequence(model, model.trunks[trunk])):
+        placed.append(Placed(group, place))
+        place += group.count
+    attend = model.attends.get(name)
+    if attend is not None:
+        attend = replace(attend, rules=(*attend.rules, *_prefix_rules(model, trunks)))
+    causal = len(trunks) == 1 and model.trunks[trunks[0]].kind == "decoder"
+    rows = attention_rows(model, placed, attend, causal)
+    layers = model.trunks[trunks[0]].layers
+    return Space(name, trunks, tuple(placed), place, rows, is_dense(rows, place), layers)
+
+
+def _sequence(model: Model, trunk: Trunk) -> Iterator[TokenGroup]:
+    """The trunk's groups, behind the tokens of its prefix conditions."""
+    for condition in prefixes(model, trunk.name):
+        yield prefix_group(condition)
+    yield from trunk.groups
+
+
+def prefixes(model: Model, trunk: str) -> list[Condition]:
+    return [
+        condition
+        for condition in model.conditions.values()
+        if condition.trunk == trunk and "prefix" in condition.mechanisms
+    ]
+
+
+def prefix_group(condition: Condition) -> TokenGroup:
+    """The one token that a prefix condition puts in front of its trunk's tokens."""
+    source = condition.sources[0]
+    return TokenGroup(
+        name=condition.name,
+        trunk=condition.trunk or "",
+        segment=source.segment,
+        codec="",
+        frames=1,
+        per_frame=1,
+        grid=None,
+        features=sum(source.width for source in condition.sources),
+        span=condition.span,
+    )
+
+
+def _prefix_rules(model: Model, trunks: Sequence[str]) -> Iterator[Rule]:
+    """A prefix token sees itself and is seen by the groups that its condition names."""
+    for condition in (found for trunk in trunks for found in prefixes(model, trunk)):
+        trunk = model.trunks[condition.trunk]
+        token = (trunk.name, condition.name)
+        names = condition.target_groups or tuple(group.name for group in trunk.groups)
+        readers = tuple((trunk.name, name) for name in names)
+        yield Rule((token, *readers), (token,), (), condition.span)
+
+
+def rule_span(model: Model, space: Space, query: GroupName, key: GroupName) -> Span:
+    """The line that lets `query` see `key`: its attend row, else what puts both in one space."""
+    attend = model.attends.get(space.name)
+    rules = attend.rules if attend else ()
+    for rule in rules:
+        if query in rule.subjects and key in rule.objects:
+            return rule.span
+    if attend:
+        return attend.span
+    owner = model.joins.get(space.name) or model.trunks[space.name]
+    return owner.span
+
+
+def row_of(model: Model, space: Space, query: GroupName) -> Span:
+    """The attend row whose subject is `query`, else what puts it into the space."""
+    attend = model.attends.get(space.name)
+    rules = attend.rules if attend else ()
+    rule = next((rule for rule in rules if query in rule.subjects), None)
+    return rule.span if rule else rule_span(model, space, query, query)

@@ -1,0 +1,132 @@
+"""Work and memory of a pass: matrix products and attention, K and V.
+
+FLOPs are twice the multiply-adds, for one sample, forward; attention counts exactly the visible
+pairs.  Norms, activations, softmax and look-ups are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from math import prod
+
+from wmdsl.check.model import Codec, Cross, Model, TokenGroup, Trunk
+from wmdsl.plan.nodes import Generation, Pass, Placed, Space
+from wmdsl.plan.parameters import code_matrices, key_width, query_width, token_matrices, vocabulary
+from wmdsl.plan.ranges import pairs
+
+BYTES_FP32 = 4
+SILENT_ROLES = ("learned", "placeholder")
+
+
+def chain_flops(model: Model, chain: Iterable[Generation]) -> int:
+    """All steps of all generations."""
+    return sum(
+        step.steps * pass_flops(model, step.evaluation, (*step.segments, *step.joint))
+        for step in chain
+    )
+
+
+def pass_flops(model: Model, evaluation: Pass, predicted: Iterable[str]) -> int:
+    """One forward pass whose heads put out the predicted segments."""
+    return 2 * sum(
+        _space_products(model, evaluation, space, set(predicted)) for space in evaluation.spaces
+    )
+
+
+def _space_products(model: Model, evaluation: Pass, space: Space, predicted: set[str]) -> int:
+    first = model.trunks[space.trunks[0]]
+    attention = 2 * pairs(space.ranges) * query_width(first) * space.layers
+    inward = sum(
+        _inward(model, placed, evaluation.roles[placed.key]) for placed in space.groups
+    )
+    blocks = sum(_blocks(model, space, name) for name in space.trunks)
+    crosses = sum(_crosses(model, space, name) for name in space.trunks)
+    return attention + inward + blocks + crosses + sum(_heads(model, space, predicted))
+
+
+def _inward(model: Model, placed: Placed, role: str) -> int:
+    group = placed.group
+    if role in SILENT_ROLES or vocabulary(model, group) is not None:
+        return 0
+    width = model.trunks[group.trunk].width
+    return group.count * group.features * width + codec_products(model, group)
+
+
+def codec_products(model: Model, group: TokenGroup) -> int:
+    """Multiply-adds of a group's codec; pretrained ones count one per weight and token."""
+    codec = model.codecs.get(group.codec)
+    if codec is None:
+        return 0
+    match codec.kind:
+        case "conv":
+            return group.frames * _conv(model, codec, group)
+        case "bytes":
+            return _bytes(model, codec, group)
+        case "mlp":
+            return 2 * group.count * group.features * codec.attributes["hidden"]
+        case "vae" | "vit" | "text_encoder":
+            return group.count * (codec.attributes["parameters"] or 0)
+    return 0
+
+
+def _conv(model: Model, codec: Codec, group: TokenGroup) -> int:
+    shape = model.streams[group.segment.stream].shape
+    before, size = (shape[0] if len(shape) == 3 else 1), list(shape[-2:])
+    total = 0
+    for after in codec.attributes["channels"]:
+        size = [-(-side // 2) for side in size]
+        total += 9 * before * after * prod(size)
+        before = after
+    return total
+
+
+def _bytes(model: Model, codec: Codec, group: TokenGroup) -> int:
+    length = model.streams[group.segment.stream].shape[0]
+    width, layers = codec.attributes["width"], codec.attributes["layers"]
+    return layers * (12 * length * width * width + 2 * length * length * width)
+
+
+def _blocks(model: Model, space: Space, name: str) -> int:
+    trunk, groups = model.trunks[name], space.of_trunk(name)
+    return space.layers * (
+        _tokens(groups) * token_matrices(trunk) + len(groups) * code_matrices(trunk)
+    )
+
+
+def _crosses(model: Model, space: Space, name: str) -> int:
+    crosses = [cross for cross in model.crosses.values() if name in cross.targets]
+    tokens = _tokens(space.of_trunk(name))
+    return sum(
+        _cross(model.trunks[name], cross, tokens) * sum(b < space.layers for b in cross.layers)
+        for cross in crosses
+    )
+
+
+def _cross(trunk: Trunk, cross: Cross, tokens: int) -> int:
+    queries, keys = query_width(trunk), key_width(trunk)
+    source = sum(read.count for read in cross.sources)
+    inward = sum(read.count * read.width * 2 * keys for read in cross.sources)
+    return 2 * tokens * trunk.width * queries + inward + 2 * tokens * source * queries
+
+
+def _heads(model: Model, space: Space, predicted: set[str]) -> Iterator[int]:
+    for generate in model.generates.values():
+        for trunk, name in generate.groups:
+            group = model.trunks[trunk].group(name)
+            if trunk in space.trunks and group.segment.reference in predicted:
+                out = vocabulary(model, group) or group.features
+                yield group.count * model.trunks[trunk].width * out
+
+
+def key_value_bytes(model: Model, evaluation: Pass) -> int:
+    """fp32 bytes of the keys and values of all live tokens in all blocks that run."""
+    return sum(
+        _tokens(space.of_trunk(name))
+        * 2 * key_width(model.trunks[name]) * space.layers * BYTES_FP32
+        for space in evaluation.spaces
+        for name in space.trunks
+    )  # fmt: skip
+
+
+def _tokens(groups: Iterable[Placed]) -> int:
+    return sum(placed.group.count for placed in groups)
