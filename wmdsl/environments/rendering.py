@@ -52,7 +52,10 @@ class Renderer:
         model.vis.global_.offheight = max(model.vis.global_.offheight, MAX_SIZE)
         _graphics_context()
         self._mujoco = mujoco
-        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+        try:
+            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+        except mujoco.FatalError as error:
+            raise _no_graphics(error) from error
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         self._scene = mujoco.MjvScene(model, _SCENE_GEOMS)
         for flag in ("mjRND_SHADOW", "mjRND_REFLECTION", "mjRND_SKYBOX"):
@@ -98,10 +101,18 @@ def _graphics_context() -> Any:
         context = mujoco.GLContext(MAX_SIZE, MAX_SIZE)
         context.make_current()
     except Exception as error:  # each back end fails in its own way: ImportError, EGLError ...
-        backend = os.environ.get("MUJOCO_GL", "the default")
-        raise EnvironmentUnavailable(
-            f"no OpenGL context for offscreen images: {type(error).__name__}: {error}",
-            f"MUJOCO_GL={backend}",
-            f"on Debian or Ubuntu: {_PACKAGES}; or install libosmesa6 and set MUJOCO_GL=osmesa",
-        ) from error
+        raise _no_graphics(error) from error
     return context
+
+
+def _no_graphics(error: Exception) -> EnvironmentUnavailable:
+    backend = os.environ.get("MUJOCO_GL")
+    if backend is None:
+        help = "MuJoCo was imported before this package: set MUJOCO_GL=egl in the environment"
+    else:
+        help = f"on Debian: {_PACKAGES}; or install libosmesa6 and set MUJOCO_GL=osmesa"
+    return EnvironmentUnavailable(
+        f"no OpenGL context for offscreen images: {type(error).__name__}: {error}",
+        f"MUJOCO_GL={backend or ''}",
+        help,
+    )
