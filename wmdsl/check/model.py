@@ -49,7 +49,7 @@ class Segment:
 
     @property
     def observed(self) -> bool:
-        return self.name != "future"
+        return self.name.partition("[")[0] != "future"  # `future[0..2]` is a slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +304,10 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class FlowAssertion:
-    """`kind` flow | no_flow | only; `verb` reach | see; ends are (kind, name) nodes of the graph."""
+    """`kind` flow | no_flow | only; `verb` reach | see.
+
+    Ends are (kind, name): segment, trunk, group (`trunk.segment`), condition or align.
+    """
 
     kind: str
     sources: tuple[tuple[str, str], ...]

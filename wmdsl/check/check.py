@@ -1,0 +1,62 @@
+"""Closed spec -> typed model."""
+
+from __future__ import annotations
+
+from wmdsl.check.assertions import build_assertions
+from wmdsl.check.codecs import build_codecs
+from wmdsl.check.couplings import build_couplings
+from wmdsl.check.masks import build_attends
+from wmdsl.check.model import FlowAssertion, Model
+from wmdsl.check.queries import build_queries
+from wmdsl.check.scope import Draft
+from wmdsl.check.streams import build_streams
+from wmdsl.check.training import build_generates, check_horizons
+from wmdsl.check.trunks import build_joins, build_trunks
+from wmdsl.check.whole import check_whole
+from wmdsl.diagnostics import Diagnostics
+from wmdsl.resolve import Spec
+from wmdsl.resolve.canon import canon, identity
+
+UNTYPED = ("layout", "stage", "planner", "extern", "objects", "predicate", "operator")
+PARTS = (build_streams, build_codecs, build_trunks, build_joins, build_couplings, build_attends,
+         build_generates, build_queries)  # fmt: skip
+
+
+def check(spec: Spec, diagnostics: Diagnostics) -> Model | None:
+    """The typed model; None where the bag holds an error, of this stage or of an earlier one."""
+    draft = Draft(spec, diagnostics)
+    for build in PARTS:
+        build(draft)
+    assertions = build_assertions(draft)
+    if draft.whole:
+        check_horizons(draft)
+        check_whole(draft)
+    return _model(draft, assertions) if draft.whole else None
+
+
+def _model(draft: Draft, assertions: tuple[FlowAssertion, ...]) -> Model:
+    spec = draft.spec
+    canonical = canon(spec)
+    return Model(
+        name=spec.name,
+        title=spec.title,
+        edition=spec.edition,
+        canonical=canonical,
+        sha256=identity(canonical),
+        parameters={part.name.text: part.value.span.text for part in spec.parameters},
+        streams=draft.streams,
+        codecs=draft.codecs,
+        trunks=draft.trunks,
+        joins=draft.joins,
+        crosses=draft.crosses,
+        conditions=draft.conditions,
+        aligns=draft.aligns,
+        hands=draft.hands,
+        attends=draft.attends,
+        generates=draft.generates,
+        queries=draft.queries,
+        assertions=assertions,
+        declarations={f"{entry.form} {entry.name.text}": entry for entry in spec.of(*UNTYPED)},
+        unrunnable=tuple(dict.fromkeys(draft.unrunnable)),
+        span=spec.span,
+    )

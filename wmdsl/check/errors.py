@@ -1,0 +1,945 @@
+"""Every message of the checker: one constructor each, prose nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+
+from wmdsl.check.model import (
+    Align,
+    Attend,
+    Codec,
+    Generate,
+    Rule,
+    Segment,
+    Stream,
+    TokenGroup,
+    TokenSource,
+    Trunk,
+)
+from wmdsl.diagnostics import Diagnostic, Edit, Fix, Label, did_you_mean
+from wmdsl.source import Span
+from wmdsl.syntax import ast
+from wmdsl.vocabulary import FORMS, Attribute, Form, Kind
+
+Declared = Mapping[str, object]
+
+EXPECTED = {
+    "integer": "a whole number", "integers": "whole numbers", "real": "a number",
+    "share": "a number from 0 to 1", "flag": "nothing", "text": 'a text in quotes, as "hub/id"',
+    "choice": "one word", "choices": "words", "name": "a name", "names": "names",
+    "dims": "sizes joined by x", "heads": "heads x head dim, as `6x32` or `6x32 kv 2`",
+    "length": "a length, as `4 frames`, `16 steps` or `0.2 s`", "rate": "a rate, as `20 Hz`",
+    "layers": "`all`, `even`, `odd`, `last`, numbers, or a range as `0..27 every 4`",
+    "law": "a noise law", "teacher": "a teacher", "guard": "a guard", "tokens": "token groups",
+    "segments": "segments", "per_stream": "a number, or one for each stream", "parts": "parts",
+    "weights": "a number", "any": "a value",
+}  # fmt: skip
+UNITS = {"length": "`frames`, `steps`, `s` or `ms`", "rate": "`Hz` or `kHz`"}
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+           "eleven", "twelve")  # fmt: skip
+FORM_WORDS = {"stream": "modality", "codec": "codec kind", "trunk": "trunk kind",
+              "condition": "mechanism", "align": "distance", "generate": "objective",
+              "planner": "planner kind"}  # fmt: skip
+
+
+def _error(
+    code: str,
+    message: str,
+    span: Span,
+    label: str = "",
+    *others: tuple[Span, str],
+    help: str = "",
+    notes: tuple[str, ...] = (),
+    fixes: tuple[Fix, ...] = (),
+) -> Diagnostic:
+    labels = (Label(span, label), *(Label(where, text, primary=False) for where, text in others))
+    return Diagnostic(code, message, labels, notes, help, fixes)
+
+
+def _replace(span: Span, text: str | None, safe: bool = False) -> tuple[Fix, ...]:
+    return (Fix(safe, (Edit(span, text),)),) if text else ()
+
+
+def _choices(word: str, allowed: Iterable[str], none: str = "") -> str:
+    """Did-you-mean, else everything that may stand there."""
+    near = did_you_mean(word, allowed)
+    if near:
+        return f"did you mean `{near}`?"
+    return f"there are: {_and(allowed)}" if list(allowed) else none
+
+
+def _and(words: Iterable[object]) -> str:
+    """`a`, `b` and `c`."""
+    quoted = [f"`{word}`" for word in words]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
+
+
+def _decimal(value: Fraction) -> str:
+    return str(value.numerator) if value.denominator == 1 else f"{float(value):g}"
+
+
+def _name(declaration: ast.Declaration) -> str:
+    return f"{declaration.form} `{declaration.name.text}`"
+
+
+# --- names and attributes ------------------------------------------------------------------------
+
+
+def unknown_attribute(
+    attribute: ast.Attribute,
+    form: Form,
+    declaration: ast.Declaration,
+    rows: Mapping[str, Attribute],
+) -> Diagnostic:
+    word = attribute.name.text
+    owners = [kind.name for kind in (form.kinds or {}).values() if kind.attribute(word)]
+    elsewhere = [name for name, other in FORMS.items() if any(
+        row.name == word for row in other.attributes)]  # fmt: skip
+    notes = ()
+    if owners:
+        notes = (f"`{word}` belongs to {form.name}s of kind {_and(owners)}",)
+    elif elsewhere:
+        notes = (f"`{word}` is an attribute of {_and(elsewhere)}",)
+    near = None if notes else did_you_mean(word, rows)
+    help = "remove it" if notes else _choices(word, rows, f"a {form.name} has no attributes")
+    return _error(
+        "WM121", f"{_name(declaration)} has no attribute `{word}`", attribute.name.span,
+        "unknown here", help=help, notes=notes, fixes=_replace(attribute.name.span, near),
+    )  # fmt: skip
+
+
+def missing_attribute(row: Attribute, declaration: ast.Declaration) -> Diagnostic:
+    return _error(
+        "WM122", f"{_name(declaration)} does not say its `{row.name}`", declaration.name.span,
+        f"needs `{row.name}`", help=f"add `{row.name}`: {row.doc[0].lower()}{row.doc[1:]}",
+    )  # fmt: skip
+
+
+def head_missing(declaration: ast.Declaration) -> Diagnostic:
+    example = FORMS[declaration.form].example.splitlines()[0]
+    return _error(
+        "WM122", f"{_name(declaration)} has no head", declaration.name.span,
+        "what follows the colon is missing", help=f"write it like `{example}`",
+    )  # fmt: skip
+
+
+def value_missing(row: Attribute, attribute: ast.Attribute) -> Diagnostic:
+    return _error("WM124", f"`{row.name}` has no value", attribute.span, "nothing follows",
+                  help=f"give it {EXPECTED[row.type]}")  # fmt: skip
+
+
+def flag_with_value(row: Attribute, attribute: ast.Attribute) -> Diagnostic:
+    span = attribute.items[0].span.to(attribute.items[-1].span)
+    return _error("WM124", f"`{row.name}` takes no value", span, "one too many",
+                  help=f"write `{row.name}` alone, or leave it out")  # fmt: skip
+
+
+def wrong_type(row: Attribute, term: ast.Expression) -> Diagnostic:
+    text = term.span.text
+    meant = str(NUMBERS.index(text.lower())) if text.lower() in NUMBERS else None
+    numeric = row.type in ("integer", "integers", "real", "share", "per_stream", "length", "rate")
+    fix = meant if numeric else None
+    help = f"write `{fix}`" if fix else f"give it {_expected(row)}"
+    kind = {ast.Text: "a text", ast.Number: "a number", ast.Dims: "sizes",
+            ast.Range: "a range", ast.Call: "a call"}.get(type(term), "a word")  # fmt: skip
+    return _error(
+        "WM124", f"`{row.name}` takes {_expected(row)}, not `{text}`", term.span, f"this is {kind}",
+        help=help, fixes=_replace(term.span, fix),
+    )  # fmt: skip
+
+
+def _expected(row: Attribute) -> str:
+    example = f", as `{row.default}`" if row.type == "dims" and row.default else ""
+    return EXPECTED[row.type] + example
+
+
+def wrong_unit(row: Attribute, term: ast.Number) -> Diagnostic:
+    units = UNITS.get(row.type) or (f"`{row.unit}`" if row.unit else "no unit")
+    bare = term.span.text[: len(term.span.text) - len(term.unit or "")].strip()
+    return _error(
+        "WM125", f"`{row.name}` is not measured in {term.unit}", term.span,
+        f"takes {units}", help=f"write `{row.name} {bare} {_unit(row)}`".replace(" `", "`"),
+    )  # fmt: skip
+
+
+def _unit(row: Attribute) -> str:
+    return {"length": "steps", "rate": "Hz"}.get(row.type, row.unit or "")
+
+
+def unit_missing(row: Attribute, term: ast.Number) -> Diagnostic:
+    text = term.span.text
+    return _error("WM125", f"`{row.name} {text}` does not say its unit", term.span,
+                  f"{text} of what?", help=f"units here are {UNITS[row.type]}")  # fmt: skip
+
+
+def out_of_range(row: Attribute, term: ast.Number) -> Diagnostic:
+    bounds = "from 0 to 1" if row.type == "share" else f"at least {row.minimum:g}"
+    return _error("WM126", f"`{row.name}` cannot be {term.span.text}", term.span,
+                  f"must be {bounds}", help=f"{row.name}: {row.doc}")  # fmt: skip
+
+
+def zero_size(row: Attribute, term: ast.Expression) -> Diagnostic:
+    return _error("WM126", f"`{row.name}` cannot hold a size of 0", term.span, "must be at least 1",
+                  help=f"{row.name}: {row.doc}")  # fmt: skip
+
+
+def not_whole(row: Attribute, term: ast.Expression) -> Diagnostic:
+    return _error("WM124", f"`{row.name}` takes a whole number, not {term.span.text}", term.span,
+                  "not whole", help="round it")  # fmt: skip
+
+
+def too_many_values(row: Attribute, items: tuple[ast.Item, ...]) -> Diagnostic:
+    span = items[1].span.to(items[-1].span)
+    return _error("WM124", f"`{row.name}` takes one value, {len(items)} are given", span,
+                  "too many", help="a comma continues a list; `;` or a line break ends an entry",
+                  )  # fmt: skip
+
+
+def too_many_terms(row: Attribute, item: ast.Item) -> Diagnostic:
+    return _error("WM124", f"`{row.name}` takes {_expected(row)}, not `{item.span.text}`",
+                  item.span, help="`;` or a line break ends an entry, a comma continues a list",
+                  )  # fmt: skip
+
+
+def comma_for_break(before: Span, item: ast.Item) -> Diagnostic:
+    gap = Span(before.source, before.end, item.span.start)
+    comma = before.source.text.find(",", gap.start, gap.end)
+    span = Span(before.source, comma, comma + 1)
+    return _error(
+        "WM127", f"a comma stands before `{item.terms[0].span.text}`, where an entry begins", span,
+        "a comma continues the list", help="write `;` or a line break", fixes=_replace(span, ";"),
+    )  # fmt: skip
+
+
+def unknown_word(span: Span, word: str, place: str, allowed: Iterable[str]) -> Diagnostic:
+    names = list(allowed)
+    what = FORM_WORDS.get(place, f"value of `{place}`")
+    near = did_you_mean(word, names)
+    return _error(
+        "WM123", f"`{word}` is no {what}", span, "unknown word",
+        help=_choices(word, names), fixes=_replace(span, near),
+        notes=(f"there are: {_and(names)}",) if near and len(names) < 12 else (),
+    )  # fmt: skip
+
+
+def not_a_call(item: ast.Item, what: str, table: Mapping[str, Kind]) -> Diagnostic:
+    examples = [_signature(kind) for kind in table.values()]
+    return _error("WM124", f"`{item.span.text}` is no {what}", item.span,
+                  help=f"there are: {_and(examples)}")  # fmt: skip
+
+
+def _signature(kind: Kind) -> str:
+    names = ", ".join(row.name for row in kind.arguments)
+    return f"{kind.name}({names})" if names else kind.name
+
+
+def wrong_arguments(kind: Kind, count: int, span: Span) -> Diagnostic:
+    sizes = ", ".join(row.name for row in kind.arguments)
+    wanted = f"{kind.name}[{sizes}]" if "[" in span.text else f"{kind.name}({sizes})"
+    wanted = wanted if sizes else kind.name
+    return _error("WM201", f"`{span.text}` has {count} sizes or arguments", span,
+                  f"{kind.name} takes {len(kind.arguments)}", help=f"write `{wanted}`")  # fmt: skip
+
+
+def unknown_stream(
+    reference: ast.Reference, known: Declared, other: ast.Declaration | None
+) -> Diagnostic:
+    name = reference.path[0]
+    head = Span(reference.span.source, reference.span.start, reference.span.start + len(name))
+    if other is not None:
+        return _error("WM128", f"`{name}` is a {other.form}, not a stream", reference.span,
+                      "a stream stands here", (other.name.span, "declared here"),
+                      help=_choices(name, known, "declare a stream"))  # fmt: skip
+    return _error(
+        "WM120", f"there is no stream `{name}`", reference.span, "unknown",
+        help=_choices(name, known, "declare it: `stream NAME: video[3, 64, 64] at 20 Hz { ... }`"),
+        fixes=_replace(head, did_you_mean(name, known)),
+    )  # fmt: skip
+
+
+def unknown_segment(reference: ast.Reference, stream: Stream) -> Diagnostic:
+    have = [segment.name for segment in stream.segments if segment.name != "whole"]
+    part = reference.path[1]
+    near = did_you_mean(part, have)
+    if near:
+        help = f"did you mean `{stream.name}.{near}`?"
+    elif not have:
+        help = f"`{stream.name}` has no segments; refer to it by its bare name"
+    elif part in ("past", "now", "future"):
+        help = f"give `{stream.name}` one, as `{part} 1 frame`, or use {_and(have)}"
+    else:
+        help = f"segments of `{stream.name}`: {_and(have)}"
+    return _error("WM120", f"stream `{stream.name}` has no segment `{part}`", reference.span,
+                  "unknown", (stream.span, "the stream"), help=help,
+                  fixes=_replace(reference.span, near and f"{stream.name}.{near}"))  # fmt: skip
+
+
+def bad_slice(reference: ast.Reference, segment: Segment) -> Diagnostic:
+    return _error("WM126", f"`{reference.span.text}` names samples that are not there",
+                  reference.span, f"`{segment.reference}` has 0..{len(segment.offsets) - 1}",
+                  help="samples of a segment are counted from 0")  # fmt: skip
+
+
+def segment_wanted(expression: ast.Expression) -> Diagnostic:
+    return _error("WM128", f"`{expression.span.text}` is no stream", expression.span,
+                  "a stream or a segment stands here",
+                  help="write a name, as `corner.future`")  # fmt: skip
+
+
+def one_name_wanted(item: ast.Item) -> Diagnostic:
+    return _error("WM124", f"`{item.span.text}` is more than one thing", item.span,
+                  "one name stands here", help="separate the elements of a list by commas",
+                  )  # fmt: skip
+
+
+def one_argument(call: ast.Call) -> Diagnostic:
+    return _error("WM124", f"`{call.span.text}` must name one thing to read", call.span,
+                  help=f"write `{call.function.dotted}(corner.now)`")  # fmt: skip
+
+
+def one_target(clause: ast.Clause) -> Diagnostic:
+    return _error("WM124", f"one name stands here, {len(clause.items)} are given", clause.span,
+                  "too many", help="write one declaration for each")  # fmt: skip
+
+
+def one_segment(span: Span, found: Sequence[Segment]) -> Diagnostic:
+    names = [segment.reference for segment in found]
+    return _error("WM128", f"one segment stands here, this names {_and(names)}", span,
+                  help=f"write the one that is meant, as `{names[-1]}`")  # fmt: skip
+
+
+def listed_twice(name: str, first: Span, second: Span) -> Diagnostic:
+    return _error("WM130", f"`{name}` is listed twice", second, "again here", (first, "first here"),
+                  help="remove one of them")  # fmt: skip
+
+
+def unknown_trunk(
+    reference: ast.Reference, what: str, known: Declared, other: ast.Declaration | None
+) -> Diagnostic:
+    name = reference.path[0]
+    if other is not None:
+        return _error("WM128", f"`{name}` is a {other.form}; {what} stands here", reference.span,
+                      "wrong kind of thing", (other.name.span, "declared here"),
+                      help=_choices(name, known, "declare a trunk"))  # fmt: skip
+    return _error("WM120", f"there is no trunk `{name}`", reference.span, f"{what} stands here",
+                  help=_choices(name, known, "declare it: `trunk NAME: dit { ... }`"),
+                  fixes=_replace(reference.span, did_you_mean(name, known)))  # fmt: skip
+
+
+def unknown_codec(
+    reference: ast.Reference, known: Declared, other: ast.Declaration | None
+) -> Diagnostic:
+    name = reference.dotted
+    if other is not None:
+        return _error("WM128", f"`{name}` is a {other.form}, not a codec", reference.span,
+                      "a codec stands here", (other.name.span, "declared here"),
+                      help=_choices(name, known, "declare a codec"))  # fmt: skip
+    return _error("WM120", f"there is no codec `{name}`", reference.span, "unknown",
+                  help=_choices(name, known, f"declare it: `codec {name}: conv {{ ... }}`"),
+                  fixes=_replace(reference.span, did_you_mean(name, known)))  # fmt: skip
+
+
+def unknown_space(declaration: ast.Declaration, known: Iterable[str]) -> Diagnostic:
+    name, names = declaration.name, list(known)
+    return _error("WM120", f"`{name.text}` is no attention space", name.span,
+                  "a join, a trunk outside of joins, or a layout stands here",
+                  help=_choices(name.text, names, "leave the name out"),
+                  fixes=_replace(name.span, did_you_mean(name.text, names)))  # fmt: skip
+
+
+def unknown_place(name: ast.Name, known: Iterable[str]) -> Diagnostic:
+    names = list(known)
+    return _error("WM120", f"there is no query, stage or layout `{name.text}`", name.span,
+                  "unknown", help=_choices(name.text, names, "leave `in` out"))  # fmt: skip
+
+
+def unknown_part(reference: ast.Reference, what: str, known: Iterable[str]) -> Diagnostic:
+    names = list(known)
+    return _error("WM120", f"there is no {what} `{reference.dotted}`", reference.span, "unknown",
+                  help=_choices(reference.dotted, names, f"declare a {what}"),
+                  fixes=_replace(reference.span, did_you_mean(reference.dotted, names)),
+                  )  # fmt: skip
+
+
+def stream_unread(declaration: ast.Declaration) -> Diagnostic:
+    name = declaration.name
+    return _error("WM131", f"nobody reads stream `{name.text}`", name.span, "declared, never read",
+                  help="put it into the tokens of a trunk, or remove it: "
+                  f"`drop stream {name.text}`")  # fmt: skip
+
+
+def segment_unread(segment: Segment) -> Diagnostic:
+    return _error("WM131", f"nobody reads `{segment.reference}`", segment.span,
+                  "declared, never read",
+                  help="put it into the tokens of a trunk, or remove this line")  # fmt: skip
+
+
+def codec_unused(declaration: ast.Declaration) -> Diagnostic:
+    name = declaration.name
+    return _error("WM132", f"nothing goes through codec `{name.text}`", name.span,
+                  "its parameters would be reached by no forward pass",
+                  help=f"read a stream through it, or remove it: `drop codec {name.text}`",
+                  )  # fmt: skip
+
+
+def codec_inherited(declaration: ast.Declaration, model: Span) -> Diagnostic:
+    name = declaration.name
+    return _error("WM911", f"codec `{name.text}` of a base model is not used", name.span,
+                  "left out of the model", (_first_line(model), "by this model"),
+                  help=f"write `drop codec {name.text}` to say so")  # fmt: skip
+
+
+def _first_line(span: Span) -> Span:
+    end = span.source.text.find("\n", span.start, span.end)
+    return Span(span.source, span.start, end if end >= 0 else span.end)
+
+
+def extern_unused(declaration: ast.Declaration) -> Diagnostic:
+    name = declaration.name
+    return _error("WM132", f"nothing calls extern `{name.text}`", name.span, "never called",
+                  help=f"use it, or remove it: `drop extern {name.text}`")  # fmt: skip
+
+
+def name_shared(first: ast.Declaration, second: ast.Declaration) -> Diagnostic:
+    return _error("WM133", f"`{second.name.text}` names a {first.form} and a {second.form}",
+                  second.name.span, f"the {second.form}",
+                  (first.name.span, f"the {first.form}"), help="rename one of them")  # fmt: skip
+
+
+# --- shapes --------------------------------------------------------------------------------------
+
+
+def bad_part(item: ast.Item) -> Diagnostic:
+    return _error("WM124", f"`{item.span.text}` is no part of a vector", item.span,
+                  help="write a name and how many numbers it has, as `xyz 3 m`")  # fmt: skip
+
+
+def parts_differ(parts: Span, total: int, type_: Span, size: int) -> Diagnostic:
+    return _error("WM202", f"the parts have {total} numbers, the stream has {size}", parts,
+                  f"these add up to {total}", (type_, f"this says {size}"),
+                  help=f"add or remove a part, or write `[{total}]`")  # fmt: skip
+
+
+def codec_needs_frame(span: Span, codec: Codec, stream: Stream) -> Diagnostic:
+    return _error("WM201", f"codec `{codec.name}` reads frames; `{stream.name}` has the shape "
+                  f"{list(stream.shape)}", span, f"a {codec.kind} codec",
+                  (stream.span, "the stream"),
+                  help="frames are [channels, height, width]")  # fmt: skip
+
+
+def codec_needs_vector(span: Span, codec: Codec, stream: Stream) -> Diagnostic:
+    return _error("WM201", f"codec `{codec.name}` reads vectors; `{stream.name}` has the shape "
+                  f"{list(stream.shape)}", span, f"a {codec.kind} codec",
+                  (stream.span, "the stream"), help="use a codec of kind `patch`")  # fmt: skip
+
+
+def frame_not_divided(
+    span: Span, stream: Stream, codec: Codec, size: tuple[int, int], cell: tuple[int, ...]
+) -> Diagnostic:
+    height, width = size
+    fits = [f"{h}x{w}" for h in _near(cell[0], height) for w in _near(cell[1], width)][:3]
+    return _error("WM203", f"{height}x{width} cells of `{stream.name}` do not divide into "
+                  f"{cell[0]}x{cell[1]}", span, "through this codec", (codec.span, "the codec"),
+                  (stream.span, "the stream"), help=f"sizes that fit: {_and(fits)}")  # fmt: skip
+
+
+def _near(cell: int, size: int) -> list[int]:
+    """The divisor of `size` that is nearest to `cell`."""
+    divisors = [number for number in range(1, size + 1) if size % number == 0]
+    return [min(divisors, key=lambda number: abs(number - cell))]
+
+
+def frames_not_divided(span: Span, segment: Segment, codec: Codec, deep: int) -> Diagnostic:
+    count = segment.length
+    fits = sorted({count - count % deep, count - count % deep + deep} - {0})
+    return _error("WM203", f"`{segment.reference}` has {count} frames; codec `{codec.name}` takes "
+                  f"{deep} at a time", span, "", (segment.span, f"{count} frames"),
+                  (codec.span, f"{deep} frames make one latent frame"),
+                  help=f"take {' or '.join(map(str, fits))} frames")  # fmt: skip
+
+
+def channels_needed(codec: Codec, span: Span) -> Diagnostic:
+    return _error("WM122", f"codec `{codec.name}` does not say its `channels`", codec.span,
+                  "needs `channels`", (span, "read here"),
+                  help="add `channels`: the numbers in one latent cell")  # fmt: skip
+
+
+def heads_do_not_divide(
+    heads: ast.Attribute, count: int, width: ast.Attribute, size: int
+) -> Diagnostic:
+    fits = sorted(range(1, size + 1), key=lambda n: (size % n > 0, abs(n - count)))[:2]
+    return _error("WM204", f"{count} heads do not divide the width {size}", heads.span,
+                  f"{count} heads", (width.span, f"width {size}"),
+                  help=f"take {' or '.join(str(n) for n in sorted(fits))} heads, or name the head "
+                  f"dim: `heads {count}x32`")  # fmt: skip
+
+
+def key_heads_do_not_divide(heads: ast.Attribute, count: int, kv: int) -> Diagnostic:
+    fits = [number for number in range(1, count + 1) if count % number == 0]
+    return _error("WM205", f"{kv} key heads do not divide {count} heads", heads.span,
+                  "every key head serves equally many heads",
+                  help=f"`kv` may be {_and(fits)}")  # fmt: skip
+
+
+def rope_cannot_split(
+    heads: ast.Attribute, head_dim: int, positions: ast.Attribute, kind: str
+) -> Diagnostic:
+    wanted = "even" if kind == "rope_1d" else "even and at least 6"
+    near = max(head_dim - head_dim % 2, 2 if kind == "rope_1d" else 6)
+    return _error("WM206", f"{kind} cannot split a head dim of {head_dim}", heads.span,
+                  f"head dim {head_dim}", (positions.span, "rotates pairs of channels"),
+                  help=f"the head dim must be {wanted}, as {near}")  # fmt: skip
+
+
+def join_differs(
+    join: ast.Declaration, size: str, sides: Sequence[tuple[Trunk, ast.Attribute]]
+) -> Diagnostic:
+    (left, first), (right, second) = sides
+    here, there = getattr(left, size), getattr(right, size)
+    what = size.replace("_", " ")
+    return _error("WM207", f"`{left.name}` and `{right.name}` cannot attend as one: {what} "
+                  f"{here} and {there}", join.span, "joined here",
+                  (first.span, f"{what} {here}"), (second.span, f"{what} {there}"),
+                  help="joined trunks share layers, heads, key heads and head dim; width and ffn "
+                  "are each trunk's own")  # fmt: skip
+
+
+def align_counts_differ(source: TokenSource, target: Span, size) -> Diagnostic:
+    return _error("WM208", f"{source.count} tokens are aligned with {size.count}", source.span,
+                  f"{source.count} tokens",
+                  (target, f"{size.frames} x {size.per_frame} = {size.count} tokens"),
+                  help=f"make both {size.count}, as `learned[{size.count}]`, or pool the target",
+                  )  # fmt: skip
+
+
+def align_widths_differ(source: TokenSource, target: Span, features: int) -> Diagnostic:
+    return _error("WM209", f"width {source.width} is compared with width {features} without a "
+                  "projector", source.span, f"width {source.width}",
+                  (target, f"width {features}"), help="write `projector linear`")  # fmt: skip
+
+
+def layer_outside(span: Span, layer: int | None, trunk: Trunk) -> Diagnostic:
+    found = "these are none" if layer is None else f"{layer} is not among them"
+    return _error("WM210", f"trunk `{trunk.name}` has {trunk.layers} blocks; {found}", span, "",
+                  (trunk.span, f"blocks 0 to {trunk.layers - 1}"),
+                  help="blocks are counted from 0; a tap or align names how many have run",
+                  )  # fmt: skip
+
+
+def targets_differ_in_depth(cross: ast.Declaration, targets: Sequence[Trunk]) -> Diagnostic:
+    depths = ", ".join(f"`{trunk.name}` {trunk.layers}" for trunk in targets)
+    return _error("WM210", f"the targets differ in depth: {depths}", cross.span, "",
+                  help="write one cross for each target")  # fmt: skip
+
+
+def tokens_do_not_align(declaration: ast.Declaration, source: int, target: int) -> Diagnostic:
+    return _error("WM208", f"{source} source tokens do not spread over {target} target tokens",
+                  declaration.span, "token by token",
+                  help="use `adaln`, which pools the source, or equal counts")  # fmt: skip
+
+
+# --- rates ---------------------------------------------------------------------------------------
+
+
+def rate_not_positive(term: ast.Number) -> Diagnostic:
+    return _error("WM301", f"a rate of {term.span.text} is impossible", term.span,
+                  "must be more than 0", help="write how often a sample comes, as `20 Hz`",
+                  )  # fmt: skip
+
+
+def rate_needed(span: Span) -> Diagnostic:
+    return _error("WM302", f"`{span.text}` needs the rate of the stream", span,
+                  "seconds of an unknown rate",
+                  help="declare the rate, `at 20 Hz`, or count frames or steps")  # fmt: skip
+
+
+def seconds_not_whole(span: Span, seconds: Fraction, hertz: Fraction) -> Diagnostic:
+    count = seconds * hertz
+    near = sorted({Fraction(count.__floor__()), Fraction(count.__ceil__())} - {Fraction(0)})
+    fits = " or ".join(f"`{_decimal(number / hertz)} s`" for number in near)
+    return _error("WM303", f"{span.text} at {_decimal(hertz)} Hz is {_decimal(count)} samples",
+                  span, "not a whole number of samples", help=f"take {fits}")  # fmt: skip
+
+
+def stride_zero(span: Span) -> Diagnostic:
+    return _error("WM126", "two samples cannot stand at the same time", span,
+                  "at least one sample", help="leave `every` out for neighbouring samples",
+                  )  # fmt: skip
+
+
+def rates_unrelated(
+    span: Span, stream: Stream, other_span: Span, other: Stream, nearest: Sequence[Fraction]
+) -> Diagnostic:
+    here, there = _decimal(stream.rate_hz), _decimal(other.rate_hz)
+    fits = " or ".join(f"{_decimal(rate)} Hz" for rate in nearest)
+    return _error("WM304", f"{here} Hz of `{stream.name}` and {there} Hz of `{other.name}` have no "
+                  "whole ratio", span, f"{here} Hz", (other_span, f"{there} Hz"),
+                  help=f"the nearest workable rates are {fits}; or declare `resample hold` in "
+                  f"`{stream.name}`")  # fmt: skip
+
+
+def chunk_does_not_divide(action: Segment, frames: Segment, per_frame: int) -> Diagnostic:
+    count = action.length
+    fits = sorted({count - count % per_frame, count - count % per_frame + per_frame} - {0})
+    return _error("WM305", f"{count} steps of `{action.stream}` do not divide over frames that "
+                  f"come every {per_frame} steps", action.span, f"{count} steps",
+                  (frames.span, f"one frame every {per_frame} steps"),
+                  help=f"take {' or '.join(map(str, fits))} steps")  # fmt: skip
+
+
+def horizons_differ(
+    action: Segment, ahead: Fraction, frames: Segment, seen: Fraction
+) -> Diagnostic:
+    return _error("WM910", f"`{action.stream}` is predicted {_decimal(ahead)} s ahead, "
+                  f"`{frames.stream}` {_decimal(seen)} s", action.span, f"{_decimal(ahead)} s",
+                  (frames.span, f"{_decimal(seen)} s"),
+                  help="make the horizons equal if both describe the same future")  # fmt: skip
+
+
+def executes_too_much(attribute: ast.Attribute, count: int, action: Segment) -> Diagnostic:
+    return _error("WM306", f"{count} steps are executed, {action.length} are predicted",
+                  attribute.span, f"more than {action.length}",
+                  (action.span, f"{action.length} steps"),
+                  help=f"execute at most {action.length} steps")  # fmt: skip
+
+
+def timeless(modality: str, attribute: ast.Attribute) -> Diagnostic:
+    return _error("WM307", f"a stream of {modality} has no time axis", attribute.span,
+                  "segments are for streams over time",
+                  help="remove it; the whole stream is referred to by its name")  # fmt: skip
+
+
+def no_samples(declaration: ast.Declaration) -> Diagnostic:
+    return _error("WM122", f"stream `{declaration.name.text}` has no samples",
+                  declaration.name.span, "needs `past`, `now` or `future`",
+                  help="add `now 1 frame` for what is seen, `future 16 steps` for what is "
+                  "predicted")  # fmt: skip
+
+
+# --- codecs --------------------------------------------------------------------------------------
+
+
+def codec_needed(
+    span: Span, stream: Stream, fitting: Sequence[Codec], kinds: Sequence[str]
+) -> Diagnostic:
+    if fitting:
+        help = f"write `{fitting[0].name}({span.text})`"
+    else:
+        help = f"declare one, as `codec NAME: {kinds[0]}`, and write `NAME({span.text})`"
+    return _error("WM401", f"`{stream.name}` is {stream.modality}; it needs a codec to become "
+                  "tokens", span, "bare", help=help,
+                  notes=(f"codecs for {stream.modality}: {_and(kinds)}",))  # fmt: skip
+
+
+def codec_cannot_read(
+    span: Span, codec: Codec, stream: Stream, fitting: Sequence[str]
+) -> Diagnostic:
+    return _error("WM402", f"codec `{codec.name}` of kind {codec.kind} cannot read "
+                  f"{stream.modality}", span, "", (codec.span, f"reads no {stream.modality}"),
+                  (stream.span, f"this is {stream.modality}"),
+                  help=f"codecs for {stream.modality}: {_and(fitting)}")  # fmt: skip
+
+
+def pool_of_pool(span: Span, inner: Codec) -> Diagnostic:
+    return _error("WM402", f"codec `{inner.name}` is a pool itself", span, "",
+                  (inner.span, "a pool"), help="name the codec that is pooled")  # fmt: skip
+
+
+def cannot_read_back(
+    declaration: ast.Declaration, group: TokenGroup, codec: Codec | None
+) -> Diagnostic:
+    what = f"codec `{codec.name}`" if codec else "learned tokens"
+    others = ((codec.span, "features without a way back"),) if codec else ()
+    return _error("WM403", f"`{group.name}` cannot be generated: nothing turns tokens of {what} "
+                  "back into data", declaration.span, "", (group.span, "tokens"), *others,
+                  help="generate it through `patch`, `bins` or `linear`, or align it instead",
+                  )  # fmt: skip
+
+
+def objective_mismatch(
+    declaration: ast.Declaration, objective: str, group: TokenGroup, codec: Codec
+) -> Diagnostic:
+    discrete = objective in ("autoregressive", "masked")
+    wanted = "indices" if discrete else "numbers"
+    found = "numbers" if discrete else "indices"
+    way = "`bins` or `embed`" if discrete else "`linear` or `patch`"
+    return _error("WM404", f"{objective} predicts {wanted}; `{group.name}` comes as {found}",
+                  declaration.span, objective,
+                  (group.span, f"through a {codec.kind} codec"),
+                  help=f"read it through {way}, or change the objective")  # fmt: skip
+
+
+def clip_leaks(codec: Codec, leak: Span, later: Segment, made: Align | Generate) -> Diagnostic:
+    return _error("WM405", f"codec `{codec.name}` looks over the whole clip, so its past features "
+                  f"already hold `{later.reference}`", leak, "read as an input",
+                  (codec.span, "scope clip"),
+                  (made.span, f"predicts `{later.reference}` from it"),
+                  help="write `scope frame` or `scope prefix`", )  # fmt: skip
+
+
+# --- couplings and masks -------------------------------------------------------------------------
+
+
+def join_needs_two(clause: ast.Clause, names: Sequence[str]) -> Diagnostic:
+    return _error("WM501", "a join needs two different trunks", clause.span,
+                  f"names {_and(names)}", help="list each trunk once")  # fmt: skip
+
+
+def joined_twice(name: str, first: ast.Declaration, second: ast.Declaration) -> Diagnostic:
+    return _error("WM501", f"trunk `{name}` stands in two joins", second.span, "again here",
+                  (first.span, "first here"), help="write one join of all of them")  # fmt: skip
+
+
+def no_group(reference: ast.Reference, trunk: Trunk) -> Diagnostic:
+    inside = [f"{trunk.name}.{group.name}" for group in trunk.groups]
+    return _error("WM502", f"trunk `{trunk.name}` has no tokens "
+                  f"`{'.'.join(reference.path[1:])}`", reference.span, "not in this trunk",
+                  (trunk.span, "the trunk"), help=f"its tokens are {_and(inside)}")  # fmt: skip
+
+
+def stands_nowhere(reference: ast.Reference) -> Diagnostic:
+    return _error("WM502", f"`{reference.dotted}` stands in no trunk", reference.span,
+                  "not among the tokens of any trunk",
+                  help="put it into the `tokens` of a trunk")  # fmt: skip
+
+
+def stands_in_several(reference: ast.Reference, names: Sequence[str]) -> Diagnostic:
+    options = [f"{name}.{reference.dotted}" for name in names]
+    return _error("WM502", f"`{reference.dotted}` stands in several trunks", reference.span,
+                  "which one?", help=f"write {_and(options)}")  # fmt: skip
+
+
+def rows_across_spaces(
+    row: ast.Sees,
+    expression: ast.Expression,
+    found: Sequence[TokenGroup],
+    homes: Sequence[str],
+) -> Diagnostic:
+    trunks = list(dict.fromkeys(group.trunk for group in found))
+    return _error("WM503", f"`{expression.span.text}` stands in {_and(trunks)}, which does not "
+                  f"attend together with {_and(homes)}", expression.span, "out of sight",
+                  help="join the trunks, or couple them by `cross`")  # fmt: skip
+
+
+def group_without_row(group: TokenGroup, attend: Attend) -> Diagnostic:
+    return _error("WM504", f"the attend says nothing about `{group.name}` of trunk "
+                  f"`{group.trunk}`", attend.span, f"no row `{group.name} sees ...`",
+                  (group.span, "its tokens"),
+                  help=f"add a row, as `{group.name} sees {group.name}` or "
+                  f"`{group.name} sees nothing`")  # fmt: skip
+
+
+def rows_contradict(group: TokenGroup, silent: Rule, other: Rule) -> Diagnostic:
+    return _error("WM505", f"two rows about `{group.name}` contradict each other", other.span,
+                  "sees something", (silent.span, "sees nothing"),
+                  help="remove one of them")  # fmt: skip
+
+
+def reads_itself(declaration: ast.Declaration, trunk: str) -> Diagnostic:
+    return _error("WM506", f"{_name(declaration)} closes a cycle: `{trunk}` reads itself",
+                  declaration.span, "source and target are one trunk",
+                  help="inside a trunk tokens see each other; say who sees whom in an attend",
+                  )  # fmt: skip
+
+
+def cycle(edge: tuple[str, str, str, Span], path: Sequence[tuple]) -> Diagnostic:
+    source, target, what, span = edge
+    return _error("WM506", f"{what} closes a cycle: `{target}` would be needed before itself", span,
+                  f"`{source}` -> `{target}`",
+                  *((other[3], f"`{other[0]}` -> `{other[1]}`") for other in path),
+                  help="join the trunks if they read each other, or remove one of the edges",
+                  )  # fmt: skip
+
+
+def no_modulation(
+    declaration: ast.Declaration, mechanism: str, target: Trunk | Codec
+) -> Diagnostic:
+    return _error("WM507", f"{mechanism} cannot set `{target.name}` of kind {target.kind}",
+                  declaration.clause("by").span, mechanism, (target.span, "the target"),
+                  help="adaln modulates a `dit`, film a trunk or a codec of kind `conv`; `prefix` "
+                  "fits every trunk")  # fmt: skip
+
+
+def hand_needs_future(span: Span, found: Sequence[Segment]) -> Diagnostic:
+    return _error("WM508", "a hand-over passes on one prediction", span,
+                  f"names {_and(segment.reference for segment in found)}",
+                  help="name the future segment, as `corner.future`")  # fmt: skip
+
+
+def nobody_receives(declaration: ast.Declaration, segment: str, trunk: Trunk) -> Diagnostic:
+    return _error("WM508", f"`{segment}` is handed to `{trunk.name}`, which has no tokens for it",
+                  declaration.span, "", (trunk.span, "the receiver"),
+                  help=f"add `{segment}` to the tokens of `{trunk.name}`")  # fmt: skip
+
+
+def trunk_fruitless(declaration: ast.Declaration) -> Diagnostic:
+    name = declaration.name
+    return _error("WM509", f"nothing comes out of trunk `{name.text}`", name.span,
+                  "no loss, align, join, cross or condition uses it",
+                  help="generate or align its tokens, couple it, or remove it")  # fmt: skip
+
+
+def truth_read(source: TokenSource, what: str, maker: Generate) -> Diagnostic:
+    name = source.segment.reference
+    return _error("WM510", f"{what} reads the true `{name}`, which is not known when it is asked",
+                  source.span, "the true future", (maker.span, "generated here"),
+                  help="read the trunk that predicts it, or hand the prediction over")  # fmt: skip
+
+
+def truth_stands(group: TokenGroup, maker: Generate) -> Diagnostic:
+    return _error("WM510", f"trunk `{group.trunk}` reads the true `{group.name}`, which is not "
+                  "known when it is asked", group.span, "the true future",
+                  (maker.span, "generated here"),
+                  help=f"hand it over: `hand NAME: {group.name} -> {group.trunk}`")  # fmt: skip
+
+
+def never_reaches(condition: Span, name: str, target: str) -> Diagnostic:
+    """For the plan's closure: a condition or observed stream that influences nothing sought."""
+    return _error("WM511", f"`{name}` never reaches `{target}`", condition,
+                  "no path leads from here",
+                  help=f"let `{target}` see it in the attend, or remove it")  # fmt: skip
+
+
+def assertion_fails(
+    span: Span, message: str, path: Sequence[tuple[Span | None, str]]
+) -> Diagnostic:
+    """For the plan's closure: `path` are the steps (line, words) that break the assertion."""
+    steps = tuple((where, text) for where, text in path if where is not None)
+    return _error("WM512", message, span, "does not hold", *steps,
+                  notes=tuple(text for where, text in path if where is None),
+                  help="remove one step of the path, or the assertion")  # fmt: skip
+
+
+# --- queries -------------------------------------------------------------------------------------
+
+
+def nothing_generates(
+    declaration: ast.Declaration, segment: Segment, generated: Iterable[str]
+) -> Diagnostic:
+    names = list(generated)
+    return _error("WM601", f"{_name(declaration)} seeks `{segment.reference}`, which nothing "
+                  "generates", declaration.clause("sought").span, "sought",
+                  (segment.span, "declared here"),
+                  help=f"generated are {_and(names)}" if names
+                  else f"add `generate NAME: {segment.reference} by flow`")  # fmt: skip
+
+
+def seeks_observed(span: Span, segment: Segment, stream: Stream) -> Diagnostic:
+    future = stream.segment("future")
+    help = f"seek `{future.reference}`" if future else f"give `{stream.name}` a `future`"
+    return _error("WM602", f"`{segment.reference}` is observed; it cannot be sought", span,
+                  "sought", (segment.span, "known when the query is asked"), help=help)  # fmt: skip
+
+
+def sought_and_given(declaration: ast.Declaration, name: str) -> Diagnostic:
+    return _error("WM602", f"{_name(declaration)} both seeks and knows `{name}`", declaration.span,
+                  "", help=f"remove `{name}` from one side of `|`")  # fmt: skip
+
+
+def not_answerable(span: Span, name: str, because: str, blamed: Span | None) -> Diagnostic:
+    """For the plan: a declared query that the graph cannot answer, and the line that forbids it."""
+    others = ((blamed, "this forbids it"),) if blamed else ()
+    return _error("WM603", f"query `{name}` cannot be answered: {because}", span, "asked here",
+                  *others, help="change the line that forbids it, or remove the query")  # fmt: skip
+
+
+def sampler_mismatch(
+    attribute: ast.Attribute, name: str, generate: Generate, fitting: Sequence[str]
+) -> Diagnostic:
+    help = f"use {_and(fitting)}" if fitting else "leave `sampler` out"
+    return _error("WM604", f"sampler {name} does not fit the objective {generate.objective}",
+                  attribute.span, name, (generate.span, generate.objective), help=help)  # fmt: skip
+
+
+def cannot_pin(items: Sequence[ast.Item], segment: Segment, named: bool) -> Diagnostic:
+    why = "it is sought or given" if named else "no noise is trained on it"
+    return _error("WM605", f"`{segment.reference}` cannot be pinned at noise: {why}",
+                  items[0].span.to(items[-1].span), "",
+                  help="pin segments that are generated by flow or diffusion and not asked for",
+                  )  # fmt: skip
+
+
+def steps_malformed(item: ast.Item) -> Diagnostic:
+    return _error("WM124", f"`{item.span.text}` is no number of steps", item.span,
+                  help="write one number for all, or `camera 25, action 50`")  # fmt: skip
+
+
+def no_steps(item: ast.Item, name: str, stepped: Sequence[str]) -> Diagnostic:
+    help = f"steps are for {_and(stepped)}" if stepped else "leave `steps` out"
+    return _error("WM606", f"`{name}` is not sampled in steps", item.span, "", help=help,
+                  )  # fmt: skip
+
+
+def nothing_to_execute(attribute: ast.Attribute) -> Diagnostic:
+    return _error("WM606", "no action is sought, so nothing can be executed", attribute.span, "",
+                  help="remove `execute`")  # fmt: skip
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+def loss_on_observed(span: Span, segment: Segment, stream: Stream) -> Diagnostic:
+    future = stream.segment("future")
+    help = (f"generate `{future.reference}`" if future
+            else f"give `{stream.name}` a `future`, as `future 4 frames`")  # fmt: skip
+    return _error("WM701", f"`{segment.reference}` is observed; a loss on it teaches nothing", span,
+                  "generated here", (segment.span, "observed"), help=help,
+                  fixes=_replace(span, future and future.reference))  # fmt: skip
+
+
+def generated_twice(
+    segment: Segment, first: ast.Declaration, second: ast.Declaration
+) -> Diagnostic:
+    return _error("WM702", f"`{first.name.text}` and `{second.name.text}` both generate "
+                  f"`{segment.reference}`", second.span, "again here", (first.span, "first here"),
+                  help="keep one of them")  # fmt: skip
+
+
+def nothing_predicts(span: Span, segment: Segment, handed: Sequence[TokenGroup]) -> Diagnostic:
+    others = tuple((group.span, "handed over, not predicted") for group in handed)
+    return _error("WM703", f"no trunk predicts `{segment.reference}`", span, "has no tokens",
+                  *others, help=f"put `{segment.reference}` into the tokens of a trunk",
+                  )  # fmt: skip
+
+
+def predicted_in_several(span: Span, segment: Segment, found: Sequence[TokenGroup]) -> Diagnostic:
+    return _error("WM704", f"`{segment.reference}` stands in "
+                  f"{_and(group.trunk for group in found)}; which one predicts it?", span, "",
+                  *((group.span, f"tokens of `{group.trunk}`") for group in found),
+                  help=f"hand the prediction over: `hand NAME: {segment.reference} -> "
+                  f"{found[-1].trunk}`")  # fmt: skip
+
+
+def future_without_loss(group: TokenGroup) -> Diagnostic:
+    return _error("WM705", f"`{group.name}` has no loss, and no query gives it", group.span,
+                  "tokens of the future", (group.segment.span, "declared here"),
+                  help=f"add `generate NAME: {group.name} by flow`, or give it in a query",
+                  )  # fmt: skip
+
+
+def tokens_alike(declaration: ast.Declaration, group: TokenGroup, trunk: Trunk) -> Diagnostic:
+    return _error("WM706", f"the {group.count} tokens of `{group.name}` cannot be told apart",
+                  declaration.span, "each would get the same answer", (group.span, "tokens"),
+                  (trunk.span, "positions none"),
+                  help="write `positions learned` or a rotary kind")  # fmt: skip
+
+
+def guard_needed(declaration: ast.Declaration, guards: Iterable[str]) -> Diagnostic:
+    return _error("WM707", f"{_name(declaration)} lets the gradient into its target; both sides "
+                  "may collapse to a constant", declaration.attribute("gradient").span,
+                  "no guard", help=f"add a guard: {_and(guards)}")  # fmt: skip
+
+
+def gradient_into_teacher(declaration: ast.Declaration, teacher: str) -> Diagnostic:
+    return _error("WM708", f"`gradient` and `teacher {teacher}` contradict each other",
+                  declaration.attribute("gradient").span, "trains the target",
+                  (declaration.attribute("teacher").span, "its weights are not trained"),
+                  help="remove `gradient`, or write `teacher same`")  # fmt: skip
+
+
+def not_causal(declaration: ast.Declaration, group: TokenGroup, rule: Rule | None) -> Diagnostic:
+    others = ((rule.span, "sees what it must predict"),) if rule else ()
+    return _error("WM709", f"`{group.name}` is generated token by token, but sees its own later "
+                  "tokens", declaration.span, "autoregressive", (group.span, "tokens"), *others,
+                  help="use a `decoder` without attend, or a row with `where k <= q`")  # fmt: skip

@@ -1,0 +1,133 @@
+"""Attends: rows about token groups, sorted into attention spaces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wmdsl.check import errors
+from wmdsl.check.model import Attend, Rule, TokenGroup
+from wmdsl.check.names import GroupName, groups
+from wmdsl.check.scope import Draft, Mistake
+from wmdsl.syntax import ast
+
+KEYS = ("q", "k")
+
+
+def spaces(draft: Draft) -> dict[str, tuple[str, ...]]:
+    """Attention spaces by name: joins, and the trunks that are in none."""
+    joined = {name: join.trunks for name, join in draft.joins.items() if join}
+    inside = {trunk for trunks in joined.values() for trunk in trunks}
+    alone = {name: (name,) for name in draft.trunks if name not in inside}
+    return {**joined, **alone}
+
+
+def build_attends(draft: Draft) -> None:
+    """Fill `draft.attends` by space; every group of a space with an attend needs a row."""
+    for declaration in draft.of("attend"):
+        _attend(draft, declaration)
+    if not draft.whole:
+        return
+    for space, attend in draft.attends.items():
+        _check_covered(draft, space, attend)
+
+
+def _attend(draft: Draft, declaration: ast.Declaration) -> None:
+    named = declaration.name.text != "attend"
+    known = spaces(draft)
+    name = declaration.name.text
+    if named and draft.spec.find(name, "layout"):
+        return
+    if named and name not in known:
+        if draft.joins.get(name, 0) is None or draft.trunks.get(name, 0) is None:
+            return
+        draft.report(errors.unknown_space(declaration, known))
+        return
+    for row in declaration.rows:
+        with draft.guard():
+            for space, part in _row(draft, row, {name: known[name]} if named else known):
+                _add(draft, space, part, declaration)
+
+
+def _add(draft: Draft, space: str, part: Rule | ast.Order, declaration: ast.Declaration) -> None:
+    before = draft.attends.get(space) or Attend(space, (), (), declaration.span)
+    rules = before.rules + ((part,) if isinstance(part, Rule) else ())
+    orders = before.orders + ((part,) if isinstance(part, ast.Order) else ())
+    draft.attends[space] = Attend(space, rules, orders, before.span)
+
+
+def _row(
+    draft: Draft, row: ast.Sees | ast.Order, known: dict[str, tuple[str, ...]]
+) -> Iterator[tuple[str, Rule | ast.Order]]:
+    """The row as it stands in each space that holds its subjects."""
+    if isinstance(row, ast.Order):
+        found = groups(draft, row.subject)
+        return ((space, row) for space in _holding(found, known))
+    subjects = [(expression, groups(draft, expression)) for expression in row.subjects]
+    objects = [(expression, groups(draft, expression)) for expression in row.objects]
+    _check_relations(row)
+    return _distribute(row, subjects, objects, known)
+
+
+Found = list[tuple[ast.Expression, tuple[TokenGroup, ...]]]
+
+
+def _distribute(
+    row: ast.Sees, subjects: Found, objects: Found, known: dict[str, tuple[str, ...]]
+) -> Iterator[tuple[str, Rule]]:
+    homes = {space for _, found in subjects for space in _holding(found, known)}
+    for expression, found in (*subjects, *objects):
+        if not homes & set(_holding(found, known)):
+            raise Mistake(errors.rows_across_spaces(row, expression, found, sorted(homes)))
+    for space in known:
+        if space in homes:
+            inside = [_inside(part, known[space]) for part in (subjects, objects)]
+            yield space, Rule(inside[0], inside[1], row.relations, row.span)
+
+
+def _inside(found: Found, trunks: tuple[str, ...]) -> tuple[GroupName, ...]:
+    names = (
+        (group.trunk, group.name)
+        for _, listed in found
+        for group in listed
+        if group.trunk in trunks
+    )
+    return tuple(dict.fromkeys(names))
+
+
+def _holding(found: tuple[TokenGroup, ...], known: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The spaces in which at least one of the groups stands."""
+    trunks = {group.trunk for group in found}
+    return tuple(space for space, members in known.items() if trunks & set(members))
+
+
+def _check_relations(row: ast.Sees) -> None:
+    """`where` compares the order keys `q` and `k` with each other and with numbers."""
+    for relation in row.relations:
+        for name in _names(relation.left, relation.right):
+            if name.dotted not in KEYS:
+                raise Mistake(errors.unknown_word(name.span, name.dotted, "where", KEYS))
+
+
+def _names(*sides: ast.Arithmetic) -> Iterator[ast.Reference]:
+    for side in sides:
+        if isinstance(side, ast.Reference):
+            yield side
+        elif isinstance(side, ast.Binary):
+            yield from _names(side.left, side.right)
+
+
+def _check_covered(draft: Draft, space: str, attend: Attend) -> None:
+    """Every group has a row; one that says `nothing` is the only one."""
+    rows: dict[GroupName, list[Rule]] = {}
+    for rule in attend.rules:
+        for subject in rule.subjects:
+            rows.setdefault(subject, []).append(rule)
+    for trunk in spaces(draft)[space]:
+        for group in draft.trunks[trunk].groups:
+            found = rows.get((trunk, group.name), [])
+            if not found:
+                draft.report(errors.group_without_row(group, attend))
+            silent = [rule for rule in found if not rule.objects]
+            if silent and len(silent) < len(found):
+                other = next(rule for rule in found if rule.objects)
+                draft.report(errors.rows_contradict(group, silent[0], other))

@@ -1,0 +1,145 @@
+"""References -> what they name: segments, codecs, token groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from wmdsl.check import errors
+from wmdsl.check.model import Codec, Segment, Stream, TokenGroup, Trunk
+from wmdsl.check.scope import Draft, Mistake
+from wmdsl.syntax import ast
+
+GroupName = tuple[str, str]  # (trunk, group)
+SLICED = "WM809"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A segment and the codec it goes through; None for learned tokens."""
+
+    segment: Segment
+    codec: Codec | None
+
+
+def stream_of(draft: Draft, reference: ast.Reference) -> Stream:
+    """The stream that a reference begins with."""
+    name = reference.path[0]
+    if name in draft.streams:
+        if draft.streams[name] is None:
+            raise Mistake
+        return draft.streams[name]
+    raise Mistake(errors.unknown_stream(reference, draft.streams, _other_form(draft, name)))
+
+
+def _other_form(draft: Draft, name: str) -> ast.Declaration | None:
+    return next((entry for entry in draft.spec.declarations if entry.name.text == name), None)
+
+
+def segments(draft: Draft, expression: ast.Expression) -> tuple[Segment, ...]:
+    """The segments a reference names: one, a slice of one, or all of a stream."""
+    if not isinstance(expression, ast.Reference):
+        raise Mistake(errors.segment_wanted(expression))
+    stream = stream_of(draft, expression)
+    rest = expression.path[1:]
+    if not rest:
+        found = stream.segments
+    else:
+        segment = stream.segment(rest[0])
+        if segment is None or len(rest) > 1:
+            raise Mistake(errors.unknown_segment(expression, stream))
+        found = (segment,)
+    if expression.index is not None:
+        draft.cannot_run(SLICED, "slices of a segment", expression.span)
+        found = tuple(_slice(segment, expression) for segment in found)
+    return found
+
+
+def _slice(segment: Segment, reference: ast.Reference) -> Segment:
+    """`clip.future[1..2]`: samples 1 and 2 of the segment, counted from 0."""
+    index = reference.index
+    low, high = (index.low, index.high) if isinstance(index, ast.Range) else (None, None)
+    if isinstance(index, ast.Number):
+        low = high = index.value
+    last = len(segment.offsets) - 1
+    if low is None or not 0 <= low <= high <= last:
+        raise Mistake(errors.bad_slice(reference, segment))
+    low, high = int(low), int(high)
+    return Segment(segment.stream, f"{segment.name}[{low}..{high}]",
+                   segment.offsets[low : high + 1], reference.span)  # fmt: skip
+
+
+def all_segments(draft: Draft, items: Iterable[ast.Item]) -> tuple[Segment, ...]:
+    """The segments of a list, each once; a second mention is a mistake."""
+    found: dict[str, ast.Item] = {}
+    result = []
+    for item in items:
+        for segment in segments(draft, single(item)):
+            if segment.reference in found:
+                raise Mistake(errors.listed_twice(segment.reference, found[segment.reference].span,
+                                                  item.span))  # fmt: skip
+            found[segment.reference] = item
+            result.append(segment)
+    return tuple(result)
+
+
+def single(item: ast.Item) -> ast.Expression:
+    """The one term of an item."""
+    if len(item.terms) > 1:
+        raise Mistake(errors.one_name_wanted(item))
+    return item.terms[0]
+
+
+def trunk_of(draft: Draft, reference: ast.Reference, what: str) -> Trunk:
+    """The trunk that a reference names."""
+    name = reference.path[0]
+    if name not in draft.trunks:
+        other = _other_form(draft, name)
+        raise Mistake(errors.unknown_trunk(reference, what, draft.trunks, other))
+    if draft.trunks[name] is None:
+        raise Mistake
+    return draft.trunks[name]
+
+
+def groups_of_trunk(draft: Draft, trunk: Trunk, reference: ast.Reference) -> tuple[TokenGroup, ...]:
+    """Token groups of `trunk.stream.segment`: all of the trunk where only the trunk is named."""
+    rest = reference.path[1:]
+    found = tuple(group for group in trunk.groups if _matches(group, rest))
+    if not found:
+        if rest and draft.streams.get(rest[0], False) is None:
+            raise Mistake
+        raise Mistake(errors.no_group(reference, trunk))
+    return found
+
+
+def _matches(group: TokenGroup, path: tuple[str, ...]) -> bool:
+    """Whether a path of no, one or two names (stream, segment) names this group."""
+    if len(path) > 1 and group.segment.name != path[1]:
+        return False
+    return not path or (group.segment.stream == path[0] and len(path) <= 2)
+
+
+def groups(draft: Draft, expression: ast.Expression) -> tuple[TokenGroup, ...]:
+    """Token groups of any trunk that a reference names: a trunk, a stream or a segment."""
+    if not isinstance(expression, ast.Reference):
+        raise Mistake(errors.segment_wanted(expression))
+    name = expression.path[0]
+    if name in draft.trunks:
+        trunk = trunk_of(draft, expression, "a trunk or a stream")
+        return groups_of_trunk(draft, trunk, expression)
+    if name not in draft.streams:
+        known = {**draft.streams, **draft.trunks}
+        raise Mistake(errors.unknown_stream(expression, known, _other_form(draft, name)))
+    wanted = {segment.reference for segment in segments(draft, expression)}
+    found = tuple(
+        group
+        for trunk in draft.trunks.values()
+        if trunk is not None
+        for group in trunk.groups
+        if group.name in wanted
+    )
+    if not found:
+        if None in draft.trunks.values():
+            raise Mistake
+        raise Mistake(errors.stands_nowhere(expression))
+    return found

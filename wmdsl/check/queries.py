@@ -1,0 +1,161 @@
+"""Queries: what is sought given what, with how many steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from wmdsl.check import errors
+from wmdsl.check.couplings import clause_of
+from wmdsl.check.model import Generate, Query, Segment
+from wmdsl.check.names import all_segments, stream_of
+from wmdsl.check.scope import Draft, Mistake, Values
+from wmdsl.check.streams import samples
+from wmdsl.check.values import attributes, integer
+from wmdsl.syntax import ast
+from wmdsl.vocabulary import FORMS, SAMPLERS, Attribute
+
+STEPPED = ("flow", "diffusion", "edm", "masked")
+NOISED = ("flow", "diffusion", "edm")
+FITTING = {"flow": ("euler", "heun"), "diffusion": ("ddim", "ancestral"),
+           "edm": ("heun", "euler")}  # fmt: skip
+STEPS = Attribute("steps", "integer", "Sampling steps.", minimum=1)
+
+
+def build_queries(draft: Draft) -> None:
+    """Fill `draft.queries`."""
+    for declaration in draft.of("query"):
+        draft.queries[declaration.name.text] = draft.attempt(_query, declaration)
+
+
+def _query(draft: Draft, declaration: ast.Declaration) -> Query:
+    values = attributes(draft, FORMS["query"], declaration)
+    clause_of(declaration, "sought")
+    sought = tuple(
+        tuple(_sought(draft, clause)) for clause in declaration.clauses if clause.role == "sought"
+    )
+    clause = declaration.clause("given")
+    given = all_segments(draft, clause.items) if clause else ()
+    flat = tuple(segment for group in sought for segment in group)
+    _check_apart(declaration, flat, given)
+    if draft.trunks:
+        _check_generated(draft, declaration, flat)
+    return Query(
+        name=declaration.name.text,
+        sought=sought,
+        given=given,
+        steps=_steps(draft, values, flat),
+        sampler=_sampler(draft, declaration, values, flat),
+        execute=_execute(draft, declaration, values, flat),
+        pinned=_pinned(draft, values, flat + given),
+        attributes=dict(values),
+        span=declaration.span,
+    )
+
+
+def _sought(draft: Draft, clause: ast.Clause) -> tuple[Segment, ...]:
+    found = all_segments(draft, clause.items)
+    for segment in found:
+        if segment.observed:
+            raise Mistake(errors.seeks_observed(clause.span, segment,
+                                                draft.streams[segment.stream]))  # fmt: skip
+    return found
+
+
+def _check_apart(
+    declaration: ast.Declaration, sought: tuple[Segment, ...], given: tuple[Segment, ...]
+) -> None:
+    names = [segment.reference for segment in sought]
+    for name in names:
+        if names.count(name) > 1 or name in [segment.reference for segment in given]:
+            raise Mistake(errors.sought_and_given(declaration, name))
+
+
+def _check_generated(
+    draft: Draft, declaration: ast.Declaration, sought: tuple[Segment, ...]
+) -> None:
+    """Something must generate what is sought."""
+    if None in draft.generates.values():
+        return
+    generated = generators(draft)
+    for segment in sought:
+        if segment.reference not in generated:
+            raise Mistake(errors.nothing_generates(declaration, segment, generated))
+
+
+def generators(draft: Draft) -> dict[str, Generate]:
+    """The generate of each generated segment."""
+    return {
+        segment.reference: generate
+        for generate in draft.generates.values()
+        if generate
+        for segment in generate.segments
+    }
+
+
+def _steps(draft: Draft, values: Values, sought: tuple[Segment, ...]) -> Mapping[str, int]:
+    """Steps by stream; one number counts for every stream that is sampled in steps."""
+    stepped = {
+        segment.stream
+        for generate in draft.generates.values()
+        if generate and generate.objective in STEPPED
+        for segment in generate.segments
+    }
+    items = values["steps"]
+    if len(items) == 1 and len(items[0].terms) == 1:
+        return dict.fromkeys(sorted(stepped), integer(STEPS, items[0]))
+    steps = {}
+    for item in items:
+        if len(item.terms) != 2 or not isinstance(item.terms[0], ast.Reference):
+            raise Mistake(errors.steps_malformed(item))
+        stream = stream_of(draft, item.terms[0])
+        if stream.name not in stepped and None not in draft.generates.values():
+            raise Mistake(errors.no_steps(item, stream.name, sorted(stepped)))
+        steps[stream.name] = integer(STEPS, ast.Item(item.terms[1:], item.span))
+    return steps
+
+
+def _sampler(
+    draft: Draft, declaration: ast.Declaration, values: Values, sought: tuple[Segment, ...]
+) -> str | None:
+    name = values["sampler"]
+    if name is None:
+        return None
+    attribute = declaration.attribute("sampler")
+    if not SAMPLERS[name].runs:
+        draft.cannot_run("WM806", f"the sampler {name}", attribute.span)
+    for segment in sought:
+        generate = generators(draft).get(segment.reference)
+        fitting = FITTING.get(generate.objective, ()) if generate else (name,)
+        if name not in fitting:
+            raise Mistake(errors.sampler_mismatch(attribute, name, generate, fitting))
+    return name
+
+
+def _execute(
+    draft: Draft, declaration: ast.Declaration, values: Values, sought: tuple[Segment, ...]
+) -> int | None:
+    """Executed samples of the first sought action."""
+    if values["execute"] is None:
+        return None
+    actions = [s for s in sought if draft.streams[s.stream].modality == "action"]
+    attribute = declaration.attribute("execute")
+    if not actions:
+        raise Mistake(errors.nothing_to_execute(attribute))
+    count = samples(values["execute"], draft.streams[actions[0].stream].rate_hz)
+    if count > actions[0].length:
+        raise Mistake(errors.executes_too_much(attribute, count, actions[0]))
+    return count
+
+
+def _pinned(draft: Draft, values: Values, named: tuple[Segment, ...]) -> tuple[Segment, ...]:
+    """Segments at pure noise: generated by denoising, neither sought nor given."""
+    if values["pinned"] is None:
+        return ()
+    pinned = all_segments(draft, values["pinned"])
+    generated = generators(draft)
+    for segment in pinned:
+        generate = generated.get(segment.reference)
+        wrong = segment in named or generate is None or generate.objective not in NOISED
+        if wrong and None not in draft.generates.values():
+            raise Mistake(errors.cannot_pin(values["pinned"], segment, segment in named))
+    return pinned
