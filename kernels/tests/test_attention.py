@@ -95,7 +95,7 @@ def test_lse(name, dtype, executor):
         _, lse = attention(*inputs, schedule, return_lse=True, backend=executor)
         _, exact = naive_attention(*inputs, schedule)
     assert lse.dtype == torch.float32
-    torch.testing.assert_close(lse.double(), exact, rtol=0, atol=FLOOR[dtype])
+    torch.testing.assert_close(lse.double(), exact, rtol=0, atol=4 * FLOOR[dtype])
 
 
 @pytest.mark.parametrize("executor", CPU_EXECUTORS)

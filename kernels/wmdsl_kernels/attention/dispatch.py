@@ -6,9 +6,9 @@ import torch
 
 from wmdsl_kernels import errors
 from wmdsl_kernels.attention import dense, executors, naive
-from wmdsl_kernels.attention.operators import attention_forward
+from wmdsl_kernels.attention.operators import execute
 from wmdsl_kernels.attention.request import Request, describe
-from wmdsl_kernels.schedule import Schedule
+from wmdsl_kernels.schedule import Schedule, ScheduleBuffers
 
 BACKENDS = ("sdpa", *executors.MODULES)
 """What a call without `backend` chooses from, in this order; `naive` runs only when named."""
@@ -40,7 +40,7 @@ def attention(
     if name == "naive":
         output, lse = naive.naive_attention(query, key, value, schedule, scale)
         return (output.to(query.dtype), lse) if return_lse else output.to(query.dtype)
-    output, lse = attention_forward(query, key, value, _table(request), scale, name)
+    output, lse = execute(query, key, value, _buffers(request), scale, name)
     return (output, lse) if return_lse else output
 
 
@@ -83,7 +83,6 @@ def _refusal(name: str, request: Request) -> str | None:
     return module.refusal(request)
 
 
-def _table(request: Request) -> list[torch.Tensor]:
+def _buffers(request: Request) -> ScheduleBuffers:
     schedule = request.schedule or Schedule.dense(request.query_length, request.key_length)
-    rows, columns = schedule.buffers(request.device)
-    return [*rows, *columns]
+    return schedule.buffers(request.device)

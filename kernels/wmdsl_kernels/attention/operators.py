@@ -1,7 +1,9 @@
-"""The attention executors as `torch.library` operators, so that compile and export take them.
+"""The attention executors as differentiable functions.
 
-`wmdsl_kernels::attention_forward` and `attention_backward` carry the schedule as int32 tensors
-(rows, then columns: tiles, pointers, ranges) and the executor's name as a string.
+Tracers (compile, export, fake tensors) see the `torch.library` operators
+`wmdsl_kernels::attention_forward` and `attention_backward`, which carry the schedule as int32
+tensors (rows, then columns: tiles, pointers, ranges) and the executor's name as a string. Eager
+calls skip the operator machinery, which costs 0.2 ms per training call: more than a small kernel.
 """
 
 from __future__ import annotations
@@ -12,6 +14,42 @@ import torch
 
 from wmdsl_kernels.attention import executors
 from wmdsl_kernels.schedule import ScheduleBuffers, TableBuffers
+
+
+def execute(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    schedule: ScheduleBuffers,
+    scale: float,
+    executor: str,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Output [B, T, H, K] and LSE [B, H, T] by the named executor, differentiable."""
+    if torch.compiler.is_compiling() or type(query) not in (torch.Tensor, torch.nn.Parameter):
+        tables = [*schedule.rows, *schedule.columns]
+        return attention_forward(query, key, value, tables, scale, executor)
+    return _Eager.apply(query, key, value, schedule, scale, executors.load(executor))
+
+
+class _Eager(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, query, key, value, schedule, scale, module):
+        output, lse = module.forward(query, key, value, schedule, scale)
+        ctx.save_for_backward(query, key, value, output, lse)
+        ctx.schedule, ctx.scale, ctx.module = schedule, scale, module
+        ctx.set_materialize_grads(False)
+        return output, lse
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_output, grad_lse):
+        query, key, value, output, lse = ctx.saved_tensors
+        if grad_output is None:
+            grad_output = torch.zeros_like(output)
+        gradients = ctx.module.backward(
+            grad_output, grad_lse, query, key, value, output, lse, ctx.schedule, ctx.scale
+        )
+        return *gradients, None, None, None
 
 
 @torch.library.custom_op("wmdsl_kernels::attention_forward", mutates_args=())

@@ -21,12 +21,7 @@ struct Result {
 
 template <int ROWS, int COLUMNS>
 static inline void micro(Left a, Right b, int64_t depth, Result c) {
-  Vector sums[ROWS][COLUMNS];
-#pragma GCC unroll 8
-  for (int i = 0; i < ROWS; ++i)
-#pragma GCC unroll 8
-    for (int j = 0; j < COLUMNS; ++j)
-      sums[i][j] = c.accumulate ? load(c.data + i * c.row + j * LANES) : Vector{};
+  Vector sums[ROWS][COLUMNS] = {};
   for (int64_t k = 0; k < depth; ++k) {
     Vector column[COLUMNS];
 #pragma GCC unroll 8
@@ -40,10 +35,14 @@ static inline void micro(Left a, Right b, int64_t depth, Result c) {
     a.data += a.column;
     b.data += b.row;
   }
+  // Adding to C last keeps the summation in two levels, which halves its rounding error.
 #pragma GCC unroll 8
   for (int i = 0; i < ROWS; ++i)
 #pragma GCC unroll 8
-    for (int j = 0; j < COLUMNS; ++j) store(c.data + i * c.row + j * LANES, sums[i][j]);
+    for (int j = 0; j < COLUMNS; ++j) {
+      float* cell = c.data + i * c.row + j * LANES;
+      store(cell, c.accumulate ? sums[i][j] + load(cell) : sums[i][j]);
+    }
 }
 
 template <int COLUMNS>

@@ -9,9 +9,6 @@
 
 #include "vector.h"
 
-constexpr float LOG2_E = 1.4426950408889634f;
-constexpr float LN_2 = 0.6931471805599453f;
-
 // A tensor [batch, tokens, heads, head dim] with contiguous head dim; strides in elements.
 struct Tensor {
   void* data;
@@ -78,14 +75,18 @@ static inline Scratch& thread_scratch() {
   return scratch;
 }
 
-// Call visit(rows) for the query tiles of at most `size` rows that fall to `part` of `parts`.
+// Call visit(rows, block) for the query tiles of about equal size, at most `size` rows, that fall to
+// `part` of `parts`.
 template <class Visit>
-static void for_tiles(const Problem& p, int64_t size, int64_t part, int64_t parts, Visit visit) {
+static void for_tiles(const Problem& p, int64_t size, int64_t multiple, int64_t part, int64_t parts,
+                      Visit visit) {
   int64_t number = 0;
   for (int64_t block = 0; block < p.blocks; ++block) {
-    const int64_t stop = p.tiles[3 * block + 1];
-    for (int64_t start = p.tiles[3 * block]; start < stop; start += size)
-      if (number++ % parts == part) visit(Span{start, std::min(start + size, stop)}, block);
+    const int64_t first = p.tiles[3 * block], stop = p.tiles[3 * block + 1];
+    const int64_t count = (stop - first + size - 1) / size;
+    const int64_t step = round_up((stop - first + count - 1) / count, multiple);
+    for (int64_t start = first; start < stop; start += step)
+      if (number++ % parts == part) visit(Span{start, std::min(start + step, stop)}, block);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #if defined(__AVX512F__)
+#include <immintrin.h>
 constexpr int LANES = 16;
 constexpr int MICRO_COLUMNS = 4;
 #elif defined(__AVX2__)
@@ -34,7 +35,13 @@ static inline void store(float* to, Vector value) { std::memcpy(to, &value, size
 
 static inline Vector splat(float value) { return value - Vector{}; }
 
-static inline Vector maximum(Vector left, Vector right) { return left > right ? left : right; }
+static inline Vector maximum(Vector left, Vector right) {
+#if defined(__AVX512F__)
+  return (Vector)_mm512_max_ps((__m512)left, (__m512)right);
+#else
+  return left > right ? left : right;
+#endif
+}
 
 static inline float widen(float value) { return value; }
 
@@ -54,13 +61,13 @@ static inline void narrow(float value, Bfloat16* to) {
   *to = value != value ? Bfloat16(0x7fc0) : Bfloat16(rounded);
 }
 
-// 2^x for x <= 127, relative error 2e-7; below 2^-126 it stays at 2^-126.
-static inline Vector exp2(Vector x) {
-  const Vector low = splat(-126.f);
-  x = x < low ? low : x;
-  const Vector shifter = splat(12582912.f);  // 1.5 * 2^23: adding it rounds to an integer
-  const Vector whole = (x + shifter) - shifter;
-  const Vector part = x - whole;
+// e^x for x <= 88, relative error 2e-7; below -87 it stays at e^-87 = 2e-38.
+static inline Vector exponential(Vector x) {
+  const Vector log2_e = splat(1.4426950408889634f);
+  x = maximum(splat(-87.f), x);
+  // Adding 1.5 * 2^23 rounds to an integer and leaves that integer in the lowest bits.
+  const Vector shifter = splat(12582912.f), shifted = x * log2_e + shifter;
+  const Vector part = x * log2_e - (shifted - shifter);
   Vector power = splat(1.535336188e-4f);
   power = power * part + 1.339887440e-3f;
   power = power * part + 9.618437358e-3f;
@@ -68,40 +75,73 @@ static inline Vector exp2(Vector x) {
   power = power * part + 2.402264791e-1f;
   power = power * part + 6.931472029e-1f;
   power = power * part + 1.f;
-  return (Vector)((Integers)power + (__builtin_convertvector(whole, Integers) << 23));
+  return (Vector)((Integers)power + ((Integers)shifted << 23));
+}
+
+// Lane tables are constants in memory: built in code, GCC would assemble them lane by lane.
+struct LaneTable {
+  int32_t at[LANES];
+
+  template <class Rule>
+  constexpr explicit LaneTable(Rule rule) : at{} {
+    for (int lane = 0; lane < LANES; ++lane) at[lane] = rule(lane);
+  }
+
+  operator Integers() const {
+    Integers lanes;
+    std::memcpy(&lanes, at, sizeof lanes);
+    return lanes;
+  }
+};
+
+static constexpr LaneTable LANE_NUMBERS([](int lane) { return lane; });
+template <int STEP>
+static constexpr LaneTable PARTNER([](int lane) { return lane ^ STEP; });
+template <int STEP>
+static constexpr LaneTable LOWER([](int lane) { return lane & STEP ? LANES + lane - STEP : lane; });
+template <int STEP>
+static constexpr LaneTable UPPER([](int lane) { return lane & STEP ? LANES + lane : lane + STEP; });
+
+// Combine the lanes pairwise, halving the distance each time.
+template <int STEP = LANES / 2, class Combine>
+static inline float reduce(Vector value, Combine combine) {
+  value = combine(value, __builtin_shuffle(value, Integers(PARTNER<STEP>)));
+  if constexpr (STEP > 1) return reduce<STEP / 2>(value, combine);
+  return value[0];
 }
 
 static inline float sum_of(Vector value) {
-  float total = 0.f;
-  for (int lane = 0; lane < LANES; ++lane) total += value[lane];
-  return total;
+  return reduce(value, [](Vector left, Vector right) { return left + right; });
 }
 
-static inline float maximum_of(Vector value) {
-  float largest = value[0];
-  for (int lane = 1; lane < LANES; ++lane) largest = value[lane] > largest ? value[lane] : largest;
-  return largest;
+static inline float maximum_of(Vector value) { return reduce(value, maximum); }
+
+// Visit offsets 0, LANES, ... below `count`, four at a time; the visitor gets (offset, 0 to 3) so
+// that it can keep four independent accumulators.
+template <class Visit>
+static inline void in_fours(int64_t count, Visit visit) {
+  int64_t at = 0;
+  for (; at + 4 * LANES <= count; at += 4 * LANES)
+#pragma GCC unroll 4
+    for (int way = 0; way < 4; ++way) visit(at + way * LANES, way);
+  for (; at < count; at += LANES) visit(at, 0);
 }
 
-static inline Integers lane_numbers() {
-  Integers lanes{};
-  for (int lane = 0; lane < LANES; ++lane) lanes[lane] = lane;
-  return lanes;
+static inline float dot(const float* left, const float* right, int64_t count) {
+  Vector sums[4] = {};
+  in_fours(count, [&](int64_t at, int way) { sums[way] += load(left + at) * load(right + at); });
+  return sum_of((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
 // The lanes first <= lane < stop of `value`, `other` elsewhere.
 static inline Vector within(Vector value, int64_t first, int64_t stop, Vector other) {
-  const Integers lanes = lane_numbers();
+  const Integers lanes = LANE_NUMBERS;
   return (lanes >= int32_t(first)) & (lanes < int32_t(stop)) ? value : other;
 }
 
 template <int STEP>
 static inline void exchange(Vector* rows) {
-  Integers low{}, high{};
-  for (int lane = 0; lane < LANES; ++lane) {
-    low[lane] = lane & STEP ? LANES + lane - STEP : lane;
-    high[lane] = lane & STEP ? LANES + lane : lane + STEP;
-  }
+  const Integers low = LOWER<STEP>, high = UPPER<STEP>;
 #pragma GCC unroll 16
   for (int row = 0; row < LANES; ++row) {
     if (row & STEP) continue;

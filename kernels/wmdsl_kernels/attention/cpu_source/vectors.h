@@ -3,12 +3,21 @@
 #include "gemm.h"
 #include "problem.h"
 
+// Rows of one head are pages apart, where hardware prefetchers do not follow.
+constexpr int64_t ROWS_AHEAD = 6;
+
+template <int WRITE, class T>
+static inline void prefetch_row(const T* row, int64_t head_dim) {
+  for (int64_t k = 0; k < head_dim; k += 64 / int64_t(sizeof(T))) __builtin_prefetch(row + k, WRITE);
+}
+
 // Rows `span` of a matrix as [rows][width] floats, times `factor`, zero beyond head_dim.
 template <class T>
 static void pack_rows(const T* from, int64_t stride, Span span, int64_t head_dim, int64_t width,
                       float factor, float* to) {
   for (int64_t row = span.start; row < span.stop; ++row, to += width) {
     const T* source = from + row * stride;
+    prefetch_row<0>(source + ROWS_AHEAD * stride, head_dim);
     for (int64_t k = 0; k < head_dim; ++k) to[k] = widen(source[k]) * factor;
     for (int64_t k = head_dim; k < width; ++k) to[k] = 0.f;
   }
@@ -34,8 +43,11 @@ static void pack_panels(const T* from, int64_t stride, int64_t tokens, int64_t h
 template <class T>
 static void unpack_rows(const float* from, int64_t width, Span span, int64_t head_dim,
                         float factor, T* to, int64_t stride) {
-  for (int64_t row = span.start; row < span.stop; ++row, from += width)
-    for (int64_t k = 0; k < head_dim; ++k) narrow(from[k] * factor, to + row * stride + k);
+  for (int64_t row = span.start; row < span.stop; ++row, from += width) {
+    T* target = to + row * stride;
+    prefetch_row<1>(target + ROWS_AHEAD * stride, head_dim);
+    for (int64_t k = 0; k < head_dim; ++k) narrow(from[k] * factor, target + k);
+  }
 }
 
 // Key spans rounded out to whole panels.
@@ -55,7 +67,7 @@ static inline void mask_edges(float* row, Span keys, Span panels, float filler) 
 
 class VectorForward {
  public:
-  static constexpr int64_t ROWS = 48, KEYS = 256;
+  static constexpr int64_t ROWS = 72, KEYS = 256;
 
   explicit VectorForward(const Problem& problem)
       : p(problem), width(round_up(p.head_dim, LANES)), padded(round_up(p.keys, LANES)) {}
@@ -80,7 +92,7 @@ class VectorForward {
                 value_rows + padded * width, key_panels);
     pack_rows(p.value.at<T>(b, g), p.value.token, {0, p.keys}, p.head_dim, width, 1.f, value_rows);
     for (int64_t h = g * p.group(); h < (g + 1) * p.group(); ++h)
-      for_tiles(p, ROWS, part, parts,
+      for_tiles(p, ROWS, MICRO_ROWS, part, parts,
                 [&](Span rows, int64_t block) { tile<T>(b, h, rows, block); });
   }
 
@@ -92,7 +104,7 @@ class VectorForward {
   template <class T>
   void tile(int64_t b, int64_t h, Span rows, int64_t block) {
     const int64_t count = rows.length();
-    pack_rows(p.query.at<T>(b, h), p.query.token, rows, p.head_dim, width, p.scale * LOG2_E,
+    pack_rows(p.query.at<T>(b, h), p.query.token, rows, p.head_dim, width, p.scale,
               query_rows);
     std::fill(largest, largest + count, -std::numeric_limits<float>::infinity());
     std::fill(total, total + count, 0.f);
@@ -100,10 +112,11 @@ class VectorForward {
     for_keys(p, block, KEYS, [&](Span keys) { visit(count, keys); });
     float* lse = p.lse + (b * p.query_heads + h) * p.queries + rows.start;
     for (int64_t row = 0; row < count; ++row) {
-      lse[row] = (largest[row] + std::log2(total[row])) * LN_2;
+      lse[row] = largest[row] + std::log(total[row]);
       const float inverse = sees_nothing(p, block) ? 0.f : 1.f / total[row];
-      unpack_rows(sums + row * width, width, {rows.start + row, rows.start + row + 1}, p.head_dim,
-                  inverse, p.output.at<T>(b, h), p.output.token);
+      const Span one{rows.start + row, rows.start + row + 1};
+      unpack_rows(sums + row * width, width, one, p.head_dim, inverse, p.output.at<T>(b, h),
+                  p.output.token);
     }
   }
 
@@ -122,22 +135,25 @@ class VectorForward {
     float* score = scores + row * KEYS;
     const int64_t columns = panels.length() * LANES;
     mask_edges(score, keys, panels, -std::numeric_limits<float>::infinity());
-    Vector peak = splat(largest[row]);
-    for (int64_t c = 0; c < columns; c += LANES) peak = maximum(peak, load(score + c));
-    const float now = maximum_of(peak);
-    Vector added = Vector{};
-    for (int64_t c = 0; c < columns; c += LANES) {
-      const Vector weight = exp2(load(score + c) - now);
-      added += weight;
+    const Vector before = splat(largest[row]);
+    Vector peaks[4] = {before, before, before, before};
+    in_fours(columns,
+             [&](int64_t c, int way) { peaks[way] = maximum(peaks[way], load(score + c)); });
+    const float now =
+        maximum_of(maximum(maximum(peaks[0], peaks[1]), maximum(peaks[2], peaks[3])));
+    Vector added[4] = {};
+    in_fours(columns, [&](int64_t c, int way) {
+      const Vector weight = exponential(load(score + c) - now);
+      added[way] += weight;
       store(score + c, weight);
-    }
+    });
     if (now > largest[row]) {
-      const float shrink = std::exp2(largest[row] - now);
+      const float shrink = std::exp(largest[row] - now);
       total[row] *= shrink;
       float* sum = sums + row * width;
-      for (int64_t k = 0; k < width; ++k) sum[k] *= shrink;
+      for (int64_t k = 0; k < width; k += LANES) store(sum + k, load(sum + k) * shrink);
     }
-    total[row] += sum_of(added);
+    total[row] += sum_of((added[0] + added[1]) + (added[2] + added[3]));
     largest[row] = now;
   }
 };
@@ -179,7 +195,8 @@ class VectorBackward {
     pack_rows(key, p.key.token, {0, p.keys}, p.head_dim, width, 1.f, key_rows);
     std::fill(key_sums, key_sums + 2 * padded * width, 0.f);
     for (int64_t h = g * p.group(); h < (g + 1) * p.group(); ++h)
-      for_tiles(p, ROWS, 0, 1, [&](Span rows, int64_t block) { tile<T>(b, h, rows, block); });
+      for_tiles(p, ROWS, MICRO_ROWS, 0, 1,
+                [&](Span rows, int64_t block) { tile<T>(b, h, rows, block); });
     const Span all{0, p.keys};
     unpack_rows(key_sums, width, all, p.head_dim, p.scale, p.grad_key.at<T>(b, g),
                 p.grad_key.token);
@@ -198,7 +215,7 @@ class VectorBackward {
     const int64_t count = rows.length();
     const T* query = p.query.at<T>(b, h);
     pack_rows(query, p.query.token, rows, p.head_dim, width, 1.f, query_rows);
-    pack_rows(query, p.query.token, rows, p.head_dim, width, p.scale * LOG2_E, scaled_rows);
+    pack_rows(query, p.query.token, rows, p.head_dim, width, p.scale, scaled_rows);
     pack_rows(p.grad_output.at<T>(b, h), p.grad_output.token, rows, p.head_dim, width, 1.f,
               gradient_rows);
     row_constants<T>(b, h, rows);
@@ -211,14 +228,12 @@ class VectorBackward {
   // Per row: the LSE in powers of two, and output . grad_output - grad_lse.
   template <class T>
   void row_constants(int64_t b, int64_t h, Span rows) {
-    const int64_t line = (b * p.query_heads + h) * p.queries;
-    for (int64_t row = rows.start; row < rows.stop; ++row) {
-      const T* output = p.output.at<T>(b, h) + row * p.output.token;
-      const float* gradient = gradient_rows + (row - rows.start) * width;
-      float product = 0.f;
-      for (int64_t k = 0; k < p.head_dim; ++k) product += widen(output[k]) * gradient[k];
-      delta[row - rows.start] = product - (p.grad_lse ? p.grad_lse[line + row] : 0.f);
-      shift[row - rows.start] = p.lse[line + row] * LOG2_E;
+    const int64_t line = (b * p.query_heads + h) * p.queries + rows.start;
+    pack_rows(p.output.at<T>(b, h), p.output.token, rows, p.head_dim, width, 1.f, query_sums);
+    for (int64_t row = 0; row < rows.length(); ++row) {
+      delta[row] = dot(query_sums + row * width, gradient_rows + row * width, width) -
+                   (p.grad_lse ? p.grad_lse[line + row] : 0.f);
+      shift[row] = p.lse[line + row];
     }
   }
 
@@ -242,10 +257,10 @@ class VectorBackward {
   // Scores become weights, gradients of weights become gradients of scores.
   void differentiate(int64_t row, int64_t columns) {
     float *weight = weights + row * KEYS, *slope = slopes + row * KEYS;
-    for (int64_t c = 0; c < columns; c += LANES) {
-      const Vector chance = exp2(load(weight + c) - shift[row]);
+    in_fours(columns, [&](int64_t c, int) {
+      const Vector chance = exponential(load(weight + c) - shift[row]);
       store(weight + c, chance);
       store(slope + c, chance * (load(slope + c) - delta[row]));
-    }
+    });
   }
 };
