@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Observer = Callable[[str, Any], None]
+FORGIVING = ("parse", "resolve")  # what they leave out is reported; the next stage goes on
 STAGES = ("parse", "resolve", "check", "plan", "lower", "emit")
 
 
@@ -32,6 +33,7 @@ class Options:
     """What a compilation is told beside the text."""
 
     parameters: Mapping[str, object] = field(default_factory=dict)
+    model: str | None = None  # the last one of the file where none is named
     stop_after: str = "plan"
     standalone: bool = False
     observe: Observer = lambda stage, value: None
@@ -50,7 +52,7 @@ def run(source: Source, options: Options, diagnostics: Diagnostics) -> Any:
     value: Any = source
     for name, stage in stages.items():
         value = stage(value)
-        if value is None or (diagnostics.has_errors and name != "parse"):
+        if value is None or (diagnostics.has_errors and name not in FORGIVING):
             return None
         options.observe(name, value)
         if name == options.stop_after:
@@ -67,7 +69,7 @@ def _parse(source: Source, diagnostics: Diagnostics) -> Any:
 def _resolve(file: Any, options: Options, diagnostics: Diagnostics) -> Any:
     from wmdsl.resolve import resolve
 
-    return resolve(file, options.parameters, diagnostics)
+    return resolve(file, options.parameters, diagnostics, model=options.model)
 
 
 def _check(spec: Any, diagnostics: Diagnostics) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from wmdsl.diagnostics.codes import CODES
@@ -77,6 +77,10 @@ class Diagnostics:
     def add(self, diagnostic: Diagnostic) -> None:
         detail = diagnostic.message if diagnostic.primary is None else ""
         self._found.setdefault((*diagnostic.place, detail), diagnostic)
+
+    def extend(self, others: Iterable[Diagnostic]) -> None:
+        for diagnostic in others:
+            self.add(diagnostic)
 
     def sorted(self) -> tuple[Diagnostic, ...]:
         """All diagnostics in source order."""

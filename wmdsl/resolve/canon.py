@@ -36,9 +36,9 @@ def canon(spec: Spec) -> str:
     return f"edition {spec.edition}\n\nmodel {spec.name} {{\n{body}}}\n"
 
 
-def identity(spec: Spec) -> str:
-    """SHA-256 of the canonical text, in hexadecimal."""
-    return hashlib.sha256(canon(spec).encode("utf-8")).hexdigest()
+def identity(canonical: str) -> str:
+    """SHA-256 of a canonical text, in hexadecimal."""
+    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
 
 
 def with_defaults(entry: ast.Declaration) -> ast.Declaration:

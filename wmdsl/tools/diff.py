@@ -1,0 +1,30 @@
+"""`wmdsl diff`: what changed between two specs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+
+from wmdsl.resolve.diff import Change, diff_text
+from wmdsl.resolve.diff import diff as changes
+from wmdsl.tools.canon import resolved
+from wmdsl.tools.common import parameters_argument
+
+EXAMPLE = "wmdsl diff examples/paradigms/mot.wm examples/hybrids/mot_latent.wm"
+
+
+def diff(first: str, second: str, parameters: Mapping[str, object]) -> tuple[Change, ...]:
+    """What changed in streams, parts, edges, masks, losses and queries; raises SpecError."""
+    return changes(resolved(first, parameters), resolved(second, parameters))
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("first", metavar="A", help="a spec, or one model of it as FILE:MODEL")
+    parser.add_argument("second", metavar="B", help="the spec it is compared with")
+    parameters_argument(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    sys.stdout.write(diff_text(diff(options.first, options.second, options.parameters)))
+    return 0
