@@ -837,11 +837,13 @@ def sought_and_given(declaration: ast.Declaration, name: str) -> Diagnostic:
                   "", help=f"remove `{name}` from one side of `|`")  # fmt: skip
 
 
-def not_answerable(span: Span, name: str, because: str, blamed: Span | None) -> Diagnostic:
+def not_answerable(
+    span: Span, name: str, because: str, blamed: Span | None, help: str
+) -> Diagnostic:
     """For the plan: a declared query that the graph cannot answer, and the line that forbids it."""
-    others = ((blamed, "this forbids it"),) if blamed else ()
+    others = ((blamed, "this forbids it"),) if blamed and blamed != span else ()
     return _error("WM603", f"query `{name}` cannot be answered: {because}", span, "asked here",
-                  *others, help="change the line that forbids it, or remove the query")  # fmt: skip
+                  *others, help=help)  # fmt: skip
 
 
 def sampler_mismatch(

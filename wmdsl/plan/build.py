@@ -11,6 +11,7 @@ from wmdsl.plan.asked import Asked, canonical, declared, is_policy
 from wmdsl.plan.chain import live_spaces
 from wmdsl.plan.edges import edges_of
 from wmdsl.plan.factors import factorisation
+from wmdsl.plan.findings import findings
 from wmdsl.plan.flow import Flow
 from wmdsl.plan.nodes import Mask, Pass, Plan, QueryPlan, Row
 from wmdsl.plan.paradigm import paradigm_of
@@ -30,6 +31,8 @@ def build_plan(model: Model, diagnostics: Diagnostics) -> Plan:
     questions = [declared(query) for query in model.queries.values()]
     queries = {asked.name: answer(flow, asked) for asked in questions}
     usual = {asked.name: answer(flow, asked) for asked in canonical(model)}
+    for found in findings(flow, queries):
+        diagnostics.add(found)
     policy = policy_query(flow, questions, queries, usual)
     train = training_pass(flow)
     return Plan(
@@ -72,7 +75,7 @@ def training_pass(flow: Flow) -> Pass:
 
 
 def _masks(train: Pass, queries: Mapping[str, QueryPlan]) -> Mapping[str, Mask]:
-    masks = {"train": mask_of([train])}
+    masks = {"train": mask_of([train])} if train.spaces else {}
     for name, query in queries.items():
         if query.chain:
             masks[name] = mask_of([step.evaluation for step in query.chain])

@@ -192,16 +192,17 @@ def _step(
     spaces = tuple(live_spaces(flow, closure))
     evaluation = Pass("+".join(targets), spaces, tally.roles)
     objective = objective_of(flow, targets[0])
+    steps = _step_count(flow, asked, targets)
     generation = Generation(
         segments=targets,
         joint=tuple(tally.beside),
         generates=_generates(flow, targets),
         objective=objective,
         sampler=asked.sampler or SAMPLERS[objective],
-        steps=_step_count(flow, asked, targets),
+        steps=steps,
         evaluation=evaluation,
         until=until,
-        constant=_constant(flow, evaluation, (*targets, *tally.beside), closure),
+        constant=_constant(flow, evaluation, (*targets, *tally.beside), closure) if steps > 1 else (),
     )
     return Step(
         generation, tuple(tally.beside), tuple(tally.pinned), tuple(tally.unread),

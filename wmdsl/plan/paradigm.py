@@ -173,7 +173,7 @@ def _latent(evidence: Evidence) -> list[str]:
         for reference in evidence.features
     ]
     reasons += _predictive_features(evidence)
-    reasons += [f"{form} {name} is symbolic" for form, name in _symbols(model)]
+    reasons += [f"{symbol} is symbolic" for symbol in _symbols(model)]
     return reasons and ["no future image is generated", *reasons]
 
 
@@ -190,13 +190,14 @@ def _predictive_features(evidence: Evidence) -> list[str]:
     ]
 
 
-def _symbols(model: Model) -> list[tuple[str, str]]:
+def _symbols(model: Model) -> list[str]:
+    """Predicates and operators, and streams of a symbolic level."""
     declared = [
-        (getattr(entry, "form", ""), name)
+        name
         for name, entry in model.declarations.items()
         if getattr(entry, "form", "") in SYMBOLIC_FORMS
     ]
-    streams = [("stream", s.name) for s in model.streams.values() if s.level == "symbolic"]
+    streams = [f"stream {s.name}" for s in model.streams.values() if s.level == "symbolic"]
     return declared + streams
 
 
