@@ -10,6 +10,7 @@ from wmdsl.check.model import FlowAssertion, Model
 from wmdsl.check.queries import build_queries
 from wmdsl.check.scope import Draft
 from wmdsl.check.streams import build_streams
+from wmdsl.check.symbols import build_symbols
 from wmdsl.check.training import build_generates, check_horizons
 from wmdsl.check.trunks import build_joins, build_trunks
 from wmdsl.check.whole import check_whole
@@ -19,7 +20,7 @@ from wmdsl.resolve.canon import canon, identity
 
 UNTYPED = ("layout", "stage", "planner", "extern", "objects", "predicate", "operator")
 PARTS = (build_streams, build_codecs, build_trunks, build_joins, build_couplings, build_attends,
-         build_generates, build_queries)  # fmt: skip
+         build_generates, build_queries, build_symbols)  # fmt: skip
 
 
 def check(spec: Spec, diagnostics: Diagnostics) -> Model | None:

@@ -30,12 +30,14 @@ EXPECTED = {
     "choice": "one word", "choices": "words", "name": "a name", "names": "names",
     "dims": "sizes joined by x", "heads": "heads x head dim, as `6x32` or `6x32 kv 2`",
     "length": "a length, as `4 frames`, `16 steps` or `0.2 s`", "rate": "a rate, as `20 Hz`",
+    "duration": "a time, as `30 s`",
     "layers": "`all`, `even`, `odd`, `last`, numbers, or a range as `0..27 every 4`",
     "law": "a noise law", "teacher": "a teacher", "guard": "a guard", "tokens": "token groups",
     "segments": "segments", "per_stream": "a number, or one for each stream", "parts": "parts",
     "weights": "a number", "any": "a value",
 }  # fmt: skip
-UNITS = {"length": "`frames`, `steps`, `s` or `ms`", "rate": "`Hz` or `kHz`"}
+UNITS = {"length": "`frames`, `steps`, `s` or `ms`",
+         "rate": "`Hz` or `kHz`", "duration": "`s` or `ms`"}  # fmt: skip
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
            "eleven", "twelve")  # fmt: skip
 FORM_WORDS = {"stream": "modality", "codec": "codec kind", "trunk": "trunk kind",
@@ -164,7 +166,7 @@ def wrong_unit(row: Attribute, term: ast.Number) -> Diagnostic:
 
 
 def _unit(row: Attribute) -> str:
-    return {"length": "steps", "rate": "Hz"}.get(row.type, row.unit or "")
+    return {"length": "steps", "rate": "Hz", "duration": "s"}.get(row.type, row.unit or "")
 
 
 def unit_missing(row: Attribute, term: ast.Number) -> Diagnostic:
@@ -945,3 +947,44 @@ def not_causal(declaration: ast.Declaration, group: TokenGroup, rule: Rule | Non
     return _error("WM709", f"`{group.name}` is generated token by token, but sees its own later "
                   "tokens", declaration.span, "autoregressive", (group.span, "tokens"), *others,
                   help="use a `decoder` without attend, or a row with `where k <= q`")  # fmt: skip
+
+
+# --- layouts and symbols -------------------------------------------------------------------------
+
+
+def predicts_absent(declaration: ast.Declaration, segment: Segment) -> Diagnostic:
+    return _error("WM703", f"{_name(declaration)} predicts `{segment.reference}`, which does not "
+                  "stand in it", declaration.attribute("predict").span, "",
+                  (declaration.attribute("tokens").span, "its tokens"),
+                  help=f"add `{segment.reference}` to the tokens of the layout")  # fmt: skip
+
+
+def which_trunk(declaration: ast.Declaration, trunks: Iterable[str]) -> Diagnostic:
+    return _error("WM122", f"{_name(declaration)} does not say its `trunk`", declaration.name.span,
+                  "which one is laid out?", help=f"there are: {_and(trunks)}")  # fmt: skip
+
+
+def draw_malformed(item: ast.Item) -> Diagnostic:
+    return _error("WM124", f"`{item.span.text}` is no number to draw", item.span,
+                  help="write `chunk 2 within 1..4`: the name, the value at inference, the range",
+                  )  # fmt: skip
+
+
+def draw_outside(item: ast.Item) -> Diagnostic:
+    return _error("WM126", f"the value at inference of `{item.terms[0].span.text}` is never drawn",
+                  item.terms[1].span, "outside of the range", (item.terms[3].span, "the range"),
+                  help="take a value of the range")  # fmt: skip
+
+
+def wrong_arity(item: ast.Item, predicate: ast.Declaration, wanted: int, given: int) -> Diagnostic:
+    return _error("WM201", f"`{predicate.name.text}` is about {wanted} objects, not {given}",
+                  item.span, "", (predicate.span, "the predicate"),
+                  help=f"give it {wanted} arguments")  # fmt: skip
+
+
+def wrong_object(
+    argument: ast.Expression, found: str, wanted: str, predicate: ast.Declaration
+) -> Diagnostic:
+    return _error("WM128", f"`{argument.span.text}` is a {found}; `{predicate.name.text}` is about "
+                  f"a {wanted} here", argument.span, found, (predicate.span, "the predicate"),
+                  help=f"give it a {wanted}")  # fmt: skip

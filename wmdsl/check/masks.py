@@ -11,6 +11,7 @@ from wmdsl.check.scope import Draft, Mistake
 from wmdsl.syntax import ast
 
 KEYS = ("q", "k")
+PLACES = ("frame", "step", "row", "column", "token")
 
 
 def spaces(draft: Draft) -> dict[str, tuple[str, ...]]:
@@ -35,7 +36,9 @@ def _attend(draft: Draft, declaration: ast.Declaration) -> None:
     named = declaration.name.text != "attend"
     known = spaces(draft)
     name = declaration.name.text
-    if named and draft.spec.find(name, "layout"):
+    layout = draft.spec.find(name, "layout") if named else None
+    if layout:
+        _layout_attend(draft, declaration, layout)
         return
     if named and name not in known:
         if draft.joins.get(name, 0) is None or draft.trunks.get(name, 0) is None:
@@ -61,10 +64,11 @@ def _row(
     """The row as it stands in each space that holds its subjects."""
     if isinstance(row, ast.Order):
         found = groups(draft, row.subject)
+        _check_names(PLACES, "order", row.key)
         return ((space, row) for space in _holding(found, known))
     subjects = [(expression, groups(draft, expression)) for expression in row.subjects]
     objects = [(expression, groups(draft, expression)) for expression in row.objects]
-    _check_relations(row)
+    _check_relations(row, KEYS)
     return _distribute(row, subjects, objects, known)
 
 
@@ -100,12 +104,47 @@ def _holding(found: tuple[TokenGroup, ...], known: dict[str, tuple[str, ...]]) -
     return tuple(space for space, members in known.items() if trunks & set(members))
 
 
-def _check_relations(row: ast.Sees) -> None:
+def _check_relations(row: ast.Sees, known: tuple[str, ...]) -> None:
     """`where` compares the order keys `q` and `k` with each other and with numbers."""
     for relation in row.relations:
-        for name in _names(relation.left, relation.right):
-            if name.dotted not in KEYS:
-                raise Mistake(errors.unknown_word(name.span, name.dotted, "where", KEYS))
+        _check_names(known, "where", relation.left, relation.right)
+
+
+def _check_names(known: tuple[str, ...], place: str, *sides: ast.Arithmetic) -> None:
+    for name in _names(*sides):
+        if name.dotted not in known:
+            raise Mistake(errors.unknown_word(name.span, name.dotted, place, known))
+
+
+def _layout_attend(draft: Draft, declaration: ast.Declaration, layout: ast.Declaration) -> None:
+    """Rows of a layout may also speak of its copies and of the numbers it draws."""
+    copies = _listed(layout, "copies")
+    drawn = tuple(_listed(layout, "draw"))
+    for row in declaration.rows:
+        with draft.guard():
+            if isinstance(row, ast.Order):
+                groups(draft, row.subject)
+                _check_names((*PLACES, *drawn), "order", row.key)
+                continue
+            for expression in (*row.subjects, *row.objects):
+                _check_copy(draft, expression, copies)
+            _check_relations(row, (*KEYS, *drawn))
+
+
+def _listed(layout: ast.Declaration, name: str) -> list[str]:
+    """First words of the items of an attribute."""
+    attribute = layout.attribute(name)
+    return [item.terms[0].span.text for item in attribute.items] if attribute else []
+
+
+def _check_copy(draft: Draft, expression: ast.Expression, copies: list[str]) -> None:
+    """`clean`, `clean.camera` or a plain group."""
+    if isinstance(expression, ast.Reference) and expression.path[0] in copies:
+        if len(expression.path) > 1:
+            rest = ast.Reference(expression.path[1:], expression.index, expression.span)
+            groups(draft, rest)
+        return
+    groups(draft, expression)
 
 
 def _names(*sides: ast.Arithmetic) -> Iterator[ast.Reference]:

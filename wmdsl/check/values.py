@@ -284,6 +284,16 @@ def _length(row: Attribute, item: ast.Item) -> Length:
     return Length(term.value / (1000 if term.unit == "ms" else 1), unit, term.span)
 
 
+def _duration(row: Attribute, item: ast.Item) -> Fraction:
+    """Seconds of `30 s` or `200 ms`."""
+    term = _one(row, item)
+    if not isinstance(term, ast.Number):
+        raise Mistake(errors.wrong_type(row, term))
+    if term.unit not in ("s", "ms"):
+        raise Mistake(errors.wrong_unit(row, term) if term.unit else errors.unit_missing(row, term))
+    return term.value / (1000 if term.unit == "ms" else 1)
+
+
 def rate(term: ast.Expression) -> Fraction:
     """Hertz of `20 Hz`."""
     row = Attribute("at", "rate", "Samples per second.", unit="Hz")
@@ -349,6 +359,7 @@ _READERS: dict[str, Callable[[Attribute, tuple[ast.Item, ...]], Value]] = {
     "dims": _only(_dims),
     "heads": _only(_heads),
     "length": _only(_length),
+    "duration": _only(_duration),
     "layers": _layers,
     "law": _table(LAWS),
     "teacher": _table(TEACHERS),

@@ -50,6 +50,13 @@ def _check_used(draft: Draft) -> None:
             draft.report(errors.codec_unused(declaration))
         else:
             draft.report(errors.codec_inherited(declaration, draft.spec.span))
+    called = draft.used | draft.used_externs
+    for codec in draft.codecs.values():
+        if codec.kind == "external":
+            called.add(codec.attributes["extern"].dotted)
+    for declaration in draft.spec.of("extern"):
+        if declaration.name.text not in called:
+            draft.report(errors.extern_unused(declaration))
 
 
 def _check_outputs(draft: Draft) -> None:

@@ -3,6 +3,7 @@
 from wmdsl.vocabulary.codecs import CODECS
 from wmdsl.vocabulary.couplings import CONDITIONS, DISTANCES
 from wmdsl.vocabulary.objectives import OBJECTIVES
+from wmdsl.vocabulary.planners import PLANNERS
 from wmdsl.vocabulary.rows import Attribute, Form
 from wmdsl.vocabulary.streams import LEVELS, MODALITIES
 from wmdsl.vocabulary.trunks import TRUNK_ATTRIBUTES, TRUNKS
@@ -114,11 +115,15 @@ QUERY = Form("query", "A question to the density: what is sought given what.",
 
 LAYOUT = Form("layout", "A named arrangement of the same weights in which streams change roles.",
     "layout world { tokens image.now, action; predict image.future }",
-    (Attribute("tokens", "tokens", "Token groups in order."),
+    (Attribute("trunk", "name", "The trunk that is laid out; the one trunk if absent."),
+     Attribute("tokens", "segments", "Token groups of the trunk that stand in it, in order."),
      Attribute("predict", "segments", "What is predicted in this layout."),
-     Attribute("trunk", "name", "The trunk that is laid out."),
-     Attribute("copies", "names", "Copies of every stream in one pass, as clean, noisy."),
-     Attribute("share", "share", "Share of the training samples.", default="1")),
+     Attribute("copies", "names", "Copies of every stream in one pass, as `clean, noisy`; an "
+               "attend of this layout speaks of them."),
+     Attribute("draw", "any", "Numbers drawn anew at every training step, with the value at "
+               "inference: `chunk 2 within 1..4`."),
+     Attribute("share", "share", "Share of the training samples.", default="1"),
+     Attribute("data", "names", "Data sources of these samples; all if absent.")),
     runs=False)  # fmt: skip
 
 STAGE = Form("stage", "A phase of training with its own data, losses and trainable parts.",
@@ -137,16 +142,18 @@ PLANNER = Form("planner", "A search over candidate futures with the model's own 
     (Attribute("query", "names", "Queries it calls, in order."),
      Attribute("samples", "integer", "Candidates per round.", default="64", minimum=1),
      Attribute("rounds", "integer", "Rounds.", default="4", minimum=1),
-     Attribute("score", "any", "What ranks the candidates."),
-     Attribute("over", "names", "Symbols it searches over."),
-     Attribute("timeout", "any", "Longest search."),
-     Attribute("replan", "any", "When it plans again.")),
-    runs=False)  # fmt: skip
+     Attribute("score", "segments", "The stream that ranks the candidates, highest first."),
+     Attribute("over", "names", "Operators it searches over; all if absent."),
+     Attribute("goal", "segments", "The atoms that must hold in the end."),
+     Attribute("timeout", "duration", "Longest search."),
+     Attribute("replan", "choice", "When it plans again.", default="never",
+               choices=("never", "failure", "step"))),
+    PLANNERS, runs=False)  # fmt: skip
 
 EXTERN = Form("extern", "A foreign function with a checked signature.",
     'extern ask: "package:function" { takes scene; gives 1x512 }',
     (Attribute("takes", "segments", "What it reads."),
-     Attribute("gives", "any", "What it puts out: dims or a stream."),
+     Attribute("gives", "any", "What it puts out: sizes, or a stream.", required=True),
      Attribute("cached", "flag", "Answers are kept."),
      Attribute("fails", "choice", "What a failed call means.", default="error",
                choices=("error", "unknown"))),
@@ -158,13 +165,16 @@ OBJECTS = Form("objects", "Types of objects that predicates speak of.", "objects
 PREDICATE = Form("predicate", "A relation over typed objects, computed by an extern or classifier.",
     "predicate On(block, block) from ask(scene.now)",
     (Attribute("cached", "flag", "Truth values are kept per state and objects."),
-     Attribute("derived", "any", "Other predicates that define it.")), runs=False)  # fmt: skip
+     Attribute("derived", "any", "Atoms of other predicates whose conjunction defines it.")),
+    runs=False)  # fmt: skip
 
 OPERATOR = Form("operator", "A symbolic action: preconditions, effects and the skill behind it.",
-    "operator Pick(b: block) { needs HandEmpty, Clear(b); adds Holding(b); by pick }",
+    "operator Pick(b: block) { needs HandEmpty, Clear(b); adds Holding(b); skill pick }",
     (Attribute("needs", "any", "Preconditions."), Attribute("adds", "any", "Atoms made true."),
-     Attribute("drops", "any", "Atoms made false."), Attribute("by", "name", "The skill."),
-     Attribute("samples", "any", "Continuous parameters of the skill.")), runs=False)  # fmt: skip
+     Attribute("drops", "any", "Atoms made false."),
+     Attribute("skill", "name", "The extern that executes it."),
+     Attribute("samples", "integer", "Continuous parameters of the skill that are sampled.",
+               default="0", minimum=0)), runs=False)  # fmt: skip
 
 FORMS = {form.name: form for form in (
     STREAM, CODEC, TRUNK, JOIN, CROSS, CONDITION, ALIGN, HAND, ATTEND, GENERATE, QUERY, LAYOUT,

@@ -24,6 +24,7 @@ Type = Literal[
     "dims",  # 8x8, 1x2x2
     "heads",  # 24x128, or 24x128 kv 8
     "length",  # 16 steps, 4 frames, 0.4 s
+    "duration",  # 30 s
     "rate",  # 20 Hz
     "layers",  # all, even, odd, last, 19, 0..27, 0..27 every 4
     "law",  # a row of LAWS, as beta(1.5, 1.0)

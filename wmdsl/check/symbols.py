@@ -1,0 +1,186 @@
+"""Layouts, stages, planners, externs and symbols: their names are checked, they do not run yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from wmdsl.check import errors
+from wmdsl.check.couplings import clause_of
+from wmdsl.check.names import all_segments, groups_of_trunk, segments, single, trunk_of
+from wmdsl.check.scope import Draft, Mistake, Values
+from wmdsl.check.values import attributes
+from wmdsl.syntax import ast
+from wmdsl.vocabulary import FORMS, PLANNERS
+
+LEARNED = "classifier"  # a predicate learned on what the call reads
+
+
+def build_symbols(draft: Draft) -> None:
+    """Check every declaration that has no runtime of its own."""
+    checks = {"layout": _layout, "stage": _stage, "planner": _planner, "extern": _extern,
+              "objects": _objects, "predicate": _predicate, "operator": _operator}  # fmt: skip
+    for form, one in checks.items():
+        for declaration in draft.of(form):
+            draft.cannot_run("WM808", f"{form} declarations", declaration.span)
+            draft.attempt(one, declaration)
+
+
+def _layout(draft: Draft, declaration: ast.Declaration) -> None:
+    """Tokens are groups of one trunk; what is predicted stands among them."""
+    values = attributes(draft, FORMS["layout"], declaration)
+    trunk = _laid_out(draft, declaration, values)
+    inside = {group.name for group in trunk.groups}
+    for name in ("tokens", "predict"):
+        for item in values[name] or ():
+            for segment in segments(draft, single(item)):
+                if segment.reference not in inside:
+                    path = (trunk.name, *single(item).path)
+                    groups_of_trunk(draft, trunk, ast.Reference(path, None, item.span))
+    listed = all_segments(draft, values["tokens"] or ())
+    for segment in all_segments(draft, values["predict"] or ()):
+        if values["tokens"] and segment not in listed:
+            raise Mistake(errors.predicts_absent(declaration, segment))
+    for item in values["draw"] or ():
+        _check_draw(item)
+
+
+def _laid_out(draft: Draft, declaration: ast.Declaration, values: Values):
+    """The trunk that is named, or the only one there is."""
+    if values["trunk"]:
+        return trunk_of(draft, values["trunk"], "a trunk")
+    if len(draft.trunks) != 1:
+        raise Mistake(errors.which_trunk(declaration, draft.trunks))
+    (trunk,) = draft.trunks.values()
+    if trunk is None:
+        raise Mistake
+    return trunk
+
+
+def _check_draw(item: ast.Item) -> None:
+    """`chunk 2 within 1..4`."""
+    shape = (ast.Reference, ast.Number, ast.Reference, ast.Range)
+    fits = len(item.terms) == len(shape) and all(map(isinstance, item.terms, shape))
+    if not fits or item.terms[2].dotted != "within":
+        raise Mistake(errors.draw_malformed(item))
+    if not item.terms[3].low <= item.terms[1].value <= item.terms[3].high:
+        raise Mistake(errors.draw_outside(item))
+
+
+def _stage(draft: Draft, declaration: ast.Declaration) -> None:
+    values = attributes(draft, FORMS["stage"], declaration)
+    parts = {**draft.trunks, **draft.codecs, **draft.crosses, **draft.conditions}
+    _check_known(draft, values["train"], "part of the model", parts)
+    _check_known(draft, values["freeze"], "part of the model", parts)
+    terms = {**draft.generates, **draft.aligns}
+    _check_known(draft, values["losses"], "loss", terms)
+
+
+def _check_known(
+    draft: Draft, named: Iterable[ast.Reference] | None, what: str, known: Iterable[str]
+) -> None:
+    """Every name begins with one of those that are known."""
+    for reference in named or ():
+        name = reference.path[0]
+        if name not in known and not draft.spec.may_declare(name):
+            raise Mistake(errors.unknown_part(reference, what, known))
+
+
+def _planner(draft: Draft, declaration: ast.Declaration) -> None:
+    clause = clause_of(declaration, "kind")
+    kind = clause.items[0].terms[0]
+    if kind.dotted not in PLANNERS:
+        raise Mistake(errors.unknown_word(kind.span, kind.dotted, "planner", PLANNERS))
+    values = attributes(draft, FORMS["planner"], declaration)
+    _check_known(draft, values["query"], "query", draft.queries)
+    _check_known(draft, values["over"], "operator", _names(draft, "operator"))
+    for name in ("score", "goal"):
+        for segment in all_segments(draft, values[name] or ()):
+            draft.mark_read(segment)
+
+
+def _names(draft: Draft, form: str) -> list[str]:
+    return [declaration.name.text for declaration in draft.of(form)]
+
+
+def _extern(draft: Draft, declaration: ast.Declaration) -> None:
+    clause_of(declaration, "reference")
+    values = attributes(draft, FORMS["extern"], declaration)
+    for segment in all_segments(draft, values["takes"] or ()):
+        draft.mark_read(segment)
+    for item in values["gives"]:
+        if isinstance(single(item), ast.Reference):
+            for segment in segments(draft, single(item)):
+                draft.mark_read(segment)
+
+
+def _objects(draft: Draft, declaration: ast.Declaration) -> None:
+    """A type of objects is its name alone."""
+
+
+def _predicate(draft: Draft, declaration: ast.Declaration) -> None:
+    """Arguments are types of objects; truth comes from an extern, a classifier or other atoms."""
+    values = attributes(draft, FORMS["predicate"], declaration)
+    clause = declaration.clause("arguments")
+    for item in clause.items if clause else ():
+        _check_known(draft, item.terms, "type of objects", _names(draft, "objects"))
+    for item in values["derived"] or ():
+        _check_atom(draft, item, {})
+    origin = declaration.clause("from")
+    if origin:
+        _check_origin(draft, origin.items[0].terms[0])
+
+
+def _check_origin(draft: Draft, written: ast.Expression) -> None:
+    """`ask(scene.now)`: an extern, or `classifier`, and what it reads."""
+    function = written.function if isinstance(written, ast.Call) else written
+    if not isinstance(function, ast.Reference):
+        raise Mistake(errors.segment_wanted(written))
+    known = [LEARNED, *_names(draft, "extern"), *draft.codecs]
+    if function.dotted not in known:
+        raise Mistake(errors.unknown_part(function, "extern", known))
+    draft.used.add(function.dotted)
+    for item in written.arguments if isinstance(written, ast.Call) else ():
+        inner = single(item)
+        if isinstance(inner, ast.Call):
+            _check_origin(draft, inner)
+            continue
+        for segment in segments(draft, inner):
+            draft.mark_read(segment)
+
+
+def _operator(draft: Draft, declaration: ast.Declaration) -> None:
+    """Parameters are typed objects; preconditions and effects are atoms over them."""
+    values = attributes(draft, FORMS["operator"], declaration)
+    clause = declaration.clause("arguments")
+    typed = {item.terms[0].dotted: item.terms[1] for item in clause.items} if clause else {}
+    _check_known(draft, typed.values(), "type of objects", _names(draft, "objects"))
+    types = {name: reference.dotted for name, reference in typed.items()}
+    for name in ("needs", "adds", "drops"):
+        for item in values[name] or ():
+            _check_atom(draft, item, types)
+    if values["skill"]:
+        _check_known(draft, [values["skill"]], "extern", _names(draft, "extern"))
+        draft.used.add(values["skill"].dotted)
+
+
+def _check_atom(draft: Draft, item: ast.Item, types: dict[str, str]) -> None:
+    """`Holding(b)` or `HandEmpty`: a predicate with as many arguments of the right types."""
+    atom = single(item)
+    function = atom.function if isinstance(atom, ast.Call) else atom
+    if not isinstance(function, ast.Reference):
+        raise Mistake(errors.segment_wanted(atom))
+    _check_known(draft, [function], "predicate", _names(draft, "predicate"))
+    predicate = draft.spec.find(function.dotted, "predicate")
+    if predicate is None:
+        raise Mistake
+    clause = predicate.clause("arguments")
+    wanted = [part.terms[0].dotted for part in clause.items] if clause else []
+    given = [single(part) for part in atom.arguments] if isinstance(atom, ast.Call) else []
+    if len(wanted) != len(given):
+        raise Mistake(errors.wrong_arity(item, predicate, len(wanted), len(given)))
+    for type_, argument in zip(wanted, given, strict=True):
+        found = types.get(argument.span.text) if types else type_
+        if found is None:
+            raise Mistake(errors.unknown_part(argument, "parameter of the operator", types))
+        if found != type_:
+            raise Mistake(errors.wrong_object(argument, found, type_, predicate))
