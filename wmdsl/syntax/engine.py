@@ -11,7 +11,7 @@ from wmdsl.syntax.tokens import END, Token, tokenize
 
 OPENERS, CLOSERS = frozenset("(["), frozenset(")]")
 CONTINUES = OPENERS | {
-    "_SEP", "{", ",", ":", "|", "=", "COMPARE", "+", "-", "*", "->",
+    "_SEP", "{", ",", ":", "|", "=", "COMPARE", "+", "-", "*", "/", "->",
     "by", "to", "sees", "where", "then", "from",
 }  # fmt: skip
 CONTINUED = frozenset({"|", "->", "then", "where"})

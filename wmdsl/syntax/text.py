@@ -46,7 +46,7 @@ def _operand(node: ast.Arithmetic, operator: str, right: bool = False) -> str:
     text = expression_text(node)
     if not isinstance(node, ast.Binary):
         return text
-    weaker = operator == "*" and node.operator != "*"
+    weaker = operator in "*/" and node.operator not in "*/"
     return f"({text})" if weaker or right else text
 
 

@@ -12,8 +12,8 @@ TRANSFORMER = (
     Attribute("qk_norm", "choice", "RMS norm of queries and keys.", default="none",
               choices=("none", "per_head", "across_heads")),
     Attribute("positions", "choice", "How a token knows its place: a learned table per token "
-              "group, rotary by place in the trunk's token order, rotary by (frame, row, column), rotary "
-              "with fractional frame time, nothing.", default="learned",
+              "group, rotary by place in the trunk's token order, rotary by (frame, row, column), "
+              "rotary with fractional frame time, nothing.", default="learned",
               choices=("learned", "rope_1d", "rope_3d", "rope_fractional", "none")),
     Attribute("tokens", "tokens", "Token groups in order, as `words(text), eyes(corner.now)`.",
               required=True),
