@@ -7,6 +7,7 @@ the vertices, not on the pixels, so supersampling is nearly free.
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from functools import cache
@@ -100,6 +101,8 @@ def _graphics_context() -> Any:
     try:
         context = mujoco.GLContext(MAX_SIZE, MAX_SIZE)
         context.make_current()
+        # Left to the garbage collector at exit, it would find its own module already gone.
+        atexit.register(context.free)
     except Exception as error:  # each back end fails in its own way: ImportError, EGLError ...
         raise _no_graphics(error) from error
     return context

@@ -1,0 +1,160 @@
+"""Demonstrations: the same bytes for the same request, however they came about."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wmdsl.data import keys
+from wmdsl.data.errors import DataError
+from wmdsl.data.lerobot import PROVENANCE_PATH, read_json
+from wmdsl.data.reader import Dataset
+from wmdsl.environments import demonstrate, make
+from wmdsl.environments.demonstrate import Recording, demos, record_attempt
+
+TASKS = ("metaworld/faucet-open-v3", "metaworld/faucet-close-v3")
+REQUEST = {"seed": 4, "size": 32, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """Two tasks, two episodes each, by one worker."""
+    root = tmp_path_factory.mktemp("demos") / "faucets"
+    return demos(TASKS, 2, root, workers=1, **REQUEST)
+
+
+def contents(root):
+    return {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def test_rows_and_frames_are_those_of_the_seeds(recorded):
+    opened = Dataset(recorded.root)
+    assert opened.tasks == ("open the faucet", "close the faucet")
+    assert (opened.info.fps, opened.info.stride(keys.image_key("corner"))) == (80, 4)
+    assert recorded.episodes == dict.fromkeys(TASKS, 2)
+    episode = read_json(recorded.root / PROVENANCE_PATH, "")["episodes"][3]
+    recording = Recording(4, ("corner", "wrist"), 20, 32, 1)
+    again = record_attempt(make(episode["environment"]), episode["seed"], recording)
+    rows = opened.columns([keys.STATE, keys.ACTION])
+    own = slice(opened.episodes.start[3], opened.episodes.stop[3])
+    for key, values in rows.items():
+        assert np.array_equal(values[own], again[key])
+    for camera in ("corner", "wrist"):
+        key = keys.image_key(camera)
+        frames = np.stack(list(opened.frames(key)))
+        starts = opened.frame_starts(key)
+        assert np.array_equal(frames[starts[3] :], again[key])
+    assert np.abs(rows[keys.ACTION]).max() <= 1
+
+
+def test_running_it_again_keeps_what_is_there(recorded):
+    again = demos(TASKS, 2, recorded.root, workers=1, **REQUEST)
+    assert again.seconds == 0
+    assert again.episodes == recorded.episodes
+    with pytest.raises(DataError) as caught:
+        demos(TASKS, 3, recorded.root, **REQUEST)
+    assert caught.value.code == "WM860"
+
+
+def test_kill_and_resume_gives_the_same_bytes(recorded, tmp_path):
+    """Two workers, killed after the first finished episode, then started again."""
+    root = tmp_path / "faucets"
+    code = (
+        "from wmdsl.environments.demonstrate import demos\n"
+        f"demos({TASKS!r}, 2, {str(root)!r}, workers=2, **{REQUEST!r})"
+    )
+    script = tmp_path / "run.py"
+    script.write_text(
+        f"if __name__ == '__main__':\n    {code.replace(chr(10), chr(10) + '    ')}\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, script], env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    wait_for(lambda: list(tmp_path.glob(".faucets.demos-*/*/*.npz")))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not root.exists()
+    summary = demos(TASKS, 2, root, workers=2, **REQUEST)
+    assert contents(root) == contents(recorded.root)
+    assert summary.rows == recorded.rows
+    assert list(tmp_path.glob(".*")) == []
+
+
+def wait_for(condition, seconds=90):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return condition()
+
+
+def test_a_finished_attempt_is_not_recorded_again(tmp_path):
+    """No such environment exists, so recording would fail."""
+    recording = Recording(0, (), 20, 32, 1)
+    (tmp_path / "no_task").mkdir()
+    (tmp_path / "no_task/000003.npz").touch()
+    (tmp_path / "no_task/000004.failed").touch()
+    assert demonstrate._attempt("no/task", 3, recording, tmp_path) is True
+    assert demonstrate._attempt("no/task", 4, recording, tmp_path) is False
+
+
+def test_failures_are_counted_and_replaced(tmp_path, monkeypatch):
+    """Odd attempts fail: the first two even ones are kept."""
+    monkeypatch.setattr(demonstrate, "ProcessPoolExecutor", InProcess)
+    real = demonstrate.record_attempt
+
+    def fragile(environment, seed, recording):
+        return None if (seed // 2) % 2 else real(environment, seed, recording)
+
+    monkeypatch.setattr(demonstrate, "record_attempt", fragile)
+    summary = demos(TASKS[0], 2, tmp_path / "d", size=16, cameras=["wrist"], progress=False)
+    assert summary.failures == {TASKS[0]: 1}
+    episodes = read_json(tmp_path / "d" / PROVENANCE_PATH, "")["episodes"]
+    assert [episode["attempt"] for episode in episodes] == [0, 2]
+    monkeypatch.setattr(demonstrate, "record_attempt", lambda *_: None)
+    with pytest.raises(DataError) as caught:
+        demos(TASKS[0], 2, tmp_path / "e", progress=False)
+    assert caught.value.code == "WM861"
+
+
+class InProcess:
+    """The part of a process pool that `demos` uses, without processes."""
+
+    def __init__(self, *_, **__):
+        pass
+
+    def submit(self, function, *arguments):
+        future = demonstrate.Future()
+        future.set_result(function(*arguments))
+        return future
+
+    def shutdown(self, **_):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("code", "change"),
+    [
+        ("WM856", {"camera_hz": 30}),
+        ("WM854", {"cameras": ["corner", "wirst"]}),
+        ("WM862", {"episodes": 0}),
+    ],
+)
+def test_requests_that_cannot_be_met(tmp_path, code, change):
+    request = {"environments": TASKS, "episodes": 1, "out": tmp_path / "d", **change}
+    with pytest.raises(DataError) as caught:
+        demos(**request, progress=False)
+    assert caught.value.code == code
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError) as caught:
+        demos(TASKS[0], 1, Path(tmp_path / "file" / "d"), progress=False)
+    assert caught.value.code == "WM859"
