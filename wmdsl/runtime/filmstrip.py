@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -97,15 +97,19 @@ def strips(
     written = []
     for query, name in visual_queries(module).items():
         generator = torch.Generator().manual_seed(seed)
-        imagined = module.query(query, batch, generator=generator)[name].clamp(0, 1)
-        start = model.streams[name].start("future")
-        now, real = batch[name][:, :start], batch[name][:, start:]
-        pairs = [
-            torch.stack([torch.cat([now[i], real[i]]), torch.cat([now[i], imagined[i]])])
-            for i in range(moments)
-        ]
-        written.append(_write(out / f"strip-{query}.png", torch.stack(pairs)))
+        imagined = module.query(query, batch, generator=generator)[name]
+        written.append(picture(out / f"strip-{query}.png", model, name, batch, imagined))
     return written
+
+
+def picture(
+    path: Path, model: Model, name: str, batch: Mapping[str, Tensor], imagined: Tensor
+) -> Path:
+    """One PNG: for each sample the real frames of a stream above the imagined ones."""
+    start = model.streams[name].start("future")
+    now, real = batch[name][:, :start], batch[name][:, start:]
+    rows = [torch.cat([now, real], 1), torch.cat([now, imagined.clamp(0, 1)], 1)]
+    return _write(path, torch.stack(rows, 1))
 
 
 def _write(path: Path, frames: Tensor) -> Path:

@@ -1,0 +1,27 @@
+"""`wmdsl query`: ask a trained run any declared query on recorded data."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+EXAMPLE = "wmdsl query runs/mot --query controllable --data data/arm --samples 8 -o answers"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=Path, help="a run folder of `wmdsl train`")
+    parser.add_argument("--query", required=True, help="a query that the spec declares")
+    parser.add_argument("--data", required=True, type=Path, help="a LeRobot v3 data set")
+    parser.add_argument("--samples", type=int, default=8, help="moments of the data (8)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments and the noise (0)")
+    parser.add_argument("-o", "--out", required=True, type=Path,
+                        help="folder for answer.safetensors and pictures")  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> int:
+    from wmdsl.runtime.ask import ask_run
+
+    for path in ask_run(options.run, options.query, options.data, options.out, options.samples,
+                        options.seed):  # fmt: skip
+        print(path)
+    return 0

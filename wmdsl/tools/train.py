@@ -1,0 +1,63 @@
+"""`wmdsl train`: from a spec and demonstrations to a run directory."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from wmdsl.tools.common import parameters_argument
+
+EXAMPLE = "wmdsl train examples/paradigms/mot.wm --data data/arm -o runs/mot --steps 3000"
+OPTIONS = {
+    "batch_size": (int, "samples per step"),
+    "learning_rate": (float, "highest rate; it warms up, stays, then falls to zero"),
+    "weight_decay": (float, "of matrices"),
+    "warm_up": (int, "steps of rising rate"),
+    "decay": (float, "share of the steps, at the end, of falling rate"),
+    "clip": (float, "largest norm of the gradient"),
+    "ema": (float, "share of the averaged weights kept at each step"),
+    "precision": (str, "auto, fp32 or bf16"),
+    "log_every": (int, "steps between lines of metrics.jsonl"),
+    "share_every": (int, "steps between measurements of each loss term's share of the gradient"),
+    "checkpoint_every": (int, "steps between checkpoints"),
+    "threads": (int, "threads of torch; 0 leaves its choice"),
+}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    from wmdsl.runtime.settings import TrainSettings
+
+    default = TrainSettings()
+    parser.add_argument("file", metavar="FILE", help="the spec")
+    parser.add_argument("--data", required=True, type=Path, help="a LeRobot v3 data set")
+    parser.add_argument("-o", "--out", required=True, type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("--steps", type=int, help=f"optimizer steps, {default.steps} if absent")
+    parser.add_argument("--seed", type=int, help=f"of weights, data and noise, {default.seed}")
+    parser.add_argument("--blind", action="store_true", help="zero all images: the blind control")
+    parser.add_argument("--resume", action="store_true", help="continue at the last checkpoint")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    for name, (kind, text) in OPTIONS.items():
+        shown = f"{text} ({getattr(default, name)})"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=shown)
+    parameters_argument(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    import torch
+
+    import wmdsl
+    from wmdsl.runtime.run import RunDirectory
+    from wmdsl.runtime.settings import TrainSettings
+    from wmdsl.runtime.train import resumed_settings, train
+
+    run_directory = RunDirectory(options.out)
+    resuming = options.resume and run_directory.training.exists()
+    settings = resumed_settings(run_directory) if resuming else TrainSettings(blind=options.blind)
+    asked = {name: getattr(options, name) for name in (*OPTIONS, "steps", "seed")}
+    settings = replace(settings, **{k: v for k, v in asked.items() if v is not None})
+    torch.manual_seed(settings.seed)
+    module = wmdsl.compile(options.file, **options.parameters).to(options.device)
+    path = train(module, options.data, options.out, settings, resume=options.resume)
+    print(path)
+    return 0
