@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from wmdsl.plan.asked import Asked
 from wmdsl.plan.chain import Step, chain_of
-from wmdsl.plan.flow import Flow
-from wmdsl.plan.nodes import Dropped, Pass, Placed, QueryPlan
+from wmdsl.plan.flow import Flow, visible_groups
+from wmdsl.plan.nodes import Dropped, Pass, QueryPlan
 from wmdsl.plan.refusals import Unanswerable, at
 from wmdsl.plan.spaces import row_of
 from wmdsl.plan.work import chain_flops, key_value_bytes
@@ -45,7 +45,7 @@ def _refused(asked: Asked, reason: Unanswerable) -> QueryPlan:
 
 
 def _answered(flow: Flow, asked: Asked, steps: tuple[Step, ...]) -> QueryPlan:
-    concerns = [concern for step in steps for concern in step.concerns]
+    concerns = [concern for step in steps for concern in step.cast.concerns]
     dropped = tuple(_dropped(flow, asked, steps))
     passes = [step.generation.evaluation for step in steps]
     chain = tuple(step.generation for step in steps)
@@ -106,11 +106,11 @@ def _fate(name: str, live: bool, steps: tuple[Step, ...]) -> str | None:
         return "deleted_exactly"
     if any(name in step.generation.segments for step in steps):
         return "not_optional"
-    if any(name in step.beside for step in steps):
+    if any(name in step.cast.beside for step in steps):
         return "output_ignored"
-    if any(name in step.pinned for step in steps):
+    if any(name in step.cast.pinned for step in steps):
         return "pinned_at_noise"
-    return "head_skipped" if any(name in step.unread for step in steps) else None
+    return "head_skipped" if any(name in step.cast.unread for step in steps) else None
 
 
 def _skipped_aligns(flow: Flow, steps: tuple[Step, ...]) -> Iterator[Dropped]:
@@ -153,20 +153,10 @@ def _reasons(flow: Flow, asked: Asked, dropped: Iterable[Dropped]) -> list[str]:
 
 
 def _reader(flow: Flow, reference: str) -> str:
-    """`action sees corner.future (mot.wm:15)`: a reader of the segment's tokens and its line."""
-    generates = flow.generates
+    """`action sees corner.future (mot.wm:15)`: a predicting reader of the tokens, and its line."""
     for space in flow.spaces:
-        owner = next((g for g in space.groups if g.group.name == reference), None)
-        reader = owner and _predicting_reader(flow, space, owner, generates)
-        if reader:
-            span = row_of(flow.model, space, reader.key)
-            return f"{reader.group.name} sees {reference} ({at(span)})"
-    return f"what is sought reads {reference}"
-
-
-def _predicting_reader(flow, space, owner: Placed, generates) -> Placed | None:
-    from wmdsl.plan.flow import visible_groups
-
-    readers = [query for query, key in visible_groups(space) if key == owner]
-    predicting = [r for r in readers if r.group.name in generates and r.group.name != owner.group.name]
-    return predicting[0] if predicting else None
+        for query, key in visible_groups(space):
+            if key.group.name == reference and query.group.name in flow.generates:
+                span = row_of(flow.model, space, query.key)
+                return f"{query.group.name} sees {reference} ({at(span)})"
+    return "what is sought reads it"

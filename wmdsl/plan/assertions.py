@@ -12,9 +12,7 @@ from wmdsl.plan.refusals import at
 End = tuple[str, str]
 
 
-def violation(
-    flow: Flow, graph: Graph, assertion: FlowAssertion
-) -> tuple[Link, ...] | str | None:
+def violation(flow: Flow, graph: Graph, assertion: FlowAssertion) -> tuple[Link, ...] | str | None:
     """None where the assertion holds; else the forbidden way, or what has no way at all."""
     if assertion.verb == "see":
         return _sight(graph, assertion)

@@ -16,8 +16,8 @@ from wmdsl.plan.flow import Flow
 from wmdsl.plan.nodes import Mask, Pass, Plan, QueryPlan, Row
 from wmdsl.plan.paradigm import paradigm_of
 from wmdsl.plan.parameters import count_parameters
-from wmdsl.plan.ranges import canonical as canonical_rows
 from wmdsl.plan.ranges import by_block, most_ranges, pairs, shifted
+from wmdsl.plan.ranges import canonical as canonical_rows
 from wmdsl.plan.reach import aligned, predicted
 from wmdsl.plan.work import pass_flops
 

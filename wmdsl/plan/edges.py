@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from wmdsl.check.model import Codec, Model, TokenGroup, TokenSource
+from wmdsl.check.model import Codec, Hand, Model, TokenGroup, TokenSource
 from wmdsl.plan.flow import Flow, visible_groups
 from wmdsl.plan.nodes import Edge, QueryPlan
 
@@ -29,7 +29,8 @@ def _edges(flow: Flow) -> Iterator[Edge]:
     for cross in model.crosses.values():
         for source in cross.sources:
             for trunk in cross.targets:
-                edge = _edge(source_name(source), trunk, "cross_attention", source.level, cross.span)
+                name = source_name(source)
+                edge = _edge(name, trunk, "cross_attention", source.level, cross.span)
                 yield replace(edge, layers=cross.layers, stop_gradient=source.stop)
     for condition in model.conditions.values():
         target = condition.trunk or condition.codec or ""
@@ -39,15 +40,18 @@ def _edges(flow: Flow) -> Iterator[Edge]:
                 edge = _edge(source_name(source), target, word, source.level, condition.span)
                 yield replace(edge, stop_gradient=source.stop)
     for hand in model.hands.values():
-        level = "pixel" if hand.payload == "frames" else "latent"
-        level = "3d" if hand.payload == "tracks" else level
-        edge = _edge(hand.segment.reference, hand.trunk, "hand", level, hand.span)
+        edge = _edge(hand.segment.reference, hand.trunk, "hand", hand_level(hand), hand.span)
         yield replace(edge, stop_gradient=True)
     for align in model.aligns.values():
         target = f"{align.target_codec}({align.target.reference})"
         edge = _edge(source_name(align.source), target, "align", align.target_level, align.span)
         layers = () if align.source.layer is None else (align.source.layer,)
         yield replace(edge, layers=layers, stop_gradient=not align.gradient, train_only=True)
+
+
+def hand_level(hand: Hand) -> str:
+    """The level of what is handed over."""
+    return {"frames": "pixel", "masks": "pixel", "tracks": "3d"}.get(hand.payload, "latent")
 
 
 def _edge(source: str, target: str, mechanism: str, level: str, span) -> Edge:

@@ -72,9 +72,8 @@ def _broken(
     first = found[0].source.name
     ends = (found[0].target.name, first) if assertion.verb == "see" else (first, target)
     verb = "sees" if assertion.verb == "see" else "reaches"
-    yield errors.assertion_fails(
-        assertion.span, f"{ends[0]} {verb} {ends[1]}", tuple(zip(_spans(found), told(found), strict=True))
-    )
+    steps = tuple(zip(_spans(found), told(found), strict=True))
+    yield errors.assertion_fails(assertion.span, f"{ends[0]} {verb} {ends[1]}", steps)
 
 
 def _spans(way) -> list[Span | None]:

@@ -41,9 +41,7 @@ class Flow:
         return Graph.of((*links, *_handed(self.model)))
 
 
-def _links(
-    model: Model, spaces: Sequence[Space], roles: Mapping[GroupName, str]
-) -> Iterator[Link]:
+def _links(model: Model, spaces: Sequence[Space], roles: Mapping[GroupName, str]) -> Iterator[Link]:
     for space in spaces:
         yield from _inputs(space, roles)
         yield from _attention(model, space)

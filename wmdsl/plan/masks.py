@@ -2,9 +2,9 @@
 
 Every token has an order key: what `order GROUP by ...` says, else its place in the sequence.  A
 relation of a row compares the keys q of the query and k of the key token, and must be linear in
-both; so the keys that one query sees are an interval of key values.  Order keys may use `frame` and
-`step` (index of the sample in its stream's window), `row` and `column` of a grid, and `token` (index
-in the group); `/` rounds down.
+both; so the keys that one query sees are an interval of key values.  Order keys may use `frame`
+and `step` (index of the sample in its stream's window), `row` and `column` of a grid, and `token`
+(index in the group); `/` rounds down.
 """
 
 from __future__ import annotations
@@ -34,19 +34,14 @@ def attention_rows(
     if attend is None:
         return _default_rows(placed, causal)
     ordered = {
-        name
-        for rule in attend.rules
-        if rule.relations
-        for name in rule.subjects + rule.objects
+        name for rule in attend.rules if rule.relations for name in rule.subjects + rule.objects
     }
     runs = {
         entry.key: _runs(model, entry, attend.orders) if entry.key in ordered else _one_run(entry)
         for entry in placed
     }
     blocks = (
-        (block, keys)
-        for entry in placed
-        for block, keys in _blocks(entry.key, attend.rules, runs)
+        (block, keys) for entry in placed for block, keys in _blocks(entry.key, attend.rules, runs)
     )
     return canonical(blocks)
 
@@ -69,7 +64,7 @@ class _Run:
 
 @dataclass(frozen=True, slots=True)
 class _Runs:
-    """The runs of a group in order of their keys; `ascending` if that is the order of the tokens."""
+    """The runs of a group in order of their keys; `ascending` if tokens stand in that order."""
 
     runs: tuple[_Run, ...]
     keys: tuple[Fraction, ...]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from wmdsl.check.model import Model, TokenGroup, TokenSource
 from wmdsl.plan.asked import VISUAL_LEVELS, actions
-from wmdsl.plan.edges import deepest_level
+from wmdsl.plan.edges import deepest_level, hand_level
 from wmdsl.plan.flow import Flow, visible_groups
 from wmdsl.plan.nodes import Paradigm, QueryPlan
 from wmdsl.plan.reach import hidden, predicted, segment
@@ -117,8 +117,7 @@ def _reads(
     model = flow.model
     for hand in model.hands.values():
         if hand.segment.reference in handed and hand.trunk in readers:
-            level = {"frames": "pixel", "tracks": "3d", "masks": "pixel"}.get(hand.payload, "latent")
-            yield Read("hand", True, level, hand.span, layerwise=False)
+            yield Read("hand", True, hand_level(hand), hand.span, layerwise=False)
     for cross in model.crosses.values():
         if set(cross.targets) & set(readers):
             for source in _inside(cross.sources, sources):
@@ -137,9 +136,7 @@ def _inside(found: Iterable[TokenSource], trunks: tuple[str, ...]) -> Iterator[T
     return (source for source in found if source.trunk in trunks)
 
 
-def _joint_reads(
-    flow: Flow, sources: tuple[str, ...], readers: tuple[str, ...]
-) -> Iterator[Read]:
+def _joint_reads(flow: Flow, sources: tuple[str, ...], readers: tuple[str, ...]) -> Iterator[Read]:
     for space in flow.spaces:
         keys = [
             key.group
@@ -213,10 +210,8 @@ def _idm(evidence: Evidence) -> list[str]:
 
 
 def _unified(evidence: Evidence) -> list[str]:
-    language_model = next(
-        (t for t in evidence.model.trunks.values() if t.kind == "decoder" and _observes(evidence, t)),
-        None,
-    )
+    decoders = [trunk for trunk in evidence.model.trunks.values() if trunk.kind == "decoder"]
+    language_model = next((trunk for trunk in decoders if _observes(evidence, trunk)), None)
     fates = _fates(evidence)
     dropped = bool(fates) and all(how in LEFT_OUT for how in fates.values())
     if not (language_model and evidence.acts and dropped):
@@ -390,5 +385,3 @@ RULES = (
          _mot),
     Rule(6, "none", _always("none"), "none", _always("control"), lambda evidence: [], _none),
 )  # fmt: skip
-
-

@@ -1,8 +1,8 @@
 """Sets of query-key pairs as rows of ranges: merging, restriction to kept tokens, counting.
 
-A row (query_start, query_end, key_start, key_end) says that these queries see these keys.  Canonical
-rows are in order, query blocks are disjoint or identical, key ranges of a block neither touch nor
-overlap, and neighbouring blocks see different keys.
+A row (query_start, query_end, key_start, key_end) says that these queries see these keys.
+Canonical rows are in order, query blocks are disjoint or identical, key ranges of a block neither
+touch nor overlap, and neighbouring blocks see different keys.
 """
 
 from __future__ import annotations

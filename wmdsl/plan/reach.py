@@ -16,7 +16,7 @@ from wmdsl.source import Span
 
 
 class Node(NamedTuple):
-    """segment REF | feature CODEC REF | hidden TRUNK GROUP (layer, time) | predicted REF | align."""
+    """segment REF, feature REF of a codec, hidden GROUP of a trunk, predicted REF, align NAME."""
 
     kind: str
     name: str
@@ -91,7 +91,7 @@ class Graph:
     def path(self, sources: Iterable[Node], targets: Iterable[Node]) -> tuple[Link, ...] | None:
         """A shortest way from a source to a target; None where there is none."""
         goals = frozenset(targets)
-        arrived: dict[Node, Link | None] = {source: None for source in sources}
+        arrived: dict[Node, Link | None] = dict.fromkeys(sources)
         wave = list(arrived)
         while wave:
             reached = next((node for node in wave if node in goals), None)

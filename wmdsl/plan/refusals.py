@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
 from wmdsl.check.model import Align, Model, Segment
-from wmdsl.source import Span
-
-if TYPE_CHECKING:
-    from wmdsl.plan.asked import Asked
-    from wmdsl.plan.flow import Flow
-    from wmdsl.plan.nodes import Placed, Space
-
+from wmdsl.plan.asked import Asked
+from wmdsl.plan.flow import Flow, visible_groups
+from wmdsl.plan.nodes import Placed, Space
 from wmdsl.plan.spaces import row_of, rule_span
+from wmdsl.source import Span
 
 
 class Unanswerable(Exception):
@@ -58,16 +54,14 @@ def generated_in_a_circle(flow: Flow, circle: Sequence[str]) -> Unanswerable:
     )
 
 
-def observed_but_not_given(
-    flow: Flow, asked: Asked, space: Space, placed: Placed
-) -> Unanswerable:
+def observed_but_not_given(flow: Flow, asked: Asked, space: Space, placed: Placed) -> Unanswerable:
     """A token that is always there in training reaches what is sought, but is not given."""
     reference = placed.group.segment.reference
     reader = next(
         (
             other
             for other in space.groups
-            if other.group.segment in asked.sought and _sees(flow, space, other, placed)
+            if other.group.segment in asked.sought and (other, placed) in visible_groups(space)
         ),
         placed,
     )
@@ -78,12 +72,6 @@ def observed_but_not_given(
         span,
         f"give {reference} to query {asked.name}, or take it out of what {sought} sees",
     )
-
-
-def _sees(flow: Flow, space: Space, reader: Placed, read: Placed) -> bool:
-    from wmdsl.plan.flow import visible_groups
-
-    return (reader, read) in visible_groups(space)
 
 
 def steps_differ(asked: Asked, targets: Sequence[str]) -> Unanswerable:
@@ -98,41 +86,65 @@ def steps_differ(asked: Asked, targets: Sequence[str]) -> Unanswerable:
 def without_a_path(flow: Flow, asked: Asked, segment: Segment) -> Unanswerable:
     """A given future makes no difference to what is sought."""
     sought = ", ".join(wanted.reference for wanted in asked.sought)
-    placed = [
-        (space, group)
+    standing = [
+        (space, placed)
         for space in flow.spaces
-        for group in space.groups
-        if group.group.segment == segment
+        for placed in space.groups
+        if placed.group.segment == segment
     ]
-    silent = [group for _, group in placed if flow.roles[group.key] == "placeholder"]
-    if placed and len(silent) == len(placed):
-        span = flow.generates[segment.reference].span
-        return Unanswerable(
-            f"{segment.reference} stands in {silent[0].group.trunk} as learned placeholders "
-            f"({at(span)}), so that nothing reads its value",
-            span,
-            f"generate {segment.reference} by flow, or hand it to the trunk that predicts {sought}",
-        )
-    for space, group in placed:
-        reader = next((g for g in space.groups if g.group.segment in asked.sought), None)
+    if standing and all(flow.roles[placed.key] == "placeholder" for _, placed in standing):
+        return _only_placeholders(flow, segment, standing[0][1], sought)
+    predicting = _predicting_groups(flow, asked)
+    for space, placed in standing:
+        reader = next((group for group in space.groups if group.key in predicting), None)
         if reader is not None:
-            span = row_of(flow.model, space, reader.key)
-            return Unanswerable(
-                f"{reader.group.name} does not see {group.group.name} in {space.name} ({at(span)})",
-                span,
-                f"write `{reader.group.name} sees ..., {group.group.name}` there",
-            )
-    return _no_shared_trunk(flow, asked, segment, sought)
+            return _not_seen(flow, space, reader, placed)
+    return _no_shared_trunk(flow, segment, predicting, sought)
 
 
-def _no_shared_trunk(flow: Flow, asked: Asked, segment: Segment, sought: str) -> Unanswerable:
-    generate = flow.generates.get(asked.sought[0].reference)
-    trunk = flow.model.trunks[generate.groups[0][0]] if generate else None
-    span = trunk.span if trunk else asked.span
-    name = trunk.name if trunk else "the predictor"
+def _predicting_groups(flow: Flow, asked: Asked) -> dict[tuple[str, str], None]:
+    """The token groups whose states become what is sought."""
+    sought = {segment.reference for segment in asked.sought}
+    groups = {
+        name: None
+        for reference in sought & set(flow.generates)
+        for name in flow.generates[reference].groups
+        if name[1] == reference
+    }
+    for align in flow.model.aligns.values():
+        if align.target.reference in sought and align.source.trunk is not None:
+            trunk = flow.model.trunks[align.source.trunk]
+            names = align.source.groups or tuple(group.name for group in trunk.groups)
+            groups |= {(trunk.name, name): None for name in names}
+    return groups
+
+
+def _only_placeholders(flow: Flow, segment: Segment, placed: Placed, sought: str) -> Unanswerable:
+    span = flow.generates[segment.reference].span
     return Unanswerable(
-        f"{segment.reference} has no tokens that reach {sought}: {name} does not hold any "
-        f"({at(span)})",
+        f"{segment.reference} stands in {placed.group.trunk} as learned placeholders ({at(span)}), "
+        "so that nothing reads its value",
         span,
-        f"add {segment.reference} to the tokens of {name}",
+        f"generate {segment.reference} by flow, or hand it to the trunk that predicts {sought}",
+    )
+
+
+def _not_seen(flow: Flow, space: Space, reader: Placed, placed: Placed) -> Unanswerable:
+    span = row_of(flow.model, space, reader.key)
+    return Unanswerable(
+        f"{reader.group.name} does not see {placed.group.name} in {space.name} ({at(span)})",
+        span,
+        f"write `{reader.group.name} sees ..., {placed.group.name}` there",
+    )
+
+
+def _no_shared_trunk(
+    flow: Flow, segment: Segment, predicting: Iterable[tuple[str, str]], sought: str
+) -> Unanswerable:
+    trunk = flow.model.trunks[next(iter(predicting))[0]]
+    return Unanswerable(
+        f"{segment.reference} has no tokens that reach {sought}: {trunk.name} does not hold any "
+        f"({at(trunk.span)})",
+        trunk.span,
+        f"add {segment.reference} to the tokens of {trunk.name}",
     )

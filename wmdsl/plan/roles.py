@@ -35,9 +35,7 @@ def training_roles(model: Model) -> Mapping[tuple[str, str], str]:
 def _role(model: Model, trunk: str, segment: Segment) -> str:
     if model.streams[segment.stream].modality == "learned":
         return "learned"
-    handed = any(
-        hand.trunk == trunk and hand.segment == segment for hand in model.hands.values()
-    )
+    handed = any(hand.trunk == trunk and hand.segment == segment for hand in model.hands.values())
     return "handed" if handed else "clean"
 
 
