@@ -77,10 +77,10 @@ def _run(words: list[str]) -> int:
         options = parser.parse_args(words[1:])
     except SystemExit as stop:
         return int(stop.code or 0)
-    return _guarded(module.run, options)
+    return guarded(module.run, options)
 
 
-def _guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+def guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
     """Faults of specs, data and runs are shown as what they are, never as a traceback."""
     from wmdsl.diagnostics.problem import Problem
     from wmdsl.driver import SpecError

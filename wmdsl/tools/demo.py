@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 TASKS = ("drawer-open-v3", "button-press-topdown-v3", "push-v3", "faucet-open-v3",
          "faucet-close-v3")  # fmt: skip
@@ -39,8 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; the exit codes are those of `wmdsl`."""
     from wmdsl.tools.cli import guarded
 
-    options = parser().parse_args(arguments)
-    return guarded(lambda: demo(options))
+    try:
+        return guarded(demo, parser().parse_args(arguments))
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
 
 
 def demo(options: argparse.Namespace) -> int:
@@ -49,8 +53,7 @@ def demo(options: argparse.Namespace) -> int:
     from wmdsl.report import write_report
     from wmdsl.runtime.compare import Budget, compare
     from wmdsl.runtime.settings import TrainSettings
-    from wmdsl.tools.check import check
-    from wmdsl.tools.plan import plan
+    from wmdsl.tools import check, plan
 
     started = time.monotonic()
     _say(1, f"{options.demonstrations} demonstrations of each of {len(TASKS)} tasks, by the "
@@ -58,9 +61,9 @@ def demo(options: argparse.Namespace) -> int:
     data = options.out / "data"
     demos(_named(TASKS), options.demonstrations, data, seed=options.seed)
     _say(2, f"check {options.spec.name} against the data, and plan it before a weight exists")
-    if check([options.spec], data=data):
+    if _run(check, str(options.spec), "--data", str(data)):
         return 1
-    plan(options.spec)
+    _run(plan, str(options.spec))
     _say(3, "train it, and the same spec blind; then 50 unseen seeds of each task in closed loop")
     budget = Budget(
         TrainSettings(steps=options.steps), (options.seed,), options.blind_steps,
@@ -78,6 +81,13 @@ def demo(options: argparse.Namespace) -> int:
     )  # fmt: skip
     _say(4, f"done in {minutes:.1f} minutes; the report: {report}")
     return 0
+
+
+def _run(verb: Any, *words: str) -> int:
+    """A verb of the command line in this process."""
+    words_parser = argparse.ArgumentParser()
+    verb.arguments(words_parser)
+    return verb.run(words_parser.parse_args(words))
 
 
 def _named(tasks: Sequence[str]) -> tuple[str, ...]:
