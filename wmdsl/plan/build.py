@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from wmdsl.check.model import Model
@@ -9,6 +10,7 @@ from wmdsl.diagnostics import Diagnostics
 from wmdsl.plan.answers import answer
 from wmdsl.plan.asked import Asked, canonical, declared, is_policy
 from wmdsl.plan.chain import live_spaces
+from wmdsl.plan.differences import differences, notes
 from wmdsl.plan.edges import edges_of
 from wmdsl.plan.factors import factorisation
 from wmdsl.plan.findings import findings
@@ -19,6 +21,7 @@ from wmdsl.plan.parameters import count_parameters
 from wmdsl.plan.ranges import by_block, most_ranges, pairs, shifted
 from wmdsl.plan.ranges import canonical as canonical_rows
 from wmdsl.plan.reach import aligned, predicted
+from wmdsl.plan.verify import verify
 from wmdsl.plan.work import pass_flops
 
 
@@ -35,7 +38,7 @@ def build_plan(model: Model, diagnostics: Diagnostics) -> Plan:
         diagnostics.add(found)
     policy = policy_query(flow, questions, queries, usual)
     train = training_pass(flow)
-    return Plan(
+    plan = Plan(
         model=model,
         train=train,
         edges=edges_of(flow, policy),
@@ -46,9 +49,12 @@ def build_plan(model: Model, diagnostics: Diagnostics) -> Plan:
         factorisation=factorisation(flow),
         queries=queries,
         canonical_queries=usual,
-        differences=(),
-        notes=(),
+        differences=differences(flow, queries),
+        notes=notes(model, queries),
     )
+    if os.environ.get("WMDSL_VERIFY") == "1":
+        verify(plan)
+    return plan
 
 
 def policy_query(

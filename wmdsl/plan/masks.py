@@ -1,10 +1,10 @@
 """From `attend` rows to key ranges per block of query rows.
 
 Every token has an order key: what `order GROUP by ...` says, else its place in the sequence.  A
-relation of a row compares the keys q of the query and k of the key token, and must be linear in
-both; so the keys that one query sees are an interval of key values.  Order keys may use `frame`
-and `step` (index of the sample in its stream's window), `row` and `column` of a grid, and `token`
-(index in the group); `/` rounds down.
+relation of a row compares the keys q of the query and k of the key token; where it is linear in
+both, the keys that one query sees are an interval.  Order keys may use `frame` and `step` (index of
+the sample in its stream's window), `row` and `column` of a grid, and `token` (index in the group);
+`/` rounds down.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from itertools import groupby, pairwise
 
 from wmdsl.check.model import Attend, Model, Rule, TokenGroup
@@ -70,13 +71,11 @@ class _Runs:
     keys: tuple[Fraction, ...]
     ascending: bool
 
-    def between(self, low: int, high: int) -> list[Span]:
-        """Tokens of the runs low (included) to high (excluded)."""
-        if low >= high:
-            return []
-        if self.ascending:
-            return [(self.runs[low].start, self.runs[high - 1].end)]
-        return [(run.start, run.end) for run in self.runs[low:high]]
+    def tokens(self, chosen: Sequence[int]) -> list[Span]:
+        """The tokens of the chosen runs (ascending indices)."""
+        if chosen and self.ascending and chosen[-1] - chosen[0] == len(chosen) - 1:
+            return [(self.runs[chosen[0]].start, self.runs[chosen[-1]].end)]
+        return [(self.runs[at].start, self.runs[at].end) for at in chosen]
 
 
 def _one_run(entry: Placed) -> _Runs:
@@ -135,72 +134,6 @@ _OPERATORS: Mapping[str, Callable[[Fraction, Fraction], Fraction]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Linear:
-    """constant + q * query key + k * token key."""
-
-    constant: Fraction
-    q: Fraction = Fraction(0)
-    k: Fraction = Fraction(0)
-
-    def plus(self, other: Linear, sign: int = 1) -> Linear:
-        return Linear(
-            self.constant + sign * other.constant, self.q + sign * other.q, self.k + sign * other.k
-        )
-
-    def times(self, other: Linear) -> Linear:
-        if other.q or other.k:
-            if self.q or self.k:
-                raise ValueError("a relation must be linear in q and k")
-            return other.times(self)
-        scale = other.constant
-        return Linear(self.constant * scale, self.q * scale, self.k * scale)
-
-
-def linear(side: Arithmetic) -> Linear:
-    """One side of a relation; ValueError where it is not linear in q and k."""
-    if isinstance(side, Number):
-        return Linear(side.value)
-    if isinstance(side, Reference):
-        if side.dotted not in ("q", "k"):
-            raise ValueError(f"{side.dotted} is neither q nor k")
-        return Linear(Fraction(0), **{side.dotted: Fraction(1)})
-    left, right = linear(side.left), linear(side.right)
-    if side.operator == "*":
-        return left.times(right)
-    return left.plus(right, 1 if side.operator == "+" else -1)
-
-
-_MIRRORED = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "=="}
-
-
-def _seen_runs(relation: Relation, query: Fraction, keys: Sequence[Fraction]) -> Span:
-    """Indices of the ascending key values that satisfy the relation for this query."""
-    difference = linear(relation.left).plus(linear(relation.right), -1)
-    rest = difference.constant + difference.q * query
-    if difference.k == 0:
-        return (0, len(keys)) if _HOLDS[relation.operator](rest) else (0, 0)
-    bound = -rest / difference.k
-    operator = relation.operator if difference.k > 0 else _MIRRORED[relation.operator]
-    below, upto = bisect_left(keys, bound), bisect_right(keys, bound)
-    return {
-        "<": (0, below),
-        "<=": (0, upto),
-        "==": (below, upto),
-        ">=": (below, len(keys)),
-        ">": (upto, len(keys)),
-    }[operator]
-
-
-_HOLDS: Mapping[str, Callable[[Fraction], bool]] = {
-    "<": lambda value: value < 0,
-    "<=": lambda value: value <= 0,
-    "==": lambda value: value == 0,
-    ">=": lambda value: value >= 0,
-    ">": lambda value: value > 0,
-}
-
-
 def _blocks(
     subject: GroupName, rules: Sequence[Rule], runs: Mapping[GroupName, _Runs]
 ) -> Iterator[tuple[Span, list[Span]]]:
@@ -210,14 +143,93 @@ def _blocks(
             span
             for rule in mine
             for seen in rule.objects
-            for span in _seen(rule.relations, run.key, runs[seen])
+            for span in runs[seen].tokens(_seen(rule.relations, run.key, runs[seen].keys))
         ]
         yield (run.start, run.end), keys
 
 
-def _seen(relations: Sequence[Relation], query: Fraction, runs: _Runs) -> list[Span]:
-    low, high = 0, len(runs.runs)
+def _seen(
+    relations: Sequence[Relation], query: Fraction, keys: Sequence[Fraction]
+) -> Sequence[int]:
+    """Indices of the ascending keys that a query with this key sees: all relations hold."""
+    found: Sequence[int] = range(len(keys))
     for relation in relations:
-        first, last = _seen_runs(relation, query, runs.keys)
-        low, high = max(low, first), min(high, last)
-    return runs.between(low, high)
+        side = linear(relation)
+        if side is None:
+            found = [at for at in found if _holds(relation, {"q": query, "k": keys[at]})]
+            continue
+        low, high = side.keys(query, keys)
+        found = [at for at in found if low <= at < high]
+    return found
+
+
+def _holds(relation: Relation, place: Mapping[str, Fraction]) -> bool:
+    return _HOLDS[relation.operator](key_of(relation.left, place) - key_of(relation.right, place))
+
+
+_HOLDS: Mapping[str, Callable[[Fraction], bool]] = {
+    "<": lambda value: value < 0,
+    "<=": lambda value: value <= 0,
+    "==": lambda value: value == 0,
+    ">=": lambda value: value >= 0,
+    ">": lambda value: value > 0,
+}
+_MIRRORED = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "=="}
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """constant + q * query key + k * token key, compared with 0."""
+
+    operator: str
+    constant: Fraction
+    q: Fraction
+    k: Fraction
+
+    def keys(self, query: Fraction, keys: Sequence[Fraction]) -> Span:
+        """First and behind the last of the ascending keys that hold for this query."""
+        rest = self.constant + self.q * query
+        if self.k == 0:
+            return (0, len(keys)) if _HOLDS[self.operator](rest) else (0, 0)
+        bound = -rest / self.k
+        below, upto = bisect_left(keys, bound), bisect_right(keys, bound)
+        return {
+            "<": (0, below),
+            "<=": (0, upto),
+            "==": (below, upto),
+            ">=": (below, len(keys)),
+            ">": (upto, len(keys)),
+        }[self.operator if self.k > 0 else _MIRRORED[self.operator]]
+
+
+@cache
+def linear(relation: Relation) -> Linear | None:
+    """A relation in the form that is solved at once; None where it has another form."""
+    left, right = _coefficients(relation.left), _coefficients(relation.right)
+    if left is None or right is None:
+        return None
+    return Linear(relation.operator, *(one - other for one, other in zip(left, right, strict=True)))
+
+
+Coefficients = tuple[Fraction, Fraction, Fraction]  # constant, q, k
+
+
+def _coefficients(side: Arithmetic) -> Coefficients | None:
+    zero, one = Fraction(0), Fraction(1)
+    if isinstance(side, Number):
+        return (side.value, zero, zero)
+    if isinstance(side, Reference):
+        return (zero, one, zero) if side.dotted == "q" else (zero, zero, one)
+    left, right = _coefficients(side.left), _coefficients(side.right)
+    if left is None or right is None or side.operator == "/":
+        return None
+    if side.operator == "*":
+        return _product(left, right)
+    sign = 1 if side.operator == "+" else -1
+    return tuple(one + sign * other for one, other in zip(left, right, strict=True))
+
+
+def _product(left: Coefficients, right: Coefficients) -> Coefficients | None:
+    if any(right[1:]):
+        left, right = right, left
+    return None if any(right[1:]) else tuple(part * right[0] for part in left)
