@@ -18,7 +18,7 @@ from wmdsl.diagnostics import Diagnostics
 from wmdsl.resolve import Spec
 from wmdsl.resolve.canon import canon, identity
 
-UNTYPED = ("layout", "stage", "planner", "extern", "objects", "predicate", "operator")
+UNTYPED = ("stage", "planner", "extern", "objects", "predicate", "operator")
 PARTS = (build_streams, build_codecs, build_trunks, build_joins, build_couplings, build_attends,
          build_generates, build_queries, build_symbols)  # fmt: skip
 
@@ -56,6 +56,7 @@ def _model(draft: Draft, assertions: tuple[FlowAssertion, ...]) -> Model:
         attends=draft.attends,
         generates=draft.generates,
         queries=draft.queries,
+        layouts=draft.layouts,
         assertions=assertions,
         declarations={f"{entry.form} {entry.name.text}": entry for entry in spec.of(*UNTYPED)},
         unrunnable=tuple(dict.fromkeys(draft.unrunnable)),

@@ -202,7 +202,8 @@ def _vector(stream: Stream, segment: Segment, codec: Codec, span: Span) -> Geome
 
 
 def _bins(stream: Stream, segment: Segment, codec: Codec, span: Span) -> Geometry:
-    return Geometry(segment.length, prod(stream.shape), None, 1)
+    markers = codec.attributes.get("markers", 0)
+    return Geometry(segment.length, prod(stream.shape) + markers, None, 1)
 
 
 def _bytes(stream: Stream, segment: Segment, codec: Codec, span: Span) -> Geometry:

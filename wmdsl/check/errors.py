@@ -42,7 +42,8 @@ NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
            "eleven", "twelve")  # fmt: skip
 FORM_WORDS = {"stream": "modality", "codec": "codec kind", "trunk": "trunk kind",
               "condition": "mechanism", "align": "distance", "generate": "objective",
-              "planner": "planner kind"}  # fmt: skip
+              "planner": "planner kind", "order": "place of a token", "where": "order key",
+              "tap": "option of a tap"}  # fmt: skip
 
 
 def _error(
@@ -236,6 +237,16 @@ def _signature(kind: Kind) -> str:
     return f"{kind.name}({names})" if names else kind.name
 
 
+def part_without_weight(item: ast.Item) -> Diagnostic:
+    return _error("WM124", f"`{item.span.text}` is no part of a mixture", item.span, "",
+                  help="write a law and its weight, as `uniform(0, 1) 0.3`")  # fmt: skip
+
+
+def law_beyond(attribute: ast.Attribute, objective: str) -> Diagnostic:
+    return _error("WM126", f"times of {objective} lie between 0 and 1", attribute.span,
+                  "goes beyond 1", help="0 is clean data, 1 is pure noise")  # fmt: skip
+
+
 def wrong_arguments(kind: Kind, count: int, span: Span) -> Diagnostic:
     sizes = ", ".join(row.name for row in kind.arguments)
     wanted = f"{kind.name}[{sizes}]" if "[" in span.text else f"{kind.name}({sizes})"
@@ -277,10 +288,17 @@ def unknown_segment(reference: ast.Reference, stream: Stream) -> Diagnostic:
                   fixes=_replace(reference.span, near and f"{stream.name}.{near}"))  # fmt: skip
 
 
-def bad_slice(reference: ast.Reference, segment: Segment) -> Diagnostic:
+def bad_slice(reference: ast.Reference, found: Sequence[Segment]) -> Diagnostic:
+    last = sum(len(segment.offsets) for segment in found) - 1
+    name = ".".join(reference.path)
     return _error("WM126", f"`{reference.span.text}` names samples that are not there",
-                  reference.span, f"`{segment.reference}` has 0..{len(segment.offsets) - 1}",
-                  help="samples of a segment are counted from 0")  # fmt: skip
+                  reference.span, f"`{name}` has 0..{last}",
+                  help="samples are counted from 0")  # fmt: skip
+
+
+def slice_by_name(reference: ast.Reference) -> Diagnostic:
+    return _error("WM124", f"`{reference.span.text}` is no slice", reference.span, "",
+                  help="samples are named by numbers, as `clip[0..2]`")  # fmt: skip
 
 
 def segment_wanted(expression: ast.Expression) -> Diagnostic:
@@ -968,12 +986,6 @@ def draw_malformed(item: ast.Item) -> Diagnostic:
     return _error("WM124", f"`{item.span.text}` is no number to draw", item.span,
                   help="write `chunk 2 within 1..4`: the name, the value at inference, the range",
                   )  # fmt: skip
-
-
-def draw_outside(item: ast.Item) -> Diagnostic:
-    return _error("WM126", f"the value at inference of `{item.terms[0].span.text}` is never drawn",
-                  item.terms[1].span, "outside of the range", (item.terms[3].span, "the range"),
-                  help="take a value of the range")  # fmt: skip
 
 
 def wrong_arity(item: ast.Item, predicate: ast.Declaration, wanted: int, given: int) -> Diagnostic:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from wmdsl.check import errors
 from wmdsl.check.model import Attend, Rule, TokenGroup
@@ -62,14 +63,38 @@ def _row(
     draft: Draft, row: ast.Sees | ast.Order, known: dict[str, tuple[str, ...]]
 ) -> Iterator[tuple[str, Rule | ast.Order]]:
     """The row as it stands in each space that holds its subjects."""
+    drawn = _drawn(draft)
     if isinstance(row, ast.Order):
         found = groups(draft, row.subject)
-        _check_names(PLACES, "order", row.key)
-        return ((space, row) for space in _holding(found, known))
+        _check_names((*PLACES, *drawn), "order", row.key)
+        settled = replace(row, key=_settled(row.key, drawn))
+        return ((space, settled) for space in _holding(found, known))
     subjects = [(expression, groups(draft, expression)) for expression in row.subjects]
     objects = [(expression, groups(draft, expression)) for expression in row.objects]
-    _check_relations(row, KEYS)
-    return _distribute(row, subjects, objects, known)
+    _check_relations(row, (*KEYS, *drawn))
+    relations = tuple(
+        replace(part, left=_settled(part.left, drawn), right=_settled(part.right, drawn))
+        for part in row.relations
+    )
+    return _distribute(replace(row, relations=relations), subjects, objects, known)
+
+
+def _drawn(draft: Draft) -> dict[str, ast.Number]:
+    """Numbers that layouts draw in training, with their values at inference."""
+    items = (item for layout in draft.of("layout") for item in _items(layout, "draw"))
+    return {
+        item.terms[0].span.text: item.terms[1]
+        for item in items
+        if len(item.terms) > 1 and isinstance(item.terms[1], ast.Number)
+    }
+
+
+def _settled(key: ast.Arithmetic, drawn: dict[str, ast.Number]) -> ast.Arithmetic:
+    """The arithmetic with the inference values of what is drawn."""
+    if isinstance(key, ast.Binary):
+        left, right = _settled(key.left, drawn), _settled(key.right, drawn)
+        return replace(key, left=left, right=right)
+    return drawn.get(key.dotted, key) if isinstance(key, ast.Reference) else key
 
 
 Found = list[tuple[ast.Expression, tuple[TokenGroup, ...]]]
@@ -118,8 +143,8 @@ def _check_names(known: tuple[str, ...], place: str, *sides: ast.Arithmetic) -> 
 
 def _layout_attend(draft: Draft, declaration: ast.Declaration, layout: ast.Declaration) -> None:
     """Rows of a layout may also speak of its copies and of the numbers it draws."""
-    copies = _listed(layout, "copies")
-    drawn = tuple(_listed(layout, "draw"))
+    copies = [item.span.text for item in _items(layout, "copies")]
+    drawn = tuple(_drawn(draft))
     for row in declaration.rows:
         with draft.guard():
             if isinstance(row, ast.Order):
@@ -131,10 +156,9 @@ def _layout_attend(draft: Draft, declaration: ast.Declaration, layout: ast.Decla
             _check_relations(row, (*KEYS, *drawn))
 
 
-def _listed(layout: ast.Declaration, name: str) -> list[str]:
-    """First words of the items of an attribute."""
+def _items(layout: ast.Declaration, name: str) -> tuple[ast.Item, ...]:
     attribute = layout.attribute(name)
-    return [item.terms[0].span.text for item in attribute.items] if attribute else []
+    return attribute.items if attribute else ()
 
 
 def _check_copy(draft: Draft, expression: ast.Expression, copies: list[str]) -> None:

@@ -80,12 +80,13 @@ class Stream:
         return next((segment for segment in self.segments if segment.name == name), None)
 
     def start(self, name: str) -> int:
-        """Index in the window at which a segment begins."""
-        lengths = 0
+        """Index in the window at which a segment, or a slice of it, begins."""
+        base, _, rest = name.partition("[")
+        before = 0
         for segment in self.segments:
-            if segment.name == name:
-                return lengths
-            lengths += len(segment.offsets)
+            if segment.name == base:
+                return before + int(rest.partition("..")[0] or 0)
+            before += len(segment.offsets)
         raise KeyError(name)
 
 
@@ -303,6 +304,24 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class Layout:
+    """A named arrangement of one trunk's token groups in training.
+
+    `tokens` and `predicted` are references of segments (slices of them may stand in a layout);
+    `share` is that of the training samples.
+    """
+
+    name: str
+    trunk: str
+    tokens: tuple[str, ...]
+    predicted: tuple[str, ...]
+    copies: tuple[str, ...]
+    share: Fraction
+    attributes: Mapping[str, Value]
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class FlowAssertion:
     """`kind` flow | no_flow | only; `verb` reach | see.
 
@@ -347,7 +366,8 @@ class Model:
     attends: Mapping[str, Attend]  # by attention space
     generates: Mapping[str, Generate]
     queries: Mapping[str, Query]
+    layouts: Mapping[str, Layout]
     assertions: tuple[FlowAssertion, ...]
-    declarations: Mapping[str, object]  # layouts, stages, planners, externs, symbols: ast nodes
+    declarations: Mapping[str, object]  # stages, planners, externs, symbols: ast nodes
     unrunnable: tuple[Unrunnable, ...]
     span: Span = field(compare=False)

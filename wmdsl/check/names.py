@@ -49,24 +49,39 @@ def segments(draft: Draft, expression: ast.Expression) -> tuple[Segment, ...]:
         if segment is None or len(rest) > 1:
             raise Mistake(errors.unknown_segment(expression, stream))
         found = (segment,)
-    if expression.index is not None:
-        draft.cannot_run(SLICED, "slices of a segment", expression.span)
-        found = tuple(_slice(segment, expression) for segment in found)
-    return found
+    if expression.index is None:
+        return found
+    draft.cannot_run(SLICED, "slices of a segment", expression.span)
+    return _slice(found, expression)
 
 
-def _slice(segment: Segment, reference: ast.Reference) -> Segment:
-    """`clip.future[1..2]`: samples 1 and 2 of the segment, counted from 0."""
+def _slice(found: tuple[Segment, ...], reference: ast.Reference) -> tuple[Segment, ...]:
+    """Samples of the segments together, counted from 0: `clip[0..5]`, `clip.future[0]`."""
+    low, high = _bounds(reference)
+    if not 0 <= low <= high < sum(len(segment.offsets) for segment in found):
+        raise Mistake(errors.bad_slice(reference, found))
+    parts, start = [], 0
+    for segment in found:
+        first, last = max(low - start, 0), min(high - start, len(segment.offsets) - 1)
+        start += len(segment.offsets)
+        if first <= last:
+            parts.append(_part(segment, first, last, reference))
+    return tuple(parts)
+
+
+def _bounds(reference: ast.Reference) -> tuple[int, int]:
     index = reference.index
-    low, high = (index.low, index.high) if isinstance(index, ast.Range) else (None, None)
-    if isinstance(index, ast.Number):
-        low = high = index.value
-    last = len(segment.offsets) - 1
-    if low is None or not 0 <= low <= high <= last:
-        raise Mistake(errors.bad_slice(reference, segment))
-    low, high = int(low), int(high)
-    return Segment(segment.stream, f"{segment.name}[{low}..{high}]",
-                   segment.offsets[low : high + 1], reference.span)  # fmt: skip
+    if isinstance(index, ast.Name):
+        raise Mistake(errors.slice_by_name(reference))
+    low, high = (index.low, index.high) if isinstance(index, ast.Range) else (index.value,) * 2
+    return int(low), int(high)
+
+
+def _part(segment: Segment, first: int, last: int, reference: ast.Reference) -> Segment:
+    if first == 0 and last == len(segment.offsets) - 1:
+        return segment
+    name = f"{segment.name}[{first}..{last}]"
+    return Segment(segment.stream, name, segment.offsets[first : last + 1], reference.span)
 
 
 def all_segments(draft: Draft, items: Iterable[ast.Item]) -> tuple[Segment, ...]:
@@ -114,7 +129,7 @@ def groups_of_trunk(draft: Draft, trunk: Trunk, reference: ast.Reference) -> tup
 
 def _matches(group: TokenGroup, path: tuple[str, ...]) -> bool:
     """Whether a path of no, one or two names (stream, segment) names this group."""
-    if len(path) > 1 and group.segment.name != path[1]:
+    if len(path) > 1 and group.segment.name.partition("[")[0] != path[1]:
         return False
     return not path or (group.segment.stream == path[0] and len(path) <= 2)
 
@@ -136,7 +151,7 @@ def groups(draft: Draft, expression: ast.Expression) -> tuple[TokenGroup, ...]:
         for trunk in draft.trunks.values()
         if trunk is not None
         for group in trunk.groups
-        if group.name in wanted
+        if group.name in wanted or (expression.index is None and _matches(group, expression.path))
     )
     if not found:
         if None in draft.trunks.values():

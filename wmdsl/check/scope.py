@@ -16,6 +16,7 @@ from wmdsl.check.model import (
     Generate,
     Hand,
     Join,
+    Layout,
     Query,
     Segment,
     Stream,
@@ -65,6 +66,7 @@ class Draft:
     attends: dict[str, Attend] = field(default_factory=dict)
     generates: dict[str, Generate | None] = field(default_factory=dict)
     queries: dict[str, Query | None] = field(default_factory=dict)
+    layouts: dict[str, Layout | None] = field(default_factory=dict)
     unrunnable: list[Unrunnable] = field(default_factory=list)
     read: set[str] = field(default_factory=set)
     used: set[str] = field(default_factory=set)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from wmdsl.check import errors
 from wmdsl.check.couplings import clause_of
+from wmdsl.check.model import Layout, Segment, Trunk
 from wmdsl.check.names import all_segments, groups_of_trunk, segments, single, trunk_of
 from wmdsl.check.scope import Draft, Mistake, Values
 from wmdsl.check.values import attributes
@@ -27,24 +28,43 @@ def build_symbols(draft: Draft) -> None:
 
 def _layout(draft: Draft, declaration: ast.Declaration) -> None:
     """Tokens are groups of one trunk; what is predicted stands among them."""
+    name = declaration.name.text
+    draft.layouts[name] = None
     values = attributes(draft, FORMS["layout"], declaration)
     trunk = _laid_out(draft, declaration, values)
-    inside = {group.name for group in trunk.groups}
-    for name in ("tokens", "predict"):
-        for item in values[name] or ():
-            for segment in segments(draft, single(item)):
-                if segment.reference not in inside:
-                    path = (trunk.name, *single(item).path)
-                    groups_of_trunk(draft, trunk, ast.Reference(path, None, item.span))
-    listed = all_segments(draft, values["tokens"] or ())
-    for segment in all_segments(draft, values["predict"] or ()):
-        if values["tokens"] and segment not in listed:
+    tokens = _standing(draft, trunk, values["tokens"])
+    predicted = _standing(draft, trunk, values["predict"])
+    for segment in predicted:
+        if tokens and segment not in tokens:
             raise Mistake(errors.predicts_absent(declaration, segment))
     for item in values["draw"] or ():
         _check_draw(item)
+    draft.layouts[name] = Layout(
+        name=name,
+        trunk=trunk.name,
+        tokens=tuple(part.reference for part in tokens) or tuple(g.name for g in trunk.groups),
+        predicted=tuple(segment.reference for segment in predicted),
+        copies=tuple(reference.dotted for reference in values["copies"] or ()),
+        share=values["share"],
+        attributes=dict(values),
+        span=declaration.span,
+    )
 
 
-def _laid_out(draft: Draft, declaration: ast.Declaration, values: Values):
+def _standing(
+    draft: Draft, trunk: Trunk, items: tuple[ast.Item, ...] | None
+) -> tuple[Segment, ...]:
+    """The segments of a list, all of which must stand in the trunk."""
+    inside = {group.name for group in trunk.groups}
+    for item in items or ():
+        for segment in segments(draft, single(item)):
+            if segment.reference.partition("[")[0] not in inside:
+                path = (trunk.name, *single(item).path)
+                groups_of_trunk(draft, trunk, ast.Reference(path, None, item.span))
+    return all_segments(draft, items or ())
+
+
+def _laid_out(draft: Draft, declaration: ast.Declaration, values: Values) -> Trunk:
     """The trunk that is named, or the only one there is."""
     if values["trunk"]:
         return trunk_of(draft, values["trunk"], "a trunk")
@@ -62,8 +82,6 @@ def _check_draw(item: ast.Item) -> None:
     fits = len(item.terms) == len(shape) and all(map(isinstance, item.terms, shape))
     if not fits or item.terms[2].dotted != "within":
         raise Mistake(errors.draw_malformed(item))
-    if not item.terms[3].low <= item.terms[1].value <= item.terms[3].high:
-        raise Mistake(errors.draw_outside(item))
 
 
 def _stage(draft: Draft, declaration: ast.Declaration) -> None:
@@ -73,6 +91,9 @@ def _stage(draft: Draft, declaration: ast.Declaration) -> None:
     _check_known(draft, values["freeze"], "part of the model", parts)
     terms = {**draft.generates, **draft.aligns}
     _check_known(draft, values["losses"], "loss", terms)
+    for item in values["rate"] or ():
+        if len(item.terms) > 1:
+            _check_known(draft, [item.terms[0]], "part of the model", [*parts, "rest"])
 
 
 def _check_known(

@@ -64,6 +64,9 @@ def _generate(draft: Draft, declaration: ast.Declaration) -> Generate:
 
 def _law(draft: Draft, declaration: ast.Declaration, values: Values) -> CallValue | None:
     law = values.get("time")
+    beyond = law is not None and law.name in ("uniform", "fixed") and max(law.arguments) > 1
+    if beyond and declaration.clause("by").span.text != "edm":
+        raise Mistake(errors.law_beyond(declaration.attribute("time"), "this objective"))
     if law is not None and not LAWS[law.name].runs:
         draft.cannot_run("WM806", f"the noise law {law.name}", declaration.attribute("time").span)
     return law

@@ -185,26 +185,40 @@ def call(table: dict[str, Kind], what: str, item: ast.Item) -> CallValue:
     if name.dotted not in table:
         raise Mistake(errors.unknown_word(name.span, name.dotted, what, table))
     written = term.arguments if isinstance(term, ast.Call) else ()
+    if _takes_all(table[name.dotted]) and written:
+        return CallValue(
+            name.dotted, tuple(part for it in written for part in _weighted(table, it))
+        )
     return CallValue(name.dotted, arguments(table[name.dotted], written, term.span))
+
+
+def _takes_all(kind: Kind) -> bool:
+    return [row.type for row in kind.arguments] == ["any"]
+
+
+def _weighted(table: dict[str, Kind], item: ast.Item) -> tuple[CallValue, Fraction]:
+    """A part of a mixture: `lognormal(1.4, 1.2) 0.7`."""
+    law, *weight = item.terms
+    if len(weight) != 1 or not isinstance(weight[0], ast.Number):
+        raise Mistake(errors.part_without_weight(item))
+    return call(table, "mix", ast.Item((law,), law.span)), weight[0].value
 
 
 def arguments(kind: Kind, written: tuple[ast.Item, ...], span: Span) -> tuple[Value, ...]:
     """Positional arguments by a kind's rows; absent ones take their default."""
-    wanted = sum(row.required for row in kind.arguments)
-    if not wanted <= len(written) <= len(kind.arguments):
-        if not (kind.arguments and kind.arguments[-1].type == "any" and written):
-            raise Mistake(errors.wrong_arguments(kind, len(written), span))
-    return tuple(
-        _READERS[row.type](row, (_unnamed(row, written[at]),)) if at < len(written)
-        else default(row)
-        for at, row in enumerate(kind.arguments)
-    )  # fmt: skip
+    rows = kind.arguments
+    if not sum(row.required for row in rows) <= len(written) <= len(rows):
+        raise Mistake(errors.wrong_arguments(kind, len(written), span))
+    given = len(written)
+    pairs = zip(rows[:given], written, strict=True)
+    values = [_READERS[row.type](row, (_unnamed(part),)) for row, part in pairs]
+    return (*values, *(default(row) for row in rows[given:]))
 
 
-def _unnamed(row: Attribute, item: ast.Item) -> ast.Item:
+def _unnamed(item: ast.Item) -> ast.Item:
     """An argument may carry a name for the reader: `video[rgb 3, h 224, w 448]`."""
     named = len(item.terms) == 2 and isinstance(item.terms[0], ast.Reference)
-    return ast.Item(item.terms[1:], item.span) if named and row.type != "any" else item
+    return ast.Item(item.terms[1:], item.span) if named else item
 
 
 def _flag(row: Attribute, attribute: ast.Attribute) -> bool:

@@ -65,14 +65,9 @@ def _check_outputs(draft: Draft) -> None:
     fruitful |= {align.source.trunk for align in draft.aligns.values()}
     fruitful |= {source.trunk for source, _, _ in _sources(draft)}
     fruitful |= {trunk for join in draft.joins.values() for trunk in join.trunks}
-    laid_out = {
-        attribute.items[0].span.text
-        for layout in draft.spec.of("layout")
-        for attribute in layout.attributes
-        if attribute.name.text == "trunk"
-    }
+    fruitful |= {layout.trunk for layout in draft.layouts.values()}
     for name in draft.trunks:
-        if name not in fruitful | laid_out:
+        if name not in fruitful:
             draft.report(errors.trunk_fruitless(draft.spec.find(name, "trunk")))
 
 
@@ -142,10 +137,12 @@ def _check_lost(draft: Draft) -> None:
         return
     known = set(generators(draft))
     known |= {segment.reference for query in draft.queries.values() for segment in query.given}
+    targets = {align.target.reference for align in draft.aligns.values()}
     seen: set[str] = set()
     for trunk in draft.trunks.values():
         for group in trunk.groups:
-            lost = not group.segment.observed and group.name not in known
+            teacher_forced = group.name.partition("[")[0] in targets
+            lost = not group.segment.observed and group.name not in known and not teacher_forced
             if lost and group.name not in seen:
                 seen.add(group.name)
                 draft.report(errors.future_without_loss(group))

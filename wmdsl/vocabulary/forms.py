@@ -122,6 +122,8 @@ LAYOUT = Form("layout", "A named arrangement of the same weights in which stream
                "attend of this layout speaks of them."),
      Attribute("draw", "any", "Numbers drawn anew at every training step, with the value at "
                "inference: `chunk 2 within 1..4`."),
+     Attribute("renoise", "any", "Copies noised again, with probability and range of times: "
+               "`clean 0.5 within 0.5..1`."),
      Attribute("share", "share", "Share of the training samples.", default="1"),
      Attribute("data", "names", "Data sources of these samples; all if absent.")),
     runs=False)  # fmt: skip
@@ -133,8 +135,8 @@ STAGE = Form("stage", "A phase of training with its own data, losses and trainab
      Attribute("losses", "names", "Loss terms in force; all if absent."),
      Attribute("steps", "integer", "Optimizer steps.", minimum=1),
      Attribute("data", "names", "Data sources."),
-     Attribute("rate", "real", "Learning rate.", minimum=0),
-     Attribute("renoise", "any", "Re-noising of clean copies.", runs=False)),
+     Attribute("rate", "per_stream",
+               "Learning rate, or one for each part: `vlm 1e-5, rest 3e-5`.")),
     runs=False)  # fmt: skip
 
 PLANNER = Form("planner", "A search over candidate futures with the model's own queries.",

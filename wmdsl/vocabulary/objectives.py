@@ -3,9 +3,10 @@
 from wmdsl.vocabulary.rows import Attribute, Kind, table
 
 LAWS = table(
-    Kind("uniform", "Uniform on 0..1.",
-         arguments=(Attribute("low", "share", "Lower end.", default="0"),
-                    Attribute("high", "share", "Upper end.", default="1"))),
+    Kind("uniform", "Uniform from low to high.",
+         arguments=(Attribute("low", "real", "Lower end.", default="0", minimum=0),
+                    Attribute("high", "real", "Upper end; beyond 1 for sigmas of EDM only.",
+                              default="1", minimum=0))),
     Kind("logit_normal", "Logistic of a normal variable.",
          arguments=(Attribute("mean", "real", "Mean.", default="0"),
                     Attribute("deviation", "real", "Standard deviation.", default="1")),
@@ -31,6 +32,10 @@ TIME = (
               minimum=0),
     Attribute("times", "choice", "One time for all streams named here, one for each, or one for "
               "each frame.", default="independent", choices=("independent", "shared", "per_frame")),
+    Attribute("weighting", "choice", "Weight of the loss over time: even, a bell around the "
+              "middle, EDM's.", default="even", choices=("even", "bell", "edm"), runs=False),
+    Attribute("draws", "integer", "Noise draws of each sample in one step.", default="1",
+              minimum=1, runs=False),
 )  # fmt: skip
 
 OBJECTIVES = table(
