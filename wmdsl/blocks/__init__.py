@@ -6,7 +6,7 @@ F frames, C channels or features, N samples of a segment.
 
 Parameters per block (w width, a = heads * head_dim, g = kv_heads * head_dim, f ffn, c features):
 
-    Tokens c w + w + count w; Projection c w + w; Places count w; Symbols v w + count w (v rows)
+    Tokens c w + w + count w; Places count w; Symbols v w + count w (v rows)
     Heads w (a + 2 g) + a + 2 g + a w + w, without bias w (a + 2 g) + a w; per head norms 2 k more,
     norms across heads a + g more
     DiTBlock 6 w w + 6 w + Heads + 2 w f + f + w; ModulatedNorm 2 w w + 2 w

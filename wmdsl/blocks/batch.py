@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -42,3 +42,10 @@ def validity(batch: Mapping[str, Tensor], name: str, size: int, window: int) -> 
         found = list(valid.shape)
         raise ValueError(f"batch['{name}.valid'] is {found}, but is to be [{size}, {window}]")
     return valid
+
+
+def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
+    """The query of that name; ValueError where there is none."""
+    if name not in queries:
+        raise ValueError(f"there is no query {name!r}; there are {', '.join(queries) or 'none'}")
+    return queries[name]

@@ -17,9 +17,10 @@ def valid_mean(error_BT: Tensor, valid_BN: Tensor) -> Tensor:
     return (error_BN * weight_BN).sum() / weight_BN.sum().clamp(min=1)
 
 
-def chosen_mean(error_BT: Tensor, chosen_BT: Tensor) -> Tensor:
-    """Mean of the errors of chosen tokens; 0 where none is chosen."""
-    weight = chosen_BT.to(error_BT.dtype)
+def chosen_mean(error_BT: Tensor, chosen_BT: Tensor, valid_BN: Tensor) -> Tensor:
+    """Mean of the errors of chosen tokens of valid samples; 0 where there are none."""
+    each = error_BT.shape[1] // valid_BN.shape[1]
+    weight = (chosen_BT & valid_BN.repeat_interleave(each, dim=1)).to(error_BT.dtype)
     return (error_BT * weight).sum() / weight.sum().clamp(min=1)
 
 

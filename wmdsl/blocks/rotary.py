@@ -15,13 +15,25 @@ def angles_1d(count: int, head_dim: int) -> Tensor:
     return torch.outer(torch.arange(count), rates)
 
 
-def angles_3d(places: list[tuple[int, int, int]], head_dim: int) -> Tensor:
-    """Angles [T, K / 2] of (frame, row, column); half of the angles tell the frame."""
-    side = head_dim // 8
-    axes = (head_dim // 2 - 2 * side, side, side)
-    rates = [10000.0 ** (-torch.arange(count) / count) for count in axes]
-    at = torch.tensor(places)
-    return torch.cat([torch.outer(at[:, axis], rates[axis]) for axis in range(3)], dim=1)
+def line(count: int) -> Tensor:
+    """Places (index, 0, 0) of tokens in a row [T, 3]."""
+    return torch.stack([torch.arange(count), torch.zeros(count), torch.zeros(count)], dim=1)
+
+
+def cells(frames: int, rows: int, columns: int) -> Tensor:
+    """Places (frame, row, column) of the cells of frames [T, 3]."""
+    return torch.cartesian_prod(*(torch.arange(size) for size in (frames, rows, columns)))
+
+
+def angles_3d(places: list[Tensor], head_dim: int) -> Tensor:
+    """Angles [T, K / 2] of places [T, 3]; each axis has a third of them, the first one the rest."""
+    places_T3 = torch.cat([part.float() for part in places])
+    side = head_dim // 6
+    angles = []
+    for axis, count in enumerate((head_dim // 2 - 2 * side, side, side)):
+        rates = 10000.0 ** (-torch.arange(count) / count)
+        angles.append(torch.outer(places_T3[:, axis], rates))
+    return torch.cat(angles, dim=1)
 
 
 def rotated(x_BTHK: Tensor, angles_TK: Tensor) -> Tensor:

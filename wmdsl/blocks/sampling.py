@@ -9,10 +9,10 @@ import torch
 from torch import Generator, Tensor
 
 
-def descending(steps: int) -> Iterator[tuple[float, float]]:
-    """(now, then) of equal steps from 1 (noise) to 0 (clean)."""
+def descending(steps: int, stop: float = 0.0) -> Iterator[tuple[float, float]]:
+    """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
     for step in range(steps):
-        yield 1 - step / steps, 1 - (step + 1) / steps
+        yield 1 - (1 - stop) * step / steps, 1 - (1 - stop) * (step + 1) / steps
 
 
 def normal(shape: tuple[int, ...], like: Tensor, generator: Generator | None) -> Tensor:
@@ -20,10 +20,11 @@ def normal(shape: tuple[int, ...], like: Tensor, generator: Generator | None) ->
     return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
 
 
-def drawn(logits_BTV: Tensor, generator: Generator | None) -> Tensor:
-    """One index per token [B, T], drawn from its distribution."""
-    shares = logits_BTV.softmax(dim=-1)
-    return torch.multinomial(shares.flatten(0, 1), 1, generator=generator).view(shares.shape[:2])
+def drawn(logits: Tensor, generator: Generator | None) -> Tensor:
+    """An index from each distribution: logits [..., V] -> [...]."""
+    shares = logits.softmax(dim=-1)
+    draw = torch.multinomial(shares.flatten(0, -2), 1, generator=generator)
+    return draw.view(shares.shape[:-1])
 
 
 def revealed(

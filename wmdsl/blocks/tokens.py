@@ -9,10 +9,6 @@ import torch
 from torch import Tensor, nn
 
 
-class Projection(nn.Linear):
-    """Features [B, T, C] -> tokens [B, T, W]; the place of a token is told elsewhere."""
-
-
 class Tokens(nn.Module):
     """Features [B, T, C] -> tokens [B, T, W], with a learned place for each token."""
 

@@ -1,0 +1,128 @@
+"""Import of emitted text: the module that runs is the file that `emit` prints."""
+
+from __future__ import annotations
+
+import hashlib
+import linecache
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import CodeType, ModuleType, TracebackType
+from typing import Any
+
+import torch
+from torch import nn
+
+from wmdsl.lower.names import class_name
+from wmdsl.plan.nodes import Plan
+
+PLACE = re.compile(r"([\w.<>-]+:\d+)\)?\.?(?:\"\"\")?$")
+SMALLEST_SCALE = 1e-6
+
+
+class Compiled:
+    """What a module compiled from a spec has beside its emitted methods."""
+
+    plan: Plan
+    spec: str  # canonical text
+    source: str  # emitted text
+
+    def loss(self, *arguments: Any, **keywords: Any) -> dict[str, torch.Tensor]:
+        with _located(self._file):
+            return super().loss(*arguments, **keywords)
+
+    def query(self, *arguments: Any, **keywords: Any) -> dict[str, torch.Tensor]:
+        with _located(self._file):
+            return super().query(*arguments, **keywords)
+
+    def after_step(self) -> None:
+        """Move the teachers, where the spec has any; call it after each optimizer step."""
+        move = getattr(super(), "after_step", None)
+        if move is not None:
+            move()
+
+    def load_statistics(self, statistics: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+        """Set what numbers are normalised with, from {stream or its column: {"mean": ...}}.
+
+        Raises KeyError for a stream whose statistics are missing.
+        """
+        for stream in self.plan.model.streams.values():
+            if hasattr(self, f"{stream.name}_mean"):
+                found = statistics.get(stream.name) or statistics[stream.key]
+                mean, scale = _affine(stream.normalise, found)
+                getattr(self, f"{stream.name}_mean").copy_(mean)
+                getattr(self, f"{stream.name}_scale").copy_(scale)
+
+
+def load_source(text: str, plan: Plan) -> nn.Module:
+    """The module of an emitted text, with `plan`, `spec` and `source` beside its methods."""
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    name = f"wmdsl_emitted_{plan.model.name}_{digest}"
+    file = f"<{plan.model.name}.py {digest}>"
+    python = ModuleType(name)
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    sys.modules[name] = python
+    exec(compile(text, file, "exec"), python.__dict__)
+    emitted = getattr(python, class_name(plan.model.name))
+    own = {"__module__": name, "_file": file, "__doc__": emitted.__doc__}
+    module = type(emitted.__name__, (Compiled, emitted), own)()
+    module.plan, module.spec, module.source = plan, plan.model.canonical, text
+    return module
+
+
+def _affine(kind: str, found: Mapping[str, Sequence[float]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and scale; a number that never changes keeps its size."""
+    read = {
+        "zscore": ("mean", "std"),
+        "minmax": ("min", "max"),
+        "quantile": ("q01", "q99"),
+    }[kind]
+    first, second = (torch.as_tensor(found[name], dtype=torch.float64) for name in read)
+    if kind == "zscore":
+        mean, scale = first, second
+    else:
+        mean, scale = (first + second) / 2, (second - first) / 2
+    return mean, torch.where(scale > SMALLEST_SCALE, scale, 1.0)
+
+
+@contextmanager
+def _located(file: str) -> Iterator[None]:
+    """Errors raised inside emitted code say from which line of the spec it came."""
+    try:
+        yield
+    except Exception as error:
+        place = _place_of(error.__traceback__, file)
+        if place:
+            error.add_note(f"in what {place} declares")
+        raise
+
+
+def _place_of(trace: TracebackType | None, file: str) -> str | None:
+    """The line of the spec of the innermost emitted statement that has one."""
+    found = None
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code.co_filename == file:
+            found = _place_near(file, trace.tb_lineno, _last_line(code, trace), code) or found
+        trace = trace.tb_next
+    return found
+
+
+def _last_line(code: CodeType, trace: TracebackType) -> int:
+    positions = list(code.co_positions())[trace.tb_lasti // 2]
+    return positions[1] or trace.tb_lineno
+
+
+def _place_near(file: str, first: int, last: int, code: CodeType) -> str | None:
+    """The remark of the statement, else the comment that heads it inside its function."""
+    for number in range(first, last + 1):
+        match = PLACE.search(linecache.getline(file, number).rstrip())
+        if match:
+            return match[1]
+    for number in range(first - 1, code.co_firstlineno - 1, -1):
+        line = linecache.getline(file, number).strip()
+        match = PLACE.search(line) if line.startswith(("#", '"""')) else None
+        if match:
+            return match[1]
+    return None

@@ -1,0 +1,66 @@
+"""Plan -> Program."""
+
+from __future__ import annotations
+
+from wmdsl.diagnostics import Diagnostics
+from wmdsl.diagnostics.diagnostic import Diagnostic, Label
+from wmdsl.lower.context import Context, number
+from wmdsl.lower.errors import Unsupported
+from wmdsl.lower.frame import weightless
+from wmdsl.lower.header import header
+from wmdsl.lower.loss import loss_method
+from wmdsl.lower.names import class_name
+from wmdsl.lower.program import Block, Body, Method, Parameter, Program
+from wmdsl.lower.queries import NO_GRAD, query_methods
+from wmdsl.lower.setup import constructor
+from wmdsl.plan.nodes import Plan
+
+
+def lower(plan: Plan, diagnostics: Diagnostics) -> Program | None:
+    """The target program; None with an error for each part of the spec that cannot run yet."""
+    for missing in plan.model.unrunnable:
+        diagnostics.add(_cannot_run(missing.code, f"{missing.what} cannot run yet", missing.span))
+    if diagnostics.has_errors:
+        return None
+    try:
+        return _program(Context(plan))
+    except Unsupported as found:
+        diagnostics.add(_cannot_run("WM811", str(found), found.span))
+        return None
+
+
+def _cannot_run(code: str, message: str, span) -> Diagnostic:
+    return Diagnostic(code, message, (Label(span),))
+
+
+def _program(context: Context) -> Program:
+    model = context.model
+    setup, loss, queries = constructor(context), loss_method(context), query_methods(context)
+    after = _after_step(context)
+    return Program(
+        title=model.title or model.name,
+        header=header(context.plan),
+        constants=tuple(context.schedules.values()),
+        class_name=class_name(model.name),
+        doc=model.title,
+        methods=(setup, *context.methods.values(), loss, *after, *queries),
+    )
+
+
+def _after_step(context: Context) -> tuple[Method, ...]:
+    """Teachers that average their students, moved after each optimizer step."""
+    body = Body()
+    for align in context.model.aligns.values():
+        codec = context.model.codecs.get(align.target_codec)
+        if align.teacher.name == "ema" and codec is not None and not weightless(codec):
+            teacher, student = (
+                context.owned("teacher", align.name),
+                context.owned("codec", codec.name),
+            )
+            rate = number(align.teacher.arguments[0])
+            body.do(Block("follow")(teacher, student, rate), align.span)
+    if not body.statements:
+        return ()
+    doc = "Move the teachers; call it after each optimizer step."
+    parameters = (Parameter("self", ""),)
+    return (Method("after_step", parameters, "None", doc, body.statements, decorator=NO_GRAD),)

@@ -1,0 +1,96 @@
+"""What every part of the lowering reads: the plan, the module's names, the shared tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+from wmdsl.check.model import Codec, Model, Segment, Stream, TokenGroup, Trunk
+from wmdsl.lower.names import RESERVED, Names, constant_name, segment_name
+from wmdsl.lower.program import Assign, Expression, Method, Name, expression, me, of
+from wmdsl.plan.nodes import Plan, Row, Space
+from wmdsl.plan.roles import generates_by_segment
+from wmdsl.source import Span
+
+
+@dataclass(slots=True)
+class Context:
+    """`attributes` names what the module holds; `schedules` and `methods` fill up on the way."""
+
+    plan: Plan
+    attributes: Names = field(default_factory=lambda: Names(RESERVED))
+    schedules: dict[tuple[int, tuple[Row, ...]], Assign] = field(default_factory=dict)
+    methods: dict[object, Method] = field(default_factory=dict)
+
+    @property
+    def model(self) -> Model:
+        return self.plan.model
+
+    def owned(self, form: str, name: str) -> Expression:
+        """The submodule of a declaration: `self.eyes`."""
+        return of(me, self.attributes.of((form, name), name, form))
+
+    def inward(self, group: TokenGroup) -> Expression:
+        """The module that makes a trunk's tokens of a group's features."""
+        return of(self.owned("trunk", group.trunk), f"{group_name(self.model, group)}_in")
+
+    def outward(self, group: TokenGroup) -> Expression:
+        """The head that reads a group's tokens."""
+        return of(self.owned("trunk", group.trunk), f"{group_name(self.model, group)}_out")
+
+    def stream(self, segment: Segment) -> Stream:
+        return self.model.streams[segment.stream]
+
+    def codec(self, group: TokenGroup) -> Codec | None:
+        """The codec of a group; None for learned tokens and for the token of a prefix."""
+        return self.model.codecs[group.codec] if group.codec else None
+
+    def is_learned(self, segment: Segment) -> bool:
+        return self.stream(segment).modality == "learned"
+
+    def schedule(self, space: Space, passes: str) -> Expression | None:
+        """The constant that holds a space's mask in some pass; None where all see all."""
+        if space.dense:
+            return None
+        key = (space.tokens, space.ranges)
+        if key not in self.schedules:
+            name = Name(constant_name(*passes.split("."), space.name))
+            rows = [tuple(row) for row in space.ranges]
+            value = Name("Schedule").from_ranges(space.tokens, space.tokens, rows)
+            self.schedules[key] = Assign((name,), value, _attend_span(self.model, space))
+        return self.schedules[key].targets[0]
+
+
+def group_name(model: Model, group: TokenGroup) -> str:
+    return segment_name(model, group.segment) if group.codec or group.features == 0 else group.name
+
+
+def _attend_span(model: Model, space: Space) -> Span:
+    owner = model.attends.get(space.name) or model.joins.get(space.name)
+    return (owner or model.trunks[space.trunks[0]]).span
+
+
+def place(span: Span) -> str:
+    """`mot.wm:12`"""
+    return f"{PurePath(span.source.name).name}:{span.line}"
+
+
+def generated(model: Model, group: TokenGroup) -> bool:
+    """Whether a group's own tokens predict its segment."""
+    generate = generates_by_segment(model).get(group.segment.reference) if group.segment else None
+    return generate is not None and (group.trunk, group.name) in generate.groups
+
+
+def number(value: object) -> Expression:
+    """A rational of the spec as the shortest Python number."""
+    return expression(int(value) if value == int(value) else float(value))
+
+
+def trunk_offset(trunk: Trunk, name: str) -> int:
+    """Where a group begins among the trunk's own tokens."""
+    start = 0
+    for group in trunk.groups:
+        if group.name == name:
+            return start
+        start += group.count
+    raise KeyError(name)

@@ -1,0 +1,315 @@
+"""A method under construction: its statements, its local names, and the values it already holds.
+
+Values of a segment come in three forms: `value` (normalised samples [B, n, *shape]), `tokens`
+(what a head predicts: patches, numbers or indices [B, T, ...]) and `features` (what a trunk's
+projection reads: tokens through the weights of the codec).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+
+from wmdsl.check.model import Codec, Segment, Stream, TokenGroup, TokenSource
+from wmdsl.lower.context import Context, number, place
+from wmdsl.lower.errors import Unsupported
+from wmdsl.lower.names import LOCALS, Names, segment_name
+from wmdsl.lower.program import Block, Body, Expression, Name, joined, me, of
+from wmdsl.plan.nodes import Placed
+
+BATCH = Name("batch")
+GENERATOR = Name("generator")
+LIKE = Name("like")
+SIZE = Name("size")
+CLEAN = Name("clean")
+SYMBOLIC = ("bins", "embed")
+HiddenKey = tuple[str, int | None, Fraction | None]  # trunk, layer, time of a tap
+
+
+class Frame:
+    """Statements of one method with everything they have computed so far."""
+
+    def __init__(self, context: Context):
+        self.context = context
+        self.body = Body()
+        self._names = Names(LOCALS)
+        self._done: set[object] = set()
+        self._values: dict[str, Expression] = {}
+        self._tokens: dict[tuple[str, str], Expression] = {}
+        self._features: dict[tuple[str, str], Expression] = {}
+        self._hidden: dict[HiddenKey, tuple[Expression, tuple[Placed, ...]]] = {}
+
+    def local(self, key: object, wanted: str) -> Name:
+        """The local variable of a key."""
+        return Name(self._names.of(key, wanted))
+
+    def keep(self, key: object, wanted: str, value: Expression, span=None) -> Name:
+        """Assign a value to the local variable of a key."""
+        name = self.local(key, wanted)
+        self.body.assign(name, value, span)
+        return name
+
+    def once(self, key: object, wanted: str, value: Expression, span=None) -> Name:
+        """As `keep`, but a key that has its value already keeps it."""
+        if key not in self._done:
+            self._done.add(key)
+            return self.keep(key, wanted, value, span)
+        return self.local(key, wanted)
+
+    def name_of(self, segment: Segment) -> str:
+        return segment_name(self.context.model, segment)
+
+    def read(self, segments: Iterable[Segment], complete: bool) -> None:
+        """Take segments from the batch, normalised; `complete` demands the whole window."""
+        wanted = {segment.reference: segment for segment in segments}
+        for stream in self.context.model.streams.values():
+            found = [segment for segment in stream.segments if segment.reference in wanted]
+            if found and stream.modality != "learned":
+                self._read_stream(stream, found, complete)
+
+    def begin(self) -> None:
+        """Names that the rest of the method uses: the batch size, a tensor to be like."""
+        self.body.assign(LIKE, Name("next")(of(me, "parameters")()))
+        first = next(iter(self._values.values()))
+        self.body.assign(SIZE, Name("len")(first))
+
+    def _read_stream(self, stream: Stream, found: list[Segment], complete: bool) -> None:
+        name = self.local(("stream", stream.name), stream.name)
+        if found[0].name == "whole":
+            raw = Block("whole")(BATCH, stream.name, stream.shape, place(stream.span))
+            self.body.assign(name, raw)
+            self._normalise(stream, name)
+            self._values[found[0].reference] = name
+            return
+        last = max(stream.start(segment.name) + segment.length for segment in found)
+        first = stream.window if complete else last
+        sizes = first, stream.window, stream.shape
+        self.body.assign(name, Block("samples")(BATCH, stream.name, *sizes, place(stream.span)))
+        self._normalise(stream, name)
+        self._cut(stream, name, first)
+
+    def _normalise(self, stream: Stream, name: Name) -> None:
+        if stream.normalise == "unit":
+            self.body.assign(name, 2 * name - 1)
+        elif stream.normalise != "none":
+            mean, scale = of(me, f"{stream.name}_mean"), of(me, f"{stream.name}_scale")
+            self.body.assign(name, (name - mean) / scale)
+
+    def _cut(self, stream: Stream, window: Name, length: int) -> None:
+        """Cut a window into its segments; a lone one needs no cut."""
+        ahead = [part for part in stream.segments if stream.start(part.name) < length]
+        if len(ahead) == 1:
+            self._values[ahead[0].reference] = window
+            return
+        names = tuple(self.local(("value", part.reference), self.name_of(part)) for part in ahead)
+        self.body.assign(names, of(window, "split")([part.length for part in ahead], dim=1))
+        for part, name in zip(ahead, names, strict=True):
+            self._values[part.reference] = name
+
+    def raw(self, segment: Segment) -> Expression:
+        """A segment in the units of the data set."""
+        stream, value = self.context.stream(segment), self.value(segment)
+        if stream.normalise == "none":
+            return value
+        if stream.normalise == "unit":
+            return of((value + 1) / 2, "clamp")(0, 1)
+        return value * of(me, f"{stream.name}_scale") + of(me, f"{stream.name}_mean")
+
+    def knows(self, segment: Segment) -> bool:
+        return segment.reference in self._values or any(
+            reference == segment.reference for _, reference in self._tokens
+        )
+
+    def predicted(self, group: TokenGroup, tokens: Expression) -> None:
+        """A generated segment is known from here on, as tokens of its group's codec."""
+        self._tokens[group.codec, group.segment.reference] = tokens
+
+    def encoded(self, segment: Segment, codec: str, value: Expression, label: str) -> Expression:
+        """Features of a value of the segment that is not the one the frame knows."""
+        return self._encode(self.context.model.codecs[codec], segment, value, label)
+
+    def as_value(self, segment: Segment, codec: str, tokens: Expression) -> Expression:
+        """Samples that tokens of a codec stand for."""
+        return decoded(self.context, segment, self.context.model.codecs[codec], tokens)
+
+    def teach(self, codec: Codec, segment: Segment, module: Expression) -> Expression:
+        """Features of a known segment through the weights of a teacher."""
+        if codec.kind == "pool":
+            inner = self.context.model.codecs[pooled_codec(codec)]
+            features = self.teach(inner, segment, self.context.owned("codec", inner.name))
+            return pooled(self.context, segment, codec, features)
+        return module(framed(self.context, segment, codec, self.value(segment)))
+
+    def value(self, segment: Segment) -> Expression:
+        """Normalised samples [B, n, *shape]; predicted tokens are turned back."""
+        if segment.reference not in self._values:
+            codec, tokens = next(
+                (codec, tokens)
+                for (codec, reference), tokens in self._tokens.items()
+                if reference == segment.reference
+            )
+            value = decoded(self.context, segment, self.context.model.codecs[codec], tokens)
+            if value is tokens:
+                return tokens
+            wanted = f"{self.name_of(segment)}_samples"
+            self._values[segment.reference] = self.keep(("value", segment.reference), wanted, value)
+        return self._values[segment.reference]
+
+    def tokens(self, segment: Segment, codec_name: str) -> Expression:
+        """What a head of this codec predicts."""
+        key = (codec_name, segment.reference)
+        if key not in self._tokens:
+            codec, value = self.context.model.codecs[codec_name], self.value(segment)
+            tokens = tokenised(self.context, segment, codec, value)
+            if tokens is not value:
+                wanted = self._encoded_name(segment, codec_name)
+                tokens = self.keep(("tokens", *key), wanted, tokens, codec.span)
+            self._tokens[key] = tokens
+        return self._tokens[key]
+
+    def features(self, segment: Segment, codec_name: str) -> Expression:
+        """What a trunk's projection reads of a known segment."""
+        key = (codec_name, segment.reference)
+        if key not in self._features:
+            codec = self.context.model.codecs[codec_name]
+            if weightless(codec):
+                self._features[key] = self.tokens(segment, codec_name)
+            else:
+                self._features[key] = self._encode(codec, segment, self.value(segment), "")
+        return self._features[key]
+
+    def _encode(self, codec: Codec, segment: Segment, value: Expression, label: str) -> Expression:
+        """Features of a value of the segment; `label` tells apart values of one segment."""
+        if codec.kind == "pool":
+            inner = self.context.model.codecs[pooled_codec(codec)]
+            features = self._encode(inner, segment, value, label)
+            features = pooled(self.context, segment, codec, features)
+        elif weightless(codec):
+            features = tokenised(self.context, segment, codec, value)
+        else:
+            features = self.through(codec, segment, value)
+        key = ("features", codec.name, segment.reference, label)
+        wanted = self._encoded_name(segment, codec.name)
+        wanted = f"{wanted}_{label}" if label else wanted
+        return self.keep(key, wanted, self._modulated(codec, features), codec.span)
+
+    def _encoded_name(self, segment: Segment, codec: str) -> str:
+        name = self.name_of(segment)
+        return codec if codec.startswith(name) else f"{name}_{codec}"
+
+    def through(self, codec: Codec, segment: Segment, value: Expression) -> Expression:
+        """A value through the weights of a codec; one without weights changes nothing."""
+        if weightless(codec):
+            return value
+        return self.context.owned("codec", codec.name)(framed(self.context, segment, codec, value))
+
+    def _modulated(self, codec: Codec, features: Expression) -> Expression:
+        for condition in self.context.model.conditions.values():
+            if condition.codec == codec.name:
+                film = self.context.owned("condition", condition.name)
+                features = film(features, self.pooled_sources(condition.sources))
+        return features
+
+    def pooled_sources(self, sources: tuple[TokenSource, ...]) -> Expression:
+        """The mean over each source's tokens, side by side [B, C]."""
+        means = [of(self.source(source), "mean")(dim=1) for source in sources]
+        return joined(means, axis=-1)
+
+    def source(self, source: TokenSource) -> Expression:
+        """Tokens that a coupling reads [B, S, C]."""
+        if source.segment is not None:
+            if not source.codec:
+                raise Unsupported("learned tokens are read through a trunk", source.span)
+            return self.features(source.segment, source.codec)
+        hidden = self.hidden(source)
+        return of(hidden, "detach")() if source.stop else hidden
+
+    def hold(self, key: HiddenKey, hidden: Expression, placed: tuple[Placed, ...]) -> None:
+        """Hidden states of a trunk's live groups, after a pass over its space."""
+        self._hidden[key] = hidden, placed
+
+    def state(self, trunk: str) -> tuple[Expression, tuple[Placed, ...]]:
+        """The final hidden states of a trunk and the groups they belong to."""
+        return self._hidden[trunk, None, None]
+
+    def hidden(self, source: TokenSource) -> Expression:
+        """Hidden states of the token groups that a source names."""
+        hidden, placed = self._hidden[source.trunk, source.layer, source.time]
+        wanted = source.groups or [group.name for group in self._groups(source.trunk)]
+        return sliced(hidden, placed, wanted)
+
+    def _groups(self, trunk: str) -> tuple[TokenGroup, ...]:
+        return self.context.model.trunks[trunk].groups
+
+    def normal(self, shape: Expression | tuple) -> Expression:
+        return Block("normal")(shape, LIKE, GENERATOR)
+
+
+def sliced(
+    tokens: Expression, placed: tuple[Placed, ...], wanted: Iterable[str], axis: int = 1
+) -> Expression:
+    """The tokens of the wanted groups, in their order in the trunk, along their axis (0 or 1)."""
+    names, start, spans = set(wanted), 0, []
+    for group in (found.group for found in placed):
+        if group.name in names:
+            if spans and spans[-1][1] == start:
+                spans[-1] = (spans[-1][0], start + group.count)
+            else:
+                spans.append((start, start + group.count))
+        start += group.count
+    if spans == [(0, start)]:
+        return tokens
+    parts = [slice(low, high) for low, high in spans]
+    return joined([tokens[:, part] if axis else tokens[part] for part in parts], axis)
+
+
+def weightless(codec: Codec) -> bool:
+    return codec.kind in ("patch", "linear", *SYMBOLIC)
+
+
+def framed(context: Context, segment: Segment, codec: Codec, value: Expression) -> Expression:
+    """A still image as one frame, where the codec reads frames."""
+    if codec.kind == "conv" and segment.name == "whole":
+        return value[:, None]
+    return value
+
+
+def tokenised(context: Context, segment: Segment, codec: Codec, value: Expression) -> Expression:
+    """Samples -> tokens that a head predicts."""
+    if codec.kind == "patch":
+        frames = value[:, None] if segment.name == "whole" else value
+        return Block("patchify")(frames, *codec.attributes["size"])
+    if codec.kind == "bins":
+        return Block("to_bins")(value, *_edges(codec))
+    if codec.kind == "embed":
+        return of(value, "flatten")(1)
+    return value
+
+
+def decoded(context: Context, segment: Segment, codec: Codec, tokens: Expression) -> Expression:
+    """Tokens that a head predicted -> samples."""
+    shape = context.stream(segment).shape
+    if codec.kind == "patch":
+        frames = Block("unpatchify")(tokens, (segment.length, *shape), *codec.attributes["size"])
+        return frames[:, 0] if segment.name == "whole" else frames
+    if codec.kind == "bins":
+        return Block("from_bins")(tokens, shape[0], *_edges(codec))
+    if codec.kind == "embed":
+        return of(tokens, "unflatten")(1, (segment.length, *shape))
+    return tokens
+
+
+def _edges(codec: Codec) -> tuple[Expression | int, ...]:
+    attributes = codec.attributes
+    return attributes["bins"], number(attributes["low"]), number(attributes["high"])
+
+
+def pooled_codec(codec: Codec) -> str:
+    of_what = codec.attributes["of"]
+    return of_what if isinstance(of_what, str) else of_what.dotted
+
+
+def pooled(context: Context, segment: Segment, codec: Codec, features: Expression) -> Expression:
+    """The mean over runs of tokens, so many per frame."""
+    count = segment.length * codec.attributes["tokens"]
+    return of(of(features, "unflatten")(1, (count, -1)), "mean")(dim=2)

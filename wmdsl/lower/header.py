@@ -1,0 +1,67 @@
+"""The head of the emitted file: where it comes from and what the compiler derived."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from wmdsl.check.model import Model
+from wmdsl.plan.nodes import Plan
+
+
+def header(plan: Plan) -> tuple[str, ...]:
+    """Lines of plain text: identity, streams, trunks, queries."""
+    model = plan.model
+    return (
+        f"spec sha256 {model.sha256}",
+        f"edition {model.edition}, wmdsl {_version()}; edit the spec, not this file",
+        "",
+        *_table(("stream", "type", "rate", "segments", "batch"), _streams(model)),
+        "",
+        *_table(("trunk", "kind", "blocks", "width", "heads", "tokens"), _trunks(model)),
+        "",
+        *_table(("query", "answer", "steps", "sought | given"), _queries(plan)),
+        "",
+        f"{plan.parameters.total} parameters; {plan.factorisation}",
+    )
+
+
+def _version() -> str:
+    from wmdsl import __version__
+
+    return __version__
+
+
+def _streams(model: Model) -> Iterator[tuple[str, ...]]:
+    for stream in model.streams.values():
+        shape = "x".join(str(size) for size in stream.shape)
+        rate = f"{float(stream.rate_hz):g} Hz" if stream.rate_hz else "-"
+        segments = ", ".join(f"{part.name} {part.length}" for part in stream.segments)
+        window = [str(stream.window)] if stream.window else []
+        batch = ", ".join(["B", *window, *(str(size) for size in stream.shape)])
+        inside = "-" if stream.modality == "learned" else f"[{batch}]"
+        yield stream.name, f"{stream.modality} {shape}", rate, segments, inside
+
+
+def _trunks(model: Model) -> Iterator[tuple[str, ...]]:
+    for trunk in model.trunks.values():
+        tokens = " ".join(f"{group.name}:{group.count}" for group in trunk.groups)
+        heads = f"{trunk.heads}x{trunk.head_dim}"
+        yield trunk.name, trunk.kind, str(trunk.layers), str(trunk.width), heads, tokens
+
+
+def _queries(plan: Plan) -> Iterator[tuple[str, ...]]:
+    for query in plan.queries.values():
+        steps = " ".join(f"{name} {count}" for name, count in query.steps.items())
+        sought = ", ".join(query.sought)
+        question = f"{sought} | {', '.join(query.given)}"
+        yield query.name, query.answerable, steps or "-", question
+
+
+def _table(head: Sequence[str], rows: Iterator[tuple[str, ...]]) -> list[str]:
+    """Columns aligned to the left; the last one is left as it is."""
+    lines = [tuple(head), *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]

@@ -1,0 +1,234 @@
+"""`loss`: the training pass and its terms."""
+
+from __future__ import annotations
+
+from wmdsl.check.model import Align, Generate, Hand, Segment
+from wmdsl.lower.context import Context, number
+from wmdsl.lower.errors import Unsupported
+from wmdsl.lower.frame import CLEAN, LIKE, SIZE, Frame, weightless
+from wmdsl.lower.objectives import Trainer, groups_of, valid
+from wmdsl.lower.passes import Inputs, PassWriter
+from wmdsl.lower.program import (
+    Block,
+    Expression,
+    Method,
+    Parameter,
+    expression,
+    of,
+    torch,
+)
+from wmdsl.lower.setup import COPIED
+from wmdsl.plan.nodes import Space
+
+PARAMETERS = (
+    Parameter("self", ""),
+    Parameter("batch", "dict[str, Tensor]"),
+    Parameter("generator", "Generator | None", "None"),
+)
+
+
+def loss_method(context: Context) -> Method:
+    """`loss(batch, generator=None)`."""
+    return _Loss(context).method()
+
+
+def times_needed(context: Context) -> bool:
+    """Whether any trunk is told noise levels."""
+    return any(trunk.kind == "dit" for trunk in context.model.trunks.values())
+
+
+class _Loss:
+    def __init__(self, context: Context):
+        self.context = context
+        self.model = context.model
+        self.frame = Frame(context)
+        self.inputs = Inputs()
+        self.trainers = {
+            generate.name: Trainer(self.frame, generate, self.inputs)
+            for generate in self.model.generates.values()
+        }
+        self.terms: dict[str, tuple[object, Expression]] = {}
+
+    def method(self) -> Method:
+        """The whole method."""
+        frame = self.frame
+        frame.read(self._segments(), complete=True)
+        frame.begin()
+        if times_needed(self.context):
+            frame.body.assign(CLEAN, of(LIKE, "new_zeros")(SIZE, 1))
+        for trainer in self.trainers.values():
+            frame.body.section(_what(trainer.generate), trainer.generate.span)
+            trainer.prepare()
+        self._run()
+        for trainer in self.trainers.values():
+            self._term(trainer.generate.name, trainer.generate.weight, trainer)
+        for align in self.model.aligns.values():
+            self._align(align)
+        self._total()
+        doc = "Loss terms of a batch; `loss` is their weighted sum."
+        returns = "dict[str, Tensor]"
+        return Method("loss", PARAMETERS, returns, doc, frame.body.pruned(CLEAN, SIZE, LIKE))
+
+    def _segments(self) -> list[Segment]:
+        """Everything the training pass reads."""
+        found = {}
+        for space in self.context.plan.train.spaces:
+            for placed in space.groups:
+                if self.context.plan.train.roles[placed.key] not in ("learned", "prefix"):
+                    found[placed.group.segment.reference] = placed.group.segment
+        for coupling in (*self.model.crosses.values(), *self.model.conditions.values()):
+            for source in coupling.sources:
+                if source.segment is not None:
+                    found[source.segment.reference] = source.segment
+        for align in self.model.aligns.values():
+            found[align.target.reference] = align.target
+        return list(found.values())
+
+    def _run(self) -> None:
+        train = self.context.plan.train
+        writer = PassWriter(self.frame, train, self.inputs, "train")
+        self.writer = writer
+        for space in train.spaces:
+            self.frame.body.section(_space_title(space), self._span(space))
+            self._hold(space)
+            self._hand_over(space)
+            writer.write_space(space, "train")
+
+    def _span(self, space: Space):
+        join = self.model.joins.get(space.name)
+        return (join or self.model.trunks[space.trunks[0]]).span
+
+    def _hold(self, space: Space) -> None:
+        """What a tap at a fixed time reads of the generated segments: the truth, noised anew."""
+        if space.time is None:
+            return
+        for placed in space.groups:
+            if self.context.plan.train.roles[placed.key] != "noisy":
+                continue
+            segment = placed.group.segment
+            key = segment.reference, space.time
+            self.inputs.held[key] = self._held(segment, placed.group.codec, space.time)
+
+    def _held(self, segment: Segment, codec: str, time) -> Expression:
+        tokens = self.frame.tokens(segment, codec)
+        if time == 0:
+            return tokens
+        noise = self.frame.normal(of(tokens, "shape"))
+        generate = next(g for g in self.model.generates.values() if segment in g.segments)
+        wanted = f"{self.frame.name_of(segment)}_held"
+        if time == 1:
+            return self.frame.keep(("held", segment.reference, time), wanted, noise)
+        if generate.objective != "flow":
+            at = of(LIKE, "new_full")((1, 1, 1), number(time))
+            point = Block("noised")(tokens, noise, at)
+        else:
+            point = of(torch, "lerp")(tokens, noise, number(time))
+        return self.frame.keep(("held", segment.reference, time), wanted, point)
+
+    def _hand_over(self, space: Space) -> None:
+        """Values that trunks of this space are handed: truth, or what the pass so far predicts."""
+        for hand in self.model.hands.values():
+            if hand.trunk in space.trunks:
+                hand_over(self.frame, self.inputs, hand, self._handed(hand))
+                if hand.mask != "none":
+                    self._mask_term(hand)
+
+    def _mask_term(self, hand: Hand) -> None:
+        """The share of the pixels that a learned mask keeps."""
+        kept = self.frame.local(("kept", hand.name), f"{hand.name}_kept")
+        name = self.frame.keep(("loss", "mask", hand.name), f"{hand.name}_mask", of(kept, "mean")())
+        self.terms[f"{hand.name}.mask"] = (hand.sparsity, name)
+
+    def _handed(self, hand: Hand) -> Expression:
+        if hand.training == "truth":
+            return self.frame.value(hand.segment)
+        trainer = next(t for t in self.trainers.values() if hand.segment in t.generate.segments)
+        group = groups_of(self.context, trainer.generate, hand.segment)[0]
+        from_tokens = trainer.estimate(self.writer, hand.segment)
+        return self.frame.as_value(hand.segment, group.codec, from_tokens)
+
+    def _term(self, name: str, weight: object, trainer: Trainer) -> None:
+        self.frame.body.section(f"{name}: error", trainer.generate.span)
+        value = self.frame.keep(("loss", name), name, trainer.error(self.writer))
+        self.terms[name] = (weight, value)
+
+    def _align(self, align: Align) -> None:
+        """Projected source tokens against the teacher's features of the target."""
+        frame = self.frame
+        frame.body.section(
+            f"{align.name}: distance to the {align.teacher.name} teacher", align.span
+        )
+        source = frame.source(align.source)
+        if align.projector != "none":
+            source = self.context.owned("align", align.name)(source)
+        source = frame.keep(("projected", align.name), f"{align.name}_predicted", source)
+        target = self._target(align)
+        call = self._distance(align, source, target)
+        counted = valid(frame, align.target)
+        if align.distance == "cosine" and align.over == "token":
+            counted = of(counted, "all")(dim=1, keepdim=True)
+        error = Block("valid_mean")(call, counted)
+        value = frame.keep(("loss", align.name), align.name, error)
+        self.terms[align.name] = (align.weight, value)
+        if align.guard is not None:
+            wanted = f"{align.name}_guard"
+            guard = frame.keep(("guard", align.name), wanted, Block(align.guard.name)(source))
+            self.terms[f"{align.name}.guard"] = (align.guard.arguments[0], guard)
+
+    def _distance(self, align: Align, source: Expression, target: Expression) -> Expression:
+        if align.distance == "cosine":
+            over = "features" if align.over == "feature" else "tokens"
+            return Block(f"cosine_over_{over}")(source, target)
+        if align.distance == "infonce":
+            return Block("infonce")(source, target, number(align.temperature))
+        return Block(align.distance)(source, target)
+
+    def _target(self, align: Align) -> Expression:
+        codec = self.model.codecs.get(align.target_codec)
+        if codec is None:
+            raise Unsupported("learned tokens are no target", align.span)
+        if align.gradient:
+            return self.frame.features(align.target, codec.name)
+        name = self.frame.local(("target", align.name), f"{align.name}_target")
+        if weightless(codec):
+            return self.frame.tokens(align.target, codec.name)
+        own = align.teacher.name in COPIED
+        module = self.context.owned(*(("teacher", align.name) if own else ("codec", codec.name)))
+        self.frame.value(align.target)
+        with self.frame.body.context(of(torch, "no_grad")()):
+            encoded = self.frame.teach(codec, align.target, module)
+            self.frame.body.assign(name, encoded)
+        return name
+
+    def _total(self) -> None:
+        parts = [_weighted(number(weight), value) for weight, value in self.terms.values()]
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part
+        terms = {name: value for name, (_, value) in self.terms.items()}
+        self.frame.body.give_back(expression({"loss": total, **terms}))
+
+
+def _weighted(weight: Expression, value: Expression) -> Expression:
+    return value if weight == expression(1) else weight * value
+
+
+def hand_over(frame: Frame, inputs: Inputs, hand: Hand, value: Expression) -> None:
+    """The receiver's group reads the handed value, masked where the hand learns a mask."""
+    group = frame.context.model.trunks[hand.trunk].group(hand.segment.reference)
+    frame.body.section(f"hand {hand.name}: {hand.segment.reference} -> {hand.trunk}", hand.span)
+    if hand.mask != "none":
+        mask = frame.context.owned("hand", hand.name)(value)
+        value = frame.keep(("kept", hand.name), f"{hand.name}_kept", mask) * value
+    features = frame.encoded(group.segment, group.codec, value, hand.name)
+    inputs.features[group.trunk, group.name] = features
+
+
+def _what(generate: Generate) -> str:
+    names = ", ".join(segment.reference for segment in generate.segments)
+    return f"{generate.name}: {names} by {generate.objective}"
+
+
+def _space_title(space: Space) -> str:
+    names = " and ".join(space.trunks)
+    return names if space.time is None else f"{names}, read at time {float(space.time):g}"

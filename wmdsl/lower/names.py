@@ -1,0 +1,63 @@
+"""Names of the target: identifiers that are deterministic, legal and distinct."""
+
+from __future__ import annotations
+
+import keyword
+
+from wmdsl.check.model import Model, Segment
+
+# Public names of torch.nn.Module and of the emitted class itself; a test compares with torch.
+RESERVED = frozenset(
+    """
+    T_destination add_module after_step apply bfloat16 buffers call_super_init children compile
+    cpu cuda double dump_patches eval extra_repr float forward get_buffer get_extra_state
+    get_parameter get_submodule half ipu load_state_dict load_statistics loss modules mtia
+    named_buffers named_children named_modules named_parameters parameters plan query
+    register_backward_hook register_buffer register_forward_hook register_forward_pre_hook
+    register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook
+    register_load_state_dict_pre_hook register_module register_parameter
+    register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state
+    set_submodule share_memory source spec state_dict to to_empty train training type xpu zero_grad
+    """.split()
+)
+LOCALS = frozenset(
+    "self batch generator steps now then like size clean torch nn functional math depth".split()
+)
+
+
+class Names:
+    """Gives each key one name; a wanted name that is taken gets its form, then underscores."""
+
+    def __init__(self, taken: frozenset[str]):
+        self._taken = set(taken)
+        self._given: dict[object, str] = {}
+
+    def of(self, key: object, wanted: str, form: str = "") -> str:
+        """The name of `key`, the same at every call."""
+        if key not in self._given:
+            name = wanted
+            if form and not self._is_free(name):
+                name = f"{wanted}_{form}"
+            while not self._is_free(name):
+                name += "_"
+            self._taken.add(name)
+            self._given[key] = name
+        return self._given[key]
+
+    def _is_free(self, name: str) -> bool:
+        return name not in self._taken and not keyword.iskeyword(name)
+
+
+def segment_name(model: Model, segment: Segment) -> str:
+    """`corner_future`; `action` where the stream has one segment only."""
+    stream = model.streams[segment.stream]
+    return segment.stream if len(stream.segments) == 1 else f"{segment.stream}_{segment.name}"
+
+
+def class_name(model_name: str) -> str:
+    """`single_backbone` -> `SingleBackbone`."""
+    return "".join(part[:1].upper() + part[1:] for part in model_name.split("_"))
+
+
+def constant_name(*parts: str) -> str:
+    return "_".join(part.upper() for part in parts)

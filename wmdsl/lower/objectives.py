@@ -1,0 +1,200 @@
+"""How each objective trains and generates: the tokens that go in, the error, the step.
+
+Noise is added to tokens: a linear codec commutes with it, and a head predicts tokens.
+"""
+
+from __future__ import annotations
+
+from wmdsl.check.model import CallValue, Generate, Segment, TokenGroup
+from wmdsl.lower.context import Context, number
+from wmdsl.lower.frame import GENERATOR, LIKE, SIZE, Frame
+from wmdsl.lower.passes import Inputs, PassWriter
+from wmdsl.lower.program import Block, Expression, Name, of, torch
+from wmdsl.plan.parameters import vocabulary
+
+NOISY = ("flow", "diffusion")
+SYMBOLIC = ("autoregressive", "masked")
+TARGETS = {"eps": "noise", "x0": "clean", "v": "velocity_of"}
+
+
+def groups_of(context: Context, generate: Generate, segment: Segment) -> list[TokenGroup]:
+    """The token groups that predict a segment."""
+    found = [context.model.trunks[trunk].group(name) for trunk, name in generate.groups]
+    return [group for group in found if group.segment.reference == segment.reference]
+
+
+def law(call: CallValue, shape: tuple) -> Expression:
+    """A draw of the training time."""
+    arguments = [number(argument) for argument in call.arguments]
+    if call.name == "fixed":
+        return Block("fixed")(shape, *arguments, LIKE)
+    if call.name == "uniform" and not arguments:
+        arguments = [number(0), number(1)]
+    return Block(call.name)(shape, *arguments, LIKE, GENERATOR)
+
+
+def shifted(generate: Generate, time: Expression) -> Expression:
+    """The time moved towards noise where the spec says so."""
+    return time if generate.shift == 1 else Block("shifted")(time, number(generate.shift))
+
+
+class Trainer:
+    """Inputs and errors of one generate in the training pass."""
+
+    def __init__(self, frame: Frame, generate: Generate, inputs: Inputs):
+        self.frame = frame
+        self.context = frame.context
+        self.generate = generate
+        self.inputs = inputs
+        self._hidden: dict[str, Expression] = {}
+        self._noise: dict[str, Expression] = {}
+
+    def prepare(self) -> None:
+        """Draw times and noise; the noisy tokens go into the inputs."""
+        if self.generate.objective in NOISY:
+            shared = self._draw("shared") if self.generate.times == "shared" else None
+            for segment in self.generate.segments:
+                self._noised(segment, shared)
+        elif self.generate.objective == "masked":
+            for segment in self.generate.segments:
+                self._masked(segment)
+
+    def _draw(self, key: str, frames: int = 1) -> Expression:
+        wanted = f"{self.generate.name}_time" if key == "shared" else f"{key}_time"
+        draw = law(self.generate.law, (SIZE, frames))
+        value = shifted(self.generate, draw)
+        return self.frame.keep(("time", self.generate.name, key), wanted, value)
+
+    def _noised(self, segment: Segment, shared: Expression | None) -> None:
+        """x = the point of the path between data and noise at the drawn time."""
+        groups = groups_of(self.context, self.generate, segment)
+        name, reference = self.frame.name_of(segment), segment.reference
+        per_frame = self.generate.times == "per_frame"
+        time = shared or self._draw(name, groups[0].frames if per_frame else 1)
+        tokens = self.frame.tokens(segment, groups[0].codec)
+        noise = self.frame.normal(of(tokens, "shape"))
+        noise = self.frame.keep(("noise", reference), f"{name}_noise", noise)
+        at = self._at(time, groups[0])
+        if self.generate.objective == "flow":
+            point = of(torch, "lerp")(tokens, noise, at)
+        else:
+            point = Block("noised")(tokens, noise, at)
+        noisy = self.frame.keep(("noisy", reference), f"{name}_noisy", point)
+        self._noise[reference] = noise
+        self.inputs.times[reference] = time
+        if per_frame:
+            self.inputs.per_frame.add(reference)
+        for group in groups:
+            self.inputs.tokens[group.trunk, group.name] = noisy
+
+    def _at(self, time: Expression, group: TokenGroup) -> Expression:
+        """The time of each token [B, 1 or T, 1]."""
+        if self.generate.times == "per_frame" and group.per_frame > 1:
+            time = of(time, "repeat_interleave")(group.per_frame, dim=1)
+        return time[..., None]
+
+    def _masked(self, segment: Segment) -> None:
+        """Each token is hidden with the drawn share as its chance."""
+        group = groups_of(self.context, self.generate, segment)[0]
+        name, reference = self.frame.name_of(segment), segment.reference
+        share = self._draw(name)
+        index = self.frame.tokens(segment, group.codec)
+        draw = of(torch, "rand")(
+            of(index, "shape"),
+            generator=GENERATOR,
+            dtype=of(LIKE, "dtype"),
+            device=of(LIKE, "device"),
+        )
+        hidden = self.frame.keep(("hidden", reference), f"{name}_hidden", draw.below(share))
+        symbols = vocabulary(self.context.model, group)
+        masked = of(index, "masked_fill")(hidden, symbols)
+        wanted = f"{name}_masked"
+        self.inputs.tokens[group.trunk, group.name] = self.frame.keep(
+            ("masked", reference), wanted, masked
+        )
+        self._hidden[reference] = hidden
+
+    def error(self, writer: PassWriter) -> Expression:
+        """The mean error over the valid samples of every segment and group."""
+        terms = [
+            self._term(writer, segment, group)
+            for segment in self.generate.segments
+            for group in groups_of(self.context, self.generate, segment)
+        ]
+        total = terms[0]
+        for term in terms[1:]:
+            total = total + term
+        return total / len(terms) if len(terms) > 1 else total
+
+    def _term(self, writer: PassWriter, segment: Segment, group: TokenGroup) -> Expression:
+        shift = 1 if self.generate.objective == "autoregressive" else 0
+        wanted = f"{self.frame.name_of(segment)}_out"
+        key = ("out", group.trunk, group.name)
+        output = self.frame.keep(key, wanted, writer.output(group, shift))
+        tokens = self.frame.tokens(segment, group.codec)
+        if self.generate.objective in SYMBOLIC:
+            return self._symbol_error(segment, output, tokens)
+        distance = self.generate.distance if self.generate.objective == "regression" else "l2"
+        error = Block(distance)(output, self._target(segment, group, tokens))
+        return Block("valid_mean")(error, valid(self.frame, segment))
+
+    def _target(self, segment: Segment, group: TokenGroup, tokens: Expression) -> Expression:
+        if self.generate.objective == "regression":
+            return tokens
+        noise = self._noise[segment.reference]
+        if self.generate.objective == "flow":
+            return noise - tokens
+        if self.generate.predict == "eps":
+            return noise
+        if self.generate.predict == "x0":
+            return tokens
+        at = self._at(self.inputs.times[segment.reference], group)
+        return Block("velocity_of")(tokens, noise, at)
+
+    def _symbol_error(self, segment: Segment, logits: Expression, index: Expression) -> Expression:
+        error = Block("cross_entropy")(logits, index)
+        share = self.generate.attributes.get("z_loss") or 0
+        if share:
+            error = error + number(share) * of(of(logits, "logsumexp")(dim=-1), "square")()
+        counted = valid(self.frame, segment)
+        if self.generate.objective == "autoregressive":
+            return Block("valid_mean")(error, counted)
+        hidden = self._hidden[segment.reference]
+        return Block("chosen_mean")(error, hidden, counted)
+
+    def estimate(self, writer: PassWriter, segment: Segment) -> Expression:
+        """What the pass so far makes of a segment, as clean tokens without a gradient."""
+        group = groups_of(self.context, self.generate, segment)[0]
+        name, reference = self.frame.name_of(segment), segment.reference
+        output = writer.output(group, 1 if self.generate.objective == "autoregressive" else 0)
+        if self.generate.objective in SYMBOLIC:
+            clean = of(output, "argmax")(dim=-1)
+        elif self.generate.objective == "regression":
+            clean = of(output, "detach")()
+        else:
+            noisy = self.inputs.tokens[group.trunk, group.name]
+            at = self._at(self.inputs.times[reference], group)
+            clean = of(ends(self.generate, noisy, output, at), "detach")()
+        return self.frame.keep(("estimate", reference), f"{name}_predicted", clean)
+
+
+def ends(generate: Generate, x: Expression, output: Expression, at: Expression) -> Expression:
+    """The clean end of the path that a head's output implies."""
+    if generate.objective == "flow":
+        return x - at * output
+    return Block(f"ends_from_{generate.predict}")(x, output, at)[0]
+
+
+def valid(frame: Frame, segment: Segment) -> Expression:
+    """Which samples of a segment count [B, n]."""
+    stream = frame.context.stream(segment)
+    key = ("valid", stream.name)
+    if segment.name == "whole":
+        value = Block("validity")(Name("batch"), stream.name, SIZE, 1)
+        return frame.once(key, f"{stream.name}_valid", value)
+    value = Block("validity")(Name("batch"), stream.name, SIZE, stream.window)
+    name = frame.once(key, f"{stream.name}_valid", value)
+    if len(stream.segments) == 1:
+        return name
+    start = stream.start(segment.name)
+    return name[:, slice(start, start + segment.length)]

@@ -1,0 +1,336 @@
+"""One forward evaluation: tokens into trunks, codes, blocks, hidden states out.
+
+The frame knows the values of clean segments; what is special in this pass (noisy tokens, their
+times, handed frames) comes in as `Inputs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from wmdsl.check.model import Condition, TokenGroup
+from wmdsl.lower.context import Context, number
+from wmdsl.lower.errors import Unsupported
+from wmdsl.lower.frame import CLEAN, LIKE, SIZE, Frame, sliced
+from wmdsl.lower.program import Block, Expression, Name, joined, me, of
+from wmdsl.lower.spaces import crosses_of, rotary, runs_method
+from wmdsl.plan.nodes import Pass, Placed, Space
+
+GroupName = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Inputs:
+    """`tokens` by group: noisy, pinned and masked ones; `features` by group: what was handed over;
+    `times` [B, 1] by segment, [B, F] of those
+    in `per_frame`; `held` by (segment, time): tokens that a tap at that time reads."""
+
+    tokens: dict[GroupName, Expression] = field(default_factory=dict)
+    features: dict[GroupName, Expression] = field(default_factory=dict)
+    times: dict[str, Expression] = field(default_factory=dict)
+    per_frame: set[str] = field(default_factory=set)
+    held: dict[tuple[str, Fraction], Expression] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Tokens in a row: row r of their code belongs to `lengths[r]` of them.  `group` is the one
+    group of a run whose tokens are told apart."""
+
+    time: Expression
+    lengths: tuple[int, ...]
+    conditions: tuple[str, ...]
+    group: TokenGroup | None = None
+
+
+class PassWriter:
+    """Writes one pass into a frame; spaces one after the other, so that one may feed the next."""
+
+    def __init__(self, frame: Frame, evaluation: Pass, inputs: Inputs, label: str):
+        self.frame = frame
+        self.context: Context = frame.context
+        self.evaluation = evaluation
+        self.inputs = inputs
+        self.label = label
+        self._embedded: dict[tuple[GroupName, Fraction | None], Expression | None] = {}
+
+    @property
+    def model(self):
+        return self.context.model
+
+    def hoist(self, moving: Iterable[str]) -> None:
+        """Embed ahead of a loop everything but the groups of moving segments."""
+        moving = set(moving)
+        for space in self.evaluation.spaces:
+            for trunk in space.trunks:
+                self._hoist_sources(trunk)
+                self._hoist_trunk(space, trunk, moving)
+
+    def _hoist_sources(self, trunk: str) -> None:
+        """Encode what couplings read from outside of trunks."""
+        readers = [*crosses_of(self.model, (trunk,)), *self._conditions(trunk)]
+        for source in (source for reader in readers for source in reader.sources):
+            if source.segment is not None:
+                self.frame.source(source)
+
+    def _hoist_trunk(self, space: Space, trunk: str, moving: set[str]) -> None:
+        """Neighbours that stay the same become one variable."""
+        run: list[Placed] = []
+        for placed in (*space.of_trunk(trunk), None):
+            if placed is not None and not self._moves(placed.group, moving):
+                run.append(placed)
+                continue
+            if run:
+                self._keep_run(space, trunk, run)
+            run = []
+
+    def _moves(self, group: TokenGroup, moving: set[str]) -> bool:
+        role = self.evaluation.roles[group.trunk, group.name]
+        return role in ("noisy", "masked", "clean") and group.segment.reference in moving
+
+    def _keep_run(self, space: Space, trunk: str, run: list[Placed]) -> None:
+        names = "_".join(placed.group.name.replace(".", "_") for placed in run)
+        wanted = f"{trunk}_{names}" if len(run) == 1 else f"{trunk}_given"
+        tokens = joined([self._embed(space, placed.group) for placed in run])
+        name = self.frame.keep(("run", self.label, space.time, run[0].key), wanted, tokens)
+        for index, placed in enumerate(run):
+            self._embedded[placed.key, space.time] = None if index else name
+
+    def write(self, passes: str) -> None:
+        """All spaces of the pass; `passes` names their masks."""
+        for space in self.evaluation.spaces:
+            self.write_space(space, passes)
+
+    def write_space(self, space: Space, passes: str) -> None:
+        """Tokens, codes and blocks of one space; its hidden states are held by the frame."""
+        tokens = [self._trunk_tokens(space, trunk) for trunk in space.trunks]
+        trunks = [self.model.trunks[name] for name in space.trunks]
+        codes = [self._code(space, trunk.name) for trunk in trunks if trunk.kind == "dit"]
+        angles = [self._angles(space, trunk.name) for trunk in trunks if rotary(trunk)]
+        sources = [
+            joined([self.frame.source(source) for source in cross.sources])
+            for cross in crosses_of(self.model, space.trunks)
+        ]
+        path, method = runs_method(self.context, space)
+        schedule = [self.context.schedule(space, passes) or Name("None")] if path.masked else []
+        results = tuple(self._result(space, *result) for result in path.results)
+        arguments = (*tokens, *codes, *angles, *sources, *schedule)
+        self.frame.body.assign(results, method(*arguments))
+        for (trunk, layer), name in zip(path.results, results, strict=True):
+            self.frame.hold((trunk, layer, space.time), name, space.of_trunk(trunk))
+
+    def _result(self, space: Space, trunk: str, layer: int | None) -> Name:
+        wanted = f"{trunk}_out" if layer is None else f"{trunk}_after_{layer}"
+        wanted = wanted if space.time is None else f"{wanted}_held"
+        return self.frame.local(("result", trunk, layer, space.time), wanted)
+
+    def output(self, group: TokenGroup, shift: int = 0) -> Expression:
+        """What the head of a group makes of its hidden states, `shift` tokens earlier."""
+        hidden, placed = self.frame.state(group.trunk)
+        start = 0
+        for other in placed:
+            if other.group.name == group.name:
+                break
+            start += other.group.count
+        if start < shift:
+            message = f"{group.name} needs a token before it to predict its first one from"
+            raise Unsupported(message, group.span)
+        whole = len(placed) == 1 and not shift
+        span = slice(start - shift, start - shift + group.count)
+        return self.context.outward(group)(hidden if whole else hidden[:, span])
+
+    def _trunk_tokens(self, space: Space, trunk: str) -> Expression:
+        found = [self._token(space, placed.group) for placed in space.of_trunk(trunk)]
+        tokens = joined([part for part in found if part is not None])
+        for condition in self._films(trunk):
+            if not condition.target_groups:
+                tokens = self._film(condition, tokens)
+        if isinstance(tokens, Name):
+            return tokens
+        return self.frame.keep(("trunk", trunk, space.time), trunk, tokens, None)
+
+    def _token(self, space: Space, group: TokenGroup) -> Expression | None:
+        """Tokens of a group; None where the variable of an earlier neighbour holds them."""
+        key = (group.trunk, group.name), space.time
+        return self._embedded[key] if key in self._embedded else self._embed(space, group)
+
+    def _embed(self, space: Space, group: TokenGroup) -> Expression:
+        """Tokens of one group [B, T, W]."""
+        role = self.evaluation.roles[group.trunk, group.name]
+        if role == "prefix":
+            condition = self.model.conditions[group.name]
+            token = self.context.owned("condition", condition.name)
+            return token(self.frame.pooled_sources(condition.sources))[:, None]
+        if role in ("learned", "placeholder"):
+            tokens = self.context.inward(group)(SIZE)
+        else:
+            tokens = self.context.inward(group)(self._features(space, group, role))
+        for condition in self._films(group.trunk):
+            if group.name in condition.target_groups:
+                tokens = self._film(condition, tokens)
+        return tokens
+
+    def _features(self, space: Space, group: TokenGroup, role: str) -> Expression:
+        key = group.trunk, group.name
+        reference = group.segment.reference
+        if space.time is not None and role == "noisy":
+            return self._through(group, self.inputs.held[reference, space.time])
+        if key in self.inputs.features:
+            return self.inputs.features[key]
+        if key in self.inputs.tokens:
+            return self._through(group, self.inputs.tokens[key])
+        return self.frame.features(group.segment, group.codec)
+
+    def _through(self, group: TokenGroup, tokens: Expression) -> Expression:
+        codec = self.model.codecs[group.codec]
+        return self.frame.through(codec, group.segment, tokens)
+
+    def _films(self, trunk: str) -> list[Condition]:
+        return [c for c in self._conditions(trunk) if "film" in c.mechanisms]
+
+    def _conditions(self, trunk: str) -> list[Condition]:
+        return [c for c in self.model.conditions.values() if c.trunk == trunk]
+
+    def _film(self, condition: Condition, tokens: Expression) -> Expression:
+        module = self.context.owned("condition", condition.name)
+        return module(tokens, self.frame.pooled_sources(condition.sources))
+
+    # Codes of the noise levels.
+
+    def _code(self, space: Space, trunk_name: str) -> Expression:
+        """What each run of a trunk's tokens is told."""
+        trunk = self.model.trunks[trunk_name]
+        runs = self._runs(space, trunk_name)
+        time = of(self.context.owned("trunk", trunk_name), "time")
+        if trunk.told == "all":
+            rows = of(time(self._all_times(space)), "sum")(dim=1, keepdim=True)
+            lengths = (sum(sum(run.lengths) for run in runs),)
+            if any(run.conditions for run in runs):
+                raise Unsupported("conditions of single tokens need `told own`", trunk.span)
+        elif any(run.conditions for run in runs):
+            rows = joined([self._conditioned(time, trunk_name, run) for run in runs])
+            lengths = tuple(length for run in runs for length in run.lengths)
+        else:
+            rows = time(joined([run.time for run in runs]))
+            lengths = tuple(length for run in runs for length in run.lengths)
+        for condition in self._adaln(trunk_name):
+            if not condition.target_groups and "adaln" in condition.mechanisms:
+                rows = rows + self._condition(condition)[:, None]
+        name = ("code", trunk_name, space.time)
+        wanted = f"{trunk_name}_code"
+        return self.frame.keep(name, wanted, Block("Runs")(rows, lengths))
+
+    def _adaln(self, trunk: str) -> list[Condition]:
+        return [c for c in self._conditions(trunk) if c.mechanisms[0].startswith("adaln")]
+
+    def _condition(self, condition: Condition) -> Expression:
+        """The pooled source as a code [B, W]."""
+        module = self.context.owned("condition", condition.name)
+        return module(self.frame.pooled_sources(condition.sources))
+
+    def _runs(self, space: Space, trunk: str) -> list[Run]:
+        runs: list[Run] = []
+        for placed in space.of_trunk(trunk):
+            run = self._run(space, placed.group)
+            last = runs[-1] if runs else None
+            if last and _alike(last, run):
+                runs[-1] = Run(run.time, (last.lengths[0] + run.lengths[0],), run.conditions)
+            else:
+                runs.append(run)
+        return runs
+
+    def _run(self, space: Space, group: TokenGroup) -> Run:
+        time = self._time(space, group)
+        rows = self._rows(space, group)
+        conditions, per_token = [], False
+        for condition in self._adaln(group.trunk):
+            aligned = "adaln_per_token" in condition.mechanisms
+            if group.name in self._targets(condition, aligned):
+                conditions.append(condition.name)
+                per_token |= aligned
+        if per_token and rows > 1:
+            raise Unsupported("per-token codes and per-frame times do not mix", group.span)
+        if per_token:
+            return Run(time, (1,) * group.count, tuple(conditions), group)
+        return Run(time, (group.count // rows,) * rows, tuple(conditions))
+
+    def _targets(self, condition: Condition, aligned: bool) -> tuple[str, ...]:
+        if condition.target_groups or not aligned:
+            return condition.target_groups
+        return tuple(group.name for group in self.model.trunks[condition.trunk].groups)
+
+    def _conditioned(self, time: Expression, trunk: str, run: Run) -> Expression:
+        rows = time(run.time)
+        for name in run.conditions:
+            condition = self.model.conditions[name]
+            if "adaln_per_token" in condition.mechanisms:
+                rows = rows + self._aligned(condition, run)
+            else:
+                rows = rows + self._condition(condition)[:, None]
+        return rows
+
+    def _aligned(self, condition: Condition, run: Run) -> Expression:
+        """One code per token of the group that the run is made of."""
+        sources = joined([self.frame.source(source) for source in condition.sources], axis=-1)
+        codes = self.context.owned("condition", condition.name)(sources)
+        targets = [
+            self.model.trunks[condition.trunk].group(n) for n in self._targets(condition, True)
+        ]
+        wanted, given = sum(group.count for group in targets), condition.sources[0].count
+        if wanted > given:
+            codes = of(codes, "repeat_interleave")(wanted // given, dim=1)
+        if targets == [run.group]:
+            return codes
+        ahead = targets[: [group.name for group in targets].index(run.group.name)]
+        start = sum(group.count for group in ahead)
+        return codes[:, slice(start, start + run.group.count)]
+
+    def _time(self, space: Space, group: TokenGroup) -> Expression:
+        role = self.evaluation.roles[group.trunk, group.name]
+        if role not in ("noisy", "pinned"):
+            return CLEAN
+        if space.time is not None:
+            return self._held_time(space.time)
+        return self.inputs.times[group.segment.reference]
+
+    def _held_time(self, time: Fraction) -> Expression:
+        return of(LIKE, "new_full")((SIZE, 1), number(time))
+
+    def _rows(self, space: Space, group: TokenGroup) -> int:
+        """Rows of the code of a group: one, or one per frame."""
+        role = self.evaluation.roles[group.trunk, group.name]
+        if role != "noisy" or space.time is not None:
+            return 1
+        return group.frames if group.segment.reference in self.inputs.per_frame else 1
+
+    def _all_times(self, space: Space) -> Expression:
+        """The times of all segments that training generates in this space, side by side [B, R].
+
+        What a query has deleted counts as pure noise.
+        """
+        times: dict[str, Expression] = {}
+        training = next(s for s in self.context.plan.train.spaces if s.name == space.name)
+        live = {placed.key for placed in space.groups}
+        for placed in training.groups:
+            if self.context.plan.train.roles[placed.key] == "noisy":
+                noise = of(LIKE, "new_ones")(SIZE, 1)
+                time = self._time(space, placed.group) if placed.key in live else noise
+                times.setdefault(placed.group.segment.reference, time)
+        if set(times) & self.inputs.per_frame:
+            raise Unsupported("per-frame times need `told own`", training.groups[0].group.span)
+        return joined(list(times.values()) or [CLEAN])
+
+    def _angles(self, space: Space, trunk: str) -> Expression:
+        """Rotary angles of the live tokens, each at its place among all tokens of the trunk."""
+        angles = of(me, self.context.attributes.of(("angles", trunk), f"{trunk}_angles"))
+        training = next(s for s in self.context.plan.train.spaces if s.name == space.name)
+        names = [placed.group.name for placed in space.of_trunk(trunk)]
+        return sliced(angles, training.of_trunk(trunk), names, axis=0)
+
+
+def _alike(left: Run, right: Run) -> bool:
+    """Whether two runs may share one row."""
+    single = len(left.lengths) == len(right.lengths) == 1 and not (left.group or right.group)
+    return single and (left.time, left.conditions) == (right.time, right.conditions)

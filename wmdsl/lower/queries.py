@@ -1,0 +1,368 @@
+"""One method per declared query: read the givens, generate along the chain, give back."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from wmdsl.check.model import Generate, Segment, TokenGroup
+from wmdsl.lower.context import Context, number
+from wmdsl.lower.errors import Unsupported
+from wmdsl.lower.frame import BATCH, CLEAN, GENERATOR, LIKE, SIZE, Frame
+from wmdsl.lower.loss import hand_over, times_needed
+from wmdsl.lower.objectives import NOISY, groups_of, shifted
+from wmdsl.lower.passes import Inputs, PassWriter
+from wmdsl.lower.program import (
+    Block,
+    Body,
+    Expression,
+    Method,
+    Name,
+    Parameter,
+    expression,
+    me,
+    of,
+    torch,
+)
+from wmdsl.lower.spaces import crosses_of
+from wmdsl.plan.nodes import Generation, QueryPlan, Space
+from wmdsl.plan.parameters import vocabulary
+from wmdsl.plan.roles import generates_by_segment
+
+PARAMETERS = (
+    Parameter("self", ""),
+    Parameter("batch", "dict[str, Tensor]"),
+    Parameter("generator", "Generator | None", "None"),
+    Parameter("steps", "int | None", "None"),
+)
+NO_GRAD = "torch.no_grad()"
+NOW, THEN, STEPS = Name("now"), Name("then"), Name("steps")
+
+
+def query_methods(context: Context) -> list[Method]:
+    """A method for every declared query, then the one that chooses among them."""
+    plans = list(context.plan.queries.values())
+    methods = [_Query(context, plan).method() for plan in plans]
+    table = {plan.name: of(me, _method_name(plan)) for plan in plans}
+    ask = Block("chosen")(Name("name"), expression(table))
+    parameters = (PARAMETERS[0], Parameter("name", "str"), *PARAMETERS[1:])
+    body = Body()
+    body.give_back(ask(BATCH, GENERATOR, STEPS))
+    doc = "The answer to a query, by name; `steps` overrides those of the spec."
+    chooser = Method("query", parameters, "dict[str, Tensor]", doc, body.statements)
+    return [*methods, chooser]
+
+
+def _method_name(plan: QueryPlan) -> str:
+    return f"query_{plan.name}"
+
+
+class _Query:
+    """One query: `known` are references of segments whose value stands."""
+
+    def __init__(self, context: Context, plan: QueryPlan):
+        self.context = context
+        self.model = context.model
+        self.plan = plan
+        self.frame = Frame(context)
+        self.segments = {
+            segment.reference: segment
+            for stream in self.model.streams.values()
+            for segment in stream.segments
+        }
+        self.generates = generates_by_segment(self.model)
+        self.known = set(plan.given)
+        self.partial: dict[tuple[str, Fraction], Expression] = {}
+
+    def method(self) -> Method:
+        """The whole method."""
+        frame = self.frame
+        frame.read(self._read(), complete=False)
+        frame.begin()
+        if times_needed(self.context):
+            frame.body.assign(CLEAN, of(LIKE, "new_zeros")(SIZE, 1))
+        for index, generation in enumerate(self.plan.chain):
+            _Generator(self, generation, f"{self.plan.name}{index or ''}").write()
+        frame.body.give_back(expression(self._answers()))
+        query = self.model.queries[self.plan.name]
+        return Method(
+            name=_method_name(self.plan),
+            parameters=PARAMETERS,
+            returns="dict[str, Tensor]",
+            doc=self._doc(),
+            body=frame.body.pruned(CLEAN, SIZE, LIKE),
+            decorator=NO_GRAD,
+            span=query.span,
+        )
+
+    def _doc(self) -> str:
+        sought, given = ", ".join(self.plan.sought), ", ".join(self.plan.given)
+        dropped = [f"{entry.what}: {entry.how.replace('_', ' ')}" for entry in self.plan.dropped]
+        return "\n".join([f"{sought} given {given} ({self.plan.answerable}).", *dropped])
+
+    def _read(self) -> list[Segment]:
+        """The givens that some pass of the chain reads."""
+        used: dict[str, None] = {}
+        for generation in self.plan.chain:
+            for space in generation.evaluation.spaces:
+                for placed in space.groups:
+                    if placed.group.segment is not None:
+                        used[placed.group.segment.reference] = None
+                for trunk in space.trunks:
+                    used.update(dict.fromkeys(self._sources(trunk)))
+        return [self.segments[reference] for reference in used if reference in self.plan.given]
+
+    def _sources(self, trunk: str) -> list[str]:
+        """Segments that couplings of a trunk read."""
+        conditions = [c for c in self.model.conditions.values() if c.trunk == trunk or c.codec]
+        readers = [*crosses_of(self.model, (trunk,)), *conditions]
+        found = [source for reader in readers for source in reader.sources]
+        return [source.segment.reference for source in found if source.segment is not None]
+
+    def _answers(self) -> dict[str, Expression]:
+        """What is sought, in raw units, by stream."""
+        answers = {}
+        for reference in self.plan.sought:
+            segment = self.segments[reference]
+            name = reference if segment.stream in answers else segment.stream
+            answers[name] = self.frame.raw(segment)
+        return answers
+
+
+class _Generator:
+    """One generation of a query's chain."""
+
+    def __init__(self, query: _Query, generation: Generation, label: str):
+        self.query = query
+        self.frame = query.frame
+        self.context = query.context
+        self.model = query.model
+        self.generation = generation
+        self.evaluation = generation.evaluation
+        self.inputs = Inputs()
+        self.writer = PassWriter(self.frame, generation.evaluation, self.inputs, label)
+        self.moving = [
+            reference
+            for reference in (*generation.segments, *generation.joint)
+            if self._objective(reference) not in ("regression", "align")
+        ]
+
+    def write(self) -> None:
+        """Everything of this generation; its segments are known from here on."""
+        names = " and ".join(self.generation.segments)
+        span = self._generate(self.generation.segments[0]).span
+        self.frame.body.section(f"{names} by {self.generation.objective}", span)
+        self._hand_over()
+        self._hold()
+        self._pin()
+        if self.generation.objective in NOISY:
+            self._along_the_path()
+        elif self.generation.objective == "regression":
+            self._in_one_pass()
+        elif self.generation.objective == "autoregressive":
+            self._token_by_token()
+        elif self.generation.objective == "masked":
+            self._in_rounds()
+        else:
+            message = f"{names} cannot be generated by {self.generation.objective}"
+            raise Unsupported(message, span)
+
+    def _generate(self, reference: str) -> Generate:
+        return self.query.generates[reference]
+
+    def _objective(self, reference: str) -> str:
+        return self._generate(reference).objective
+
+    def _groups(self, reference: str) -> list[TokenGroup]:
+        """The live groups that predict a segment."""
+        segment = self.query.segments[reference]
+        live = {placed.key for space in self.evaluation.spaces for placed in space.groups}
+        found = groups_of(self.context, self._generate(reference), segment)
+        return [group for group in found if (group.trunk, group.name) in live]
+
+    def _hand_over(self) -> None:
+        """A segment that stands is handed to the trunks that read it so."""
+        for hand in self.model.hands.values():
+            role = self.evaluation.roles.get((hand.trunk, hand.segment.reference))
+            if role == "handed":
+                value = self.frame.value(hand.segment)
+                hand_over(self.frame, self.inputs, hand, value)
+
+    def _hold(self) -> None:
+        """What taps at a time of their own read of generated segments."""
+        for space in self.evaluation.spaces:
+            for placed in space.groups if space.time is not None else ():
+                if self.evaluation.roles[placed.key] == "noisy":
+                    key = placed.group.segment.reference, space.time
+                    self.inputs.held[key] = self._held(placed.group, space.time)
+
+    def _held(self, group: TokenGroup, time: Fraction) -> Expression:
+        reference = group.segment.reference
+        if (reference, time) in self.query.partial:
+            return self.query.partial[reference, time]
+        name = self.frame.name_of(group.segment)
+        noise = self.frame.normal(self._shape(group))
+        if time == 1:
+            return self.frame.keep(("held", reference, time), f"{name}_held", noise)
+        tokens = self.frame.tokens(group.segment, group.codec)
+        if time == 0:
+            return tokens
+        point = of(torch, "lerp")(tokens, noise, number(time))
+        if self._objective(reference) != "flow":
+            point = Block("noised")(tokens, noise, of(LIKE, "new_full")((1, 1, 1), number(time)))
+        return self.frame.keep(("held", reference, time), f"{name}_held", point)
+
+    def _pin(self) -> None:
+        """Segments that stay pure noise."""
+        for space in self.evaluation.spaces:
+            for group in (placed.group for placed in space.groups):
+                if self.evaluation.roles[group.trunk, group.name] == "pinned":
+                    name = f"{self.frame.name_of(group.segment)}_pinned"
+                    noise = self.frame.once(("pinned", group.segment.reference), name,
+                                            self.frame.normal(self._shape(group)))  # fmt: skip
+                    self.inputs.tokens[group.trunk, group.name] = noise
+                    ones = of(LIKE, "new_ones")(SIZE, 1)
+                    self.inputs.times[group.segment.reference] = ones
+
+    def _shape(self, group: TokenGroup) -> tuple:
+        return (SIZE, group.count, group.features)
+
+    def _start(self, reference: str, value: Expression) -> Name:
+        """The variable that generation changes, with its first value."""
+        segment = self.query.segments[reference]
+        name = self.frame.keep(("x", reference), self.frame.name_of(segment), value)
+        for group in self._groups(reference):
+            self.inputs.tokens[group.trunk, group.name] = name
+        return name
+
+    def _still(self, space: Space) -> bool:
+        """Whether no step of the generation changes anything in a space."""
+        constant = set(self.generation.constant)
+        return all(placed.key in constant for placed in space.groups)
+
+    def _before_loop(self) -> list[Space]:
+        """Run what stays the same and embed what stays; the spaces that are left."""
+        self.writer.hoist(self.moving)
+        left = []
+        for space in self.evaluation.spaces:
+            if self._still(space) and not left:
+                self.writer.write_space(space, self.query.plan.name)
+            else:
+                left.append(space)
+        return left
+
+    def _evaluate(self, spaces: list[Space]) -> None:
+        for space in spaces:
+            self.writer.write_space(space, self.query.plan.name)
+
+    # Flow and diffusion.
+
+    def _along_the_path(self) -> None:
+        noisy = [reference for reference in self.moving if self._objective(reference) in NOISY]
+        if len(noisy) < len(self.moving):
+            message = "segments of different objectives cannot be generated in one pass"
+            raise Unsupported(message, self._generate(self.moving[0]).span)
+        for reference in noisy:
+            group = self._groups(reference)[0]
+            self._start(reference, self.frame.normal(self._shape(group)))
+        left = self._before_loop()
+        steps = STEPS.or_(self.generation.steps)
+        until = self.generation.until
+        stop = [number(_unshifted(until, self._generate(noisy[0]).shift))] if until else []
+        with self.frame.body.loop((NOW, THEN), Block("descending")(steps, *stop)):
+            times = {reference: self._times(reference) for reference in noisy}
+            self._evaluate(left)
+            for reference in noisy:
+                self._step(reference, *times[reference])
+        for reference in self.generation.segments:
+            self._settle(reference)
+
+    def _times(self, reference: str) -> tuple[Expression, Expression]:
+        """(now, then) on the segment's own schedule; now is told to its tokens."""
+        generate = self._generate(reference)
+        now, then = NOW, THEN
+        if generate.shift != 1:
+            wanted = f"{generate.name}_now", f"{generate.name}_then"
+            now, then = (self.frame.local((name, generate.name), name) for name in wanted)
+            values = shifted(generate, NOW), shifted(generate, THEN)
+            for name, value in zip((now, then), values, strict=True):
+                self.frame.body.assign(name, value)
+        segment = self.query.segments[reference]
+        time = of(LIKE, "new_full")((SIZE, 1), now)
+        wanted = f"{self.frame.name_of(segment)}_time"
+        self.inputs.times[reference] = self.frame.keep(("time", reference), wanted, time)
+        return now, then
+
+    def _step(self, reference: str, now: Expression, then: Expression) -> None:
+        generate, segment = self._generate(reference), self.query.segments[reference]
+        x = self.frame.local(("x", reference), self.frame.name_of(segment))
+        output = self.writer.output(self._groups(reference)[0])
+        if generate.objective == "flow":
+            self.frame.body.assign(x, x + (then - now) * output, generate.span)
+            return
+        at, later = (of(LIKE, "new_full")((1, 1, 1), time) for time in (now, then))
+        wanted = f"{self.frame.name_of(segment)}_ends"
+        found = Block(f"ends_from_{generate.predict}")(x, output, at)
+        found = self.frame.keep(("ends", reference), wanted, found, generate.span)
+        self.frame.body.assign(x, Block("noised")(found[0], found[1], later))
+
+    def _settle(self, reference: str) -> None:
+        """The segment stands, or stands at the level where a later tap reads it."""
+        segment = self.query.segments[reference]
+        x = self.frame.local(("x", reference), self.frame.name_of(segment))
+        if self.generation.until:
+            self.query.partial[reference, self.generation.until] = x
+            return
+        self.frame.predicted(self._groups(reference)[0], x)
+        self.query.known.add(reference)
+
+    # One pass, tokens, rounds.
+
+    def _in_one_pass(self) -> None:
+        if self.moving:
+            message = f"{self.moving[0]} would have to be generated beside a regression"
+            raise Unsupported(message, self._generate(self.moving[0]).span)
+        self._evaluate(list(self.evaluation.spaces))
+        for reference in self.generation.segments:
+            self._start(reference, self.writer.output(self._groups(reference)[0]))
+            self._settle(reference)
+
+    def _symbols(self, fill: int | None) -> Name:
+        """The indices of the one segment, all of them `fill` (None: the mask's index)."""
+        reference, *others = self.moving
+        if others:
+            message = f"{others[0]} cannot be generated beside {reference} token by token"
+            raise Unsupported(message, self._generate(reference).span)
+        group = self._groups(reference)[0]
+        fill = vocabulary(self.model, group) if fill is None else fill
+        value = of(torch, "full")((SIZE, group.count), fill, device=of(LIKE, "device"))
+        return self._start(reference, value)
+
+    def _token_by_token(self) -> None:
+        x, reference = self._symbols(0), self.moving[0]
+        left = self._before_loop()
+        group, token = self._groups(reference)[0], Name("token")
+        with self.frame.body.loop(token, Name("range")(group.count)):
+            self._evaluate(left)
+            wanted = f"{self.frame.name_of(group.segment)}_logits"
+            logits = self.frame.keep(("logits", reference), wanted, self.writer.output(group, 1))
+            one = Block("drawn")(logits[:, token], GENERATOR)
+            self.frame.body.assign(x[:, token], one, self._generate(reference).span)
+        self._settle(reference)
+
+    def _in_rounds(self) -> None:
+        x, reference = self._symbols(None), self.moving[0]
+        left = self._before_loop()
+        group = self._groups(reference)[0]
+        mask = vocabulary(self.model, group)
+        with self.frame.body.loop(
+            (NOW, THEN), Block("descending")(STEPS.or_(self.generation.steps))
+        ):
+            self._evaluate(left)
+            shown = Block("revealed")(x, self.writer.output(group), mask, THEN, GENERATOR)
+            self.frame.body.assign(x, shown, self._generate(reference).span)
+        self._settle(reference)
+
+
+def _unshifted(time: Fraction, shift: Fraction) -> Fraction:
+    """The time that the shift moves to `time`."""
+    return time / (shift - (shift - 1) * time)

@@ -1,0 +1,229 @@
+"""`__init__`: the modules of every declaration."""
+
+from __future__ import annotations
+
+from wmdsl.check.model import Align, Codec, Condition, Cross, Hand, Stream, TokenGroup, Trunk
+from wmdsl.lower.context import Context, generated, group_name
+from wmdsl.lower.errors import Unsupported
+from wmdsl.lower.frame import weightless
+from wmdsl.lower.program import (
+    Block,
+    Body,
+    Call,
+    Expression,
+    Method,
+    Name,
+    Parameter,
+    Repeated,
+    expression,
+    me,
+    nn,
+    of,
+    torch,
+)
+from wmdsl.lower.spaces import cross_module, rotary
+from wmdsl.plan.parameters import read_streams, table_rows, used_codecs, vocabulary
+from wmdsl.plan.spaces import prefixes
+
+HEADS = {"none": "Heads", "per_head": "NormedHeads", "across_heads": "JointlyNormedHeads"}
+BLOCKS = {"dit": "DiTBlock", "vit": "ViTBlock", "decoder": "DecoderBlock"}
+NORMALISED = ("zscore", "minmax", "quantile")
+COPIED = ("frozen", "ema")
+
+
+def constructor(context: Context) -> Method:
+    """`__init__` of the emitted class."""
+    body, model = Body(), context.model
+    body.do(of(Name("super")(), "__init__")())
+    for stream in model.streams.values():
+        _statistics(body, stream)
+    for codec in used_codecs(model):
+        _codec(context, body, codec)
+    for trunk in model.trunks.values():
+        _trunk(context, body, trunk)
+    for cross in model.crosses.values():
+        _cross(context, body, cross)
+    for condition in model.conditions.values():
+        _condition(context, body, condition)
+    for align in model.aligns.values():
+        _align(context, body, align)
+    for hand in model.hands.values():
+        _hand(context, body, hand)
+    return Method("__init__", (Parameter("self", ""),), "", "", body.statements)
+
+
+def _register(body: Body, name: str, value: Expression, persistent: bool = True) -> None:
+    more = {} if persistent else {"persistent": False}
+    body.do(of(me, "register_buffer")(name, value, **more))
+
+
+def _statistics(body: Body, stream: Stream) -> None:
+    """Mean and scale of a stream of numbers; the identity until the data set's are loaded."""
+    if stream.normalise in NORMALISED:
+        body.section(f"stream {stream.name}, normalised by {stream.normalise}", stream.span)
+        _register(body, f"{stream.name}_mean", of(torch, "zeros")(*stream.shape))
+        _register(body, f"{stream.name}_scale", of(torch, "ones")(*stream.shape))
+
+
+def codec_module(context: Context, codec: Codec) -> Expression | None:
+    """The constructor of a codec's weights; None where it has none."""
+    streams, attributes = read_streams(context.model, codec), codec.attributes
+    if weightless(codec) or codec.kind == "pool":
+        return None
+    shape = context.model.streams[streams[0]].shape
+    if codec.kind == "conv" and attributes["readout"] == "keypoints":
+        return Block("ConvKeypoints")(shape[0], attributes["channels"], attributes["tokens"])
+    if codec.kind == "conv":
+        return Block("ConvGrid")(shape[0], attributes["channels"])
+    if codec.kind == "mlp":
+        return Block("Perceptron")(shape[0], attributes["hidden"])
+    if codec.kind == "bytes":
+        return _bytes_encoder(codec, shape[0])
+    raise Unsupported(f"codecs of kind {codec.kind} do not run yet", codec.span)
+
+
+def _bytes_encoder(codec: Codec, length: int) -> Expression:
+    width = codec.attributes["width"]
+    heads = 1 if width % 32 else width // 32
+    return Block("BytesEncoder")(
+        length,
+        width,
+        layers=codec.attributes["layers"],
+        heads=heads,
+        tokens=codec.attributes["tokens"],
+    )
+
+
+def _codec(context: Context, body: Body, codec: Codec) -> None:
+    module = codec_module(context, codec)
+    if module is not None:
+        body.section(f"codec {codec.name}: {codec.kind}", codec.span)
+        _own(body, context.owned("codec", codec.name), module, codec.frozen)
+
+
+def _own(body: Body, target: Expression, module: Expression, frozen: bool = False) -> None:
+    body.assign(target, of(module, "requires_grad_")(False) if frozen else module)
+
+
+def _trunk(context: Context, body: Body, trunk: Trunk) -> None:
+    """A table of modules, in order of the data flow."""
+    shape = f"{trunk.layers} blocks, width {trunk.width}, {trunk.heads} heads x {trunk.head_dim}"
+    body.section(f"trunk {trunk.name}: {trunk.kind}, {shape}", trunk.span)
+    parts: dict[str, Expression] = {}
+    for group in trunk.groups:
+        parts[f"{group_name(context.model, group)}_in"] = _inward(context, trunk, group)
+    if trunk.kind == "dit":
+        parts["time"] = Block("TimeCode")(trunk.width)
+    parts["blocks"] = of(nn, "ModuleList")(Repeated(_block(trunk), trunk.layers))
+    parts["norm"] = _final_norm(trunk)
+    for group in trunk.groups:
+        if generated(context.model, group):
+            size = vocabulary(context.model, group) or group.features
+            parts[f"{group_name(context.model, group)}_out"] = Block("Head")(trunk.width, size)
+    table = Call(Name("dict"), (), tuple(parts.items()))
+    _own(body, context.owned("trunk", trunk.name), of(nn, "ModuleDict")(table), trunk.frozen)
+    if rotary(trunk):
+        name = context.attributes.of(("angles", trunk.name), f"{trunk.name}_angles")
+        _register(body, name, _angles(context, trunk), persistent=False)
+
+
+def _inward(context: Context, trunk: Trunk, group: TokenGroup) -> Expression:
+    """What makes tokens of a group's features."""
+    role = context.plan.train.roles[trunk.name, group.name]
+    if role in ("learned", "placeholder"):
+        return Block("Places")(group.count, trunk.width)
+    rows, learned = table_rows(context.model, group, role), trunk.positions == "learned"
+    if rows is not None and learned:
+        return Block("Symbols")(rows, trunk.width, group.count)
+    if rows is not None:
+        return of(nn, "Embedding")(rows, trunk.width)
+    if learned:
+        return Block("Tokens")(group.features, trunk.width, group.count)
+    return of(nn, "Linear")(group.features, trunk.width)
+
+
+def _block(trunk: Trunk) -> Expression:
+    sizes = trunk.width, trunk.heads, trunk.kv_heads, trunk.head_dim
+    bias = {"bias": False} if trunk.kind == "decoder" else {}
+    heads = Block(HEADS[trunk.qk_norm])(*sizes, **bias)
+    return Block(BLOCKS[trunk.kind])(trunk.width, heads, trunk.ffn)
+
+
+def _final_norm(trunk: Trunk) -> Expression:
+    if trunk.kind == "dit":
+        return Block("ModulatedNorm")(trunk.width)
+    if trunk.kind == "vit":
+        return of(nn, "LayerNorm")(trunk.width)
+    return of(nn, "RMSNorm")(trunk.width, eps=1e-6)
+
+
+def _angles(context: Context, trunk: Trunk) -> Expression:
+    """Angles of all tokens of the trunk, prefixes first."""
+    ahead = len(prefixes(context.model, trunk.name))
+    count = ahead + sum(group.count for group in trunk.groups)
+    if trunk.positions == "rope_1d":
+        return Block("angles_1d")(count, trunk.head_dim)
+    blocks = [Block("line")(ahead)] if ahead else []
+    for group in trunk.groups:
+        if group.grid is None:
+            blocks.append(Block("line")(group.count))
+        else:
+            blocks.append(Block("cells")(group.frames, *group.grid))
+    return Block("angles_3d")(expression(blocks), trunk.head_dim)
+
+
+def _cross(context: Context, body: Body, cross: Cross) -> None:
+    names = ", ".join(cross.targets)
+    body.section(f"cross {cross.name} -> {names}", cross.span)
+    kind = "GatedCrossAttention" if cross.gate == "zero" else "CrossAttention"
+    for name in cross.targets:
+        trunk = context.model.trunks[name]
+        sizes = trunk.width, cross.sources[0].width, trunk.heads, trunk.kv_heads, trunk.head_dim
+        reader, target = Block(kind)(*sizes), cross_module(context, cross, name)
+        if len(cross.layers) == trunk.layers:
+            body.assign(target, of(nn, "ModuleList")(Repeated(reader, trunk.layers)))
+        else:
+            table = {str(layer): reader for layer in cross.layers}
+            body.assign(target, of(nn, "ModuleDict")(expression(table)))
+
+
+def _condition(context: Context, body: Body, condition: Condition) -> None:
+    mechanism = condition.mechanisms[0]
+    body.section(f"condition {condition.name} by {mechanism}", condition.span)
+    source = sum(source.width for source in condition.sources)
+    if condition.codec is not None:
+        channels = context.model.codecs[condition.codec].attributes["channels"][-1]
+        module = Block("Film")(source, channels)
+    elif mechanism == "film":
+        module = Block("Film")(source, context.model.trunks[condition.trunk].width)
+    else:
+        module = of(nn, "Linear")(source, context.model.trunks[condition.trunk].width)
+    body.assign(context.owned("condition", condition.name), module)
+
+
+def _align(context: Context, body: Body, align: Align) -> None:
+    """The projector, and the teacher where it has weights of its own."""
+    body.section(
+        f"align {align.name} by {align.distance}, {align.teacher.name} teacher", align.span
+    )
+    source, target = align.source.width, align.target_width
+    projector = context.owned("align", align.name)
+    if align.projector == "linear":
+        body.assign(projector, of(nn, "Linear")(source, target))
+    elif align.projector == "mlp":
+        layers = (of(nn, "Linear")(source, source), of(nn, "GELU")())
+        body.assign(projector, of(nn, "Sequential")(*layers, of(nn, "Linear")(source, target)))
+    codec = context.model.codecs.get(align.target_codec)
+    if align.teacher.name in COPIED and codec is not None and not weightless(codec):
+        own = context.owned("codec", codec.name)
+        copy = of(Name("copy"), "deepcopy")(own)
+        _own(body, context.owned("teacher", align.name), copy, frozen=True)
+
+
+def _hand(context: Context, body: Body, hand: Hand) -> None:
+    if hand.mask == "none":
+        return
+    body.section(f"hand {hand.name}: a learned {hand.mask} mask", hand.span)
+    kind = "SoftMask" if hand.mask == "soft" else "HardMask"
+    channels = context.stream(hand.segment).shape[0]
+    body.assign(context.owned("hand", hand.name), Block(kind)(channels))

@@ -1,0 +1,275 @@
+"""One method per attention space and live trunks: the loop over their blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from wmdsl.check.model import Cross, Model, Trunk
+from wmdsl.lower.context import Context
+from wmdsl.lower.names import LOCALS, Names
+from wmdsl.lower.program import (
+    Block,
+    Body,
+    Expression,
+    Method,
+    Name,
+    Parameter,
+    expression,
+    joined,
+    me,
+    of,
+)
+from wmdsl.plan.nodes import Space
+from wmdsl.plan.spaces import token_sources
+
+ATTENTION = Name("attention")
+SCHEDULE = Name("schedule")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What distinguishes one method over a space: who is live, how deep, what it puts out.
+
+    `results` are (trunk, layer): layer None is the hidden state behind the final norm.
+    """
+
+    space: str
+    trunks: tuple[str, ...]
+    layers: int
+    results: tuple[tuple[str, int | None], ...]
+    masked: bool
+
+
+def route(context: Context, space: Space) -> Route:
+    """The route through a space in some pass; `masked` if any pass over the same trunks is."""
+    model = context.model
+    results = []
+    for name in space.trunks:
+        layers = _layers_read(model, name, space.time)
+        complete = space.layers == model.trunks[name].layers
+        if complete and (space.time is None or None in layers):
+            results.append((name, None))
+        results += [
+            (name, layer) for layer in layers if layer is not None and layer <= space.layers
+        ]
+    masked = any(
+        not other.dense
+        for other in all_spaces(context)
+        if (other.name, other.trunks, other.layers) == (space.name, space.trunks, space.layers)
+    )
+    return Route(space.name, space.trunks, space.layers, tuple(results), masked)
+
+
+def _layers_read(model: Model, trunk: str, time: Fraction | None) -> list[int | None]:
+    """Depths at which couplings read a trunk's hidden states at that time."""
+    found = {
+        source.layer
+        for source in token_sources(model)
+        if source.trunk == trunk and source.time == time
+    }
+    return sorted(found, key=lambda layer: -1 if layer is None else layer)
+
+
+def all_spaces(context: Context) -> Iterator[Space]:
+    """The spaces of all passes that are emitted."""
+    yield from context.plan.train.spaces
+    for query in context.plan.queries.values():
+        for generation in query.chain:
+            yield from generation.evaluation.spaces
+
+
+def crosses_of(model: Model, trunks: tuple[str, ...]) -> list[Cross]:
+    """The crosses that any of the trunks reads."""
+    return [cross for cross in model.crosses.values() if set(trunks) & set(cross.targets)]
+
+
+def cross_module(context: Context, cross: Cross, trunk: str) -> Expression:
+    """The readers of one trunk: `self.read`, or `self.read_seer` beside others."""
+    wanted = cross.name if len(cross.targets) == 1 else f"{cross.name}_{trunk}"
+    return of(me, context.attributes.of(("cross", cross.name, trunk), wanted, "cross"))
+
+
+def rotary(trunk: Trunk) -> bool:
+    return trunk.positions in ("rope_1d", "rope_3d")
+
+
+def runs_method(context: Context, space: Space) -> tuple[Route, Expression]:
+    """The method that runs a space's blocks, written at its first use."""
+    path = route(context, space)
+    if path not in context.methods:
+        context.methods[path] = _Loop(context, path).method()
+    return path, of(me, context.methods[path].name)
+
+
+class _Loop:
+    """The statements over the blocks of the trunks of one route."""
+
+    def __init__(self, context: Context, path: Route):
+        self.context = context
+        self.path = path
+        self.trunks = [context.model.trunks[name] for name in path.trunks]
+        self.names = Names(LOCALS | {"schedule"})
+        self.body = Body()
+
+    def method(self) -> Method:
+        """The whole method."""
+        for trunk, layer in self.path.results:
+            if layer == 0:
+                self.body.assign(self._result(trunk, 0), self._x(trunk))
+        with self._over_blocks():
+            self._block()
+        results = tuple(self._returned(trunk, layer) for trunk, layer in self.path.results)
+        self.body.give_back(results[0] if len(results) == 1 else results)
+        return Method(
+            name=self._method_name(),
+            parameters=tuple(self._parameters()),
+            returns="Tensor" if len(results) == 1 else "tuple[Tensor, ...]",
+            doc=self._doc(),
+            body=self.body.statements,
+            span=self._owner_span(),
+        )
+
+    def _method_name(self) -> str:
+        parts = ["run", self.path.space]
+        model = self.context.model
+        join = model.joins.get(self.path.space)
+        if join and join.trunks != self.path.trunks:
+            parts += self.path.trunks
+        if self.path.layers < self.trunks[0].layers:
+            parts += ["to", str(self.path.layers)]
+        return self.context.attributes.of(("run", self.path), "_".join(parts))
+
+    def _owner_span(self):
+        join = self.context.model.joins.get(self.path.space)
+        return join.span if join else self.trunks[0].span
+
+    def _doc(self) -> str:
+        names = [trunk.name for trunk in self.trunks]
+        if len(names) == 1:
+            return f"The blocks of {names[0]}."
+        return f"The blocks of {', '.join(names[:-1])} and {names[-1]}, attending as one sequence."
+
+    def _parameters(self) -> Iterator[Parameter]:
+        yield Parameter("self", "")
+        for trunk in self.trunks:
+            yield Parameter(self._x(trunk.name).text, "Tensor")
+        for trunk in self.trunks:
+            if trunk.kind == "dit":
+                yield Parameter(self._code(trunk).text, "Runs")
+        for trunk in self.trunks:
+            if rotary(trunk):
+                yield Parameter(self._angles(trunk).text, "Tensor")
+        for cross in crosses_of(self.context.model, self.path.trunks):
+            yield Parameter(self._source(cross).text, "Tensor")
+        if self.path.masked:
+            yield Parameter("schedule", "Schedule | None")
+
+    def _x(self, trunk: str) -> Name:
+        return Name(self.names.of(("x", trunk), trunk, "tokens"))
+
+    def _code(self, trunk: Trunk) -> Name:
+        return Name(self.names.of(("code", trunk.name), self._own(trunk, "code")))
+
+    def _angles(self, trunk: Trunk) -> Name:
+        return Name(self.names.of(("angles", trunk.name), self._own(trunk, "angles")))
+
+    def _source(self, cross: Cross) -> Name:
+        return Name(self.names.of(("source", cross.name), cross.name, "source"))
+
+    def _result(self, trunk: str, layer: int) -> Name:
+        return Name(self.names.of(("result", trunk, layer), f"{trunk}_after_{layer}"))
+
+    def _own(self, trunk: Trunk, what: str) -> str:
+        """A name of one trunk's own: prefixed where there are several."""
+        return what if len(self.trunks) == 1 else f"{trunk.name}_{what}"
+
+    def _local(self, trunk: Trunk, what: str) -> Name:
+        return Name(self.names.of((what, trunk.name), self._own(trunk, what)))
+
+    def _over_blocks(self):
+        """`for block in self.seer.blocks`, with the depth where something depends on it."""
+        stacks = [self._stack(trunk) for trunk in self.trunks]
+        blocks = tuple(self._local(trunk, "block") for trunk in self.trunks)
+        together = stacks[0] if len(stacks) == 1 else Name("zip")(*stacks, strict=True)
+        if not self._needs_depth():
+            return self.body.loop(blocks, together)
+        one = blocks[0] if len(blocks) == 1 else blocks
+        return self.body.loop((Name("depth"), expression(one)), Name("enumerate")(together))
+
+    def _stack(self, trunk: Trunk) -> Expression:
+        blocks = of(self.context.owned("trunk", trunk.name), "blocks")
+        return blocks if self.path.layers == trunk.layers else blocks[: self.path.layers]
+
+    def _needs_depth(self) -> bool:
+        tapped = any(layer for _, layer in self.path.results)
+        return tapped or bool(crosses_of(self.context.model, self.path.trunks))
+
+    def _block(self) -> None:
+        for trunk in self.trunks:
+            if trunk.kind == "dit":
+                block, code = self._local(trunk, "block"), self._code(trunk)
+                self.body.assign(self._local(trunk, "modulation"), of(block, "modulation")(code))
+        for trunk in self.trunks:
+            self._project(trunk)
+        self._attend()
+        for trunk in self.trunks:
+            self._step(trunk, "merge", self._local(trunk, "mixed"))
+        for trunk in self.trunks:
+            self._cross(trunk)
+        for trunk in self.trunks:
+            self._step(trunk, "feed")
+        for trunk, layer in self.path.results:
+            if layer:
+                with self.body.branch(Name("depth").is_(layer - 1)):
+                    self.body.assign(self._result(trunk, layer), self._x(trunk))
+
+    def _heads(self, trunk: Trunk) -> tuple[Name, Name, Name]:
+        return tuple(self._local(trunk, part) for part in ("query", "key", "value"))
+
+    def _modulation(self, trunk: Trunk) -> tuple[Name, ...]:
+        return (self._local(trunk, "modulation"),) if trunk.kind == "dit" else ()
+
+    def _project(self, trunk: Trunk) -> None:
+        heads, x = self._heads(trunk), self._x(trunk.name)
+        project = of(self._local(trunk, "block"), "project")
+        self.body.assign(heads, project(x, *self._modulation(trunk)))
+        if rotary(trunk):
+            for name in heads[:2]:
+                self.body.assign(name, Block("rotated")(name, self._angles(trunk)))
+
+    def _attend(self) -> None:
+        parts = list(zip(*(self._heads(trunk) for trunk in self.trunks), strict=True))
+        schedule = (SCHEDULE,) if self.path.masked else ()
+        mixed = ATTENTION(*(joined(list(part)) for part in parts), *schedule)
+        if len(self.trunks) == 1:
+            self.body.assign(self._local(self.trunks[0], "mixed"), mixed)
+            return
+        lengths = [of(self._x(trunk.name), "shape")[1] for trunk in self.trunks]
+        outputs = tuple(self._local(trunk, "mixed") for trunk in self.trunks)
+        together = Name(self.names.of("mixed", "mixed"))
+        self.body.assign(together, mixed)
+        self.body.assign(outputs, of(together, "split")(lengths, dim=1))
+
+    def _step(self, trunk: Trunk, part: str, *arguments: Expression) -> None:
+        x, step = self._x(trunk.name), of(self._local(trunk, "block"), part)
+        self.body.assign(x, step(x, *arguments, *self._modulation(trunk)))
+
+    def _cross(self, trunk: Trunk) -> None:
+        for cross in crosses_of(self.context.model, (trunk.name,)):
+            readers, x = cross_module(self.context, cross, trunk.name), self._x(trunk.name)
+            if len(cross.layers) == trunk.layers:
+                self.body.assign(x, readers[Name("depth")](x, self._source(cross)), cross.span)
+                continue
+            key = Name("str")(Name("depth"))
+            with self.body.branch(key.in_(readers)):
+                self.body.assign(x, readers[key](x, self._source(cross)), cross.span)
+
+    def _returned(self, trunk: str, layer: int | None) -> Expression:
+        if layer is not None:
+            return self._result(trunk, layer)
+        found = self.context.model.trunks[trunk]
+        norm = of(self.context.owned("trunk", trunk), "norm")
+        code = (self._code(found),) if found.kind == "dit" else ()
+        return norm(self._x(trunk), *code)
