@@ -14,11 +14,11 @@ from wmdsl_kernels import (
     attention,
     explain_dispatch,
 )
-from wmdsl_kernels.attention.executors import MODULES
+from wmdsl_kernels.attention.executors import EXECUTORS
 from wmdsl_kernels.attention.naive import naive_attention
 from wmdsl_kernels.testing.families import FAMILIES
 
-CPU_EXECUTORS = [name for name in ("cpu", "rectangles") if name in MODULES]
+CPU_EXECUTORS = [name for name in ("cpu", "rectangles") if name in EXECUTORS]
 FLOOR = {torch.float32: 1e-6, torch.bfloat16: 4e-3}
 """Relative error that is always allowed: a few roundings."""
 
@@ -121,6 +121,18 @@ def test_repeats_to_the_bit(executor):
         output = attention(*inputs, schedule, backend=executor)
         runs.append([output, *torch.autograd.grad(output, inputs, gradient)])
     assert all(torch.equal(left, right) for left, right in zip(*runs, strict=True))
+
+
+def test_the_thread_count_does_not_change_a_bit():
+    schedule = FAMILIES["long"]
+    runs = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        inputs, gradient = tensors(schedule, torch.float32, heads=(2, 1), batch=1)
+        output = attention(*inputs, schedule, backend="cpu")
+        runs.append([output, *torch.autograd.grad(output, inputs, gradient)])
+    for other in runs[1:]:
+        assert all(torch.equal(left, right) for left, right in zip(runs[0], other, strict=True))
 
 
 @pytest.mark.parametrize("executor", CPU_EXECUTORS)

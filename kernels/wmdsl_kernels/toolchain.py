@@ -39,9 +39,14 @@ class BuildError(RuntimeError):
     """The C++ kernels could not be built on this machine; the text says why."""
 
 
-@cache
+@torch.compiler.assume_constant_result
 def missing() -> str | None:
     """Why there are no C++ kernels on this machine; None where there are. Logged once."""
+    return _missing()
+
+
+@cache
+def _missing() -> str | None:
     try:
         library()
     except BuildError as error:

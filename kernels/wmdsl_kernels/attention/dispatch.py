@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 
 from wmdsl_kernels import errors
-from wmdsl_kernels.attention import dense, executors, naive
+from wmdsl_kernels.attention import dense, naive
+from wmdsl_kernels.attention.executors import EXECUTORS
 from wmdsl_kernels.attention.operators import execute
 from wmdsl_kernels.attention.request import Request, describe
 from wmdsl_kernels.schedule import Schedule, ScheduleBuffers
 
-BACKENDS = ("sdpa", *executors.MODULES)
+BACKENDS = ("sdpa", *EXECUTORS)
 """What a call without `backend` chooses from, in this order; `naive` runs only when named."""
 
 
@@ -79,7 +80,7 @@ def _accepted(request: Request, name: str) -> str:
 
 
 def _refusal(name: str, request: Request) -> str | None:
-    module = dense if name == "sdpa" else executors.load(name)
+    module = dense if name == "sdpa" else EXECUTORS[name]
     return module.refusal(request)
 
 

@@ -1,23 +1,12 @@
 """The executors of a schedule by name.
 
-Each is a module with `refusal(request)`, `forward(...)` and `backward(...)` of one signature. They
-are imported on first use, so that a machine pays only for the one it runs.
+Each is a module with `refusal(request)`, `forward(...)` and `backward(...)` of one signature.
+Importing them is cheap: what is heavy (a build, Triton) happens when they first run.
 """
 
 from __future__ import annotations
 
-import importlib
-from functools import cache
-from types import ModuleType
+from wmdsl_kernels.attention import cpu, rectangles
 
-MODULES = {
-    "cpu": "wmdsl_kernels.attention.cpu",
-    "rectangles": "wmdsl_kernels.attention.rectangles",
-}
-"""Executors in the order of preference."""
-
-
-@cache
-def load(name: str) -> ModuleType:
-    """The module of the executor called `name`."""
-    return importlib.import_module(MODULES[name])
+EXECUTORS = {"cpu": cpu, "rectangles": rectangles}
+"""In the order of preference."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
-from wmdsl_kernels.attention import executors
+from wmdsl_kernels.attention.executors import EXECUTORS
 from wmdsl_kernels.schedule import ScheduleBuffers, TableBuffers
 
 
@@ -28,7 +28,7 @@ def execute(
     if torch.compiler.is_compiling() or type(query) not in (torch.Tensor, torch.nn.Parameter):
         tables = [*schedule.rows, *schedule.columns]
         return attention_forward(query, key, value, tables, scale, executor)
-    return _Eager.apply(query, key, value, schedule, scale, executors.load(executor))
+    return _Eager.apply(query, key, value, schedule, scale, EXECUTORS[executor])
 
 
 class _Eager(torch.autograd.Function):
@@ -62,7 +62,7 @@ def attention_forward(
     executor: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Output [B, T, H, K] and LSE [B, H, T] by the named executor."""
-    return executors.load(executor).forward(query, key, value, _buffers(schedule), scale)
+    return EXECUTORS[executor].forward(query, key, value, _buffers(schedule), scale)
 
 
 @torch.library.custom_op("wmdsl_kernels::attention_backward", mutates_args=())
@@ -79,7 +79,7 @@ def attention_backward(
     executor: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of query, key and value by the named executor."""
-    return executors.load(executor).backward(
+    return EXECUTORS[executor].backward(
         grad_output, grad_lse, query, key, value, output, lse, _buffers(schedule), scale
     )
 

@@ -160,7 +160,7 @@ class VectorForward {
 
 class VectorBackward {
  public:
-  static constexpr int64_t ROWS = 96, KEYS = 128;
+  static constexpr int64_t ROWS = 120, KEYS = 128;
 
   explicit VectorBackward(const Problem& problem)
       : p(problem), width(round_up(p.head_dim, LANES)), padded(round_up(p.keys, LANES)) {}
