@@ -136,6 +136,7 @@ _ROWS = (
     Code("WM808", "form without a runtime", "Declarations of this form cannot run yet."),
     Code("WM809", "slice without a runtime", "Slices of segments cannot run yet."),
     Code("WM810", "rate not known", "A stream without a declared rate can be planned, not run."),
+    Code("WM811", "combination without a runtime", "These parts cannot run together yet."),
     # lints
     Code("WM901", "unused parameter", "No value and no `when` names the parameter.", "warning"),
     Code("WM902", "unused import", "Nothing of the imported file is used.", "warning"),
