@@ -38,7 +38,7 @@ def test_rows_and_frames_are_those_of_the_seeds(recorded):
     assert (opened.info.fps, opened.info.stride(keys.image_key("corner"))) == (80, 4)
     assert recorded.episodes == dict.fromkeys(TASKS, 2)
     episode = read_json(recorded.root / PROVENANCE_PATH, "")["episodes"][3]
-    recording = Recording(4, ("corner", "wrist"), 20, 32, 1)
+    recording = Recording(4, ("corner", "wrist"), 20, 32, 1, 8)
     again = record_attempt(make(episode["environment"]), episode["seed"], recording)
     rows = opened.columns([keys.STATE, keys.ACTION])
     own = slice(opened.episodes.start[3], opened.episodes.stop[3])
@@ -50,6 +50,15 @@ def test_rows_and_frames_are_those_of_the_seeds(recorded):
         starts = opened.frame_starts(key)
         assert np.array_equal(frames[starts[3] :], again[key])
     assert np.abs(rows[keys.ACTION]).max() <= 1
+
+
+def test_an_episode_ends_after_its_success_and_the_tail():
+    environment = make(TASKS[0])
+    for tail in (0, 5):
+        arrays = record_attempt(environment, 4, Recording(0, (), 20, 32, 1, tail))
+        environment.reset(4)
+        successes = [environment.step(action)[1] for action in arrays[keys.ACTION]]
+        assert successes.index(True) == len(successes) - 1 - tail
 
 
 def test_running_it_again_keeps_what_is_there(recorded):
@@ -95,7 +104,7 @@ def wait_for(condition, seconds=90):
 
 def test_a_finished_attempt_is_not_recorded_again(tmp_path):
     """No such environment exists, so recording would fail."""
-    recording = Recording(0, (), 20, 32, 1)
+    recording = Recording(0, (), 20, 32, 1, 0)
     (tmp_path / "no_task").mkdir()
     (tmp_path / "no_task/000003.npz").touch()
     (tmp_path / "no_task/000004.failed").touch()
@@ -143,6 +152,7 @@ class InProcess:
         ("WM856", {"camera_hz": 30}),
         ("WM854", {"cameras": ["corner", "wirst"]}),
         ("WM862", {"episodes": 0}),
+        ("WM862", {"episodes": {TASKS[0]: 3, TASKS[1]: 0}}),
     ],
 )
 def test_requests_that_cannot_be_met(tmp_path, code, change):

@@ -14,7 +14,7 @@ import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -40,13 +40,17 @@ _RECORDED_PACKAGES = ("wmdsl", "metaworld", "mujoco", "hf-libero")
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """How an attempt is recorded; with an environment and a seed this fixes every byte."""
+    """How an attempt is recorded; with an environment and a seed this fixes every byte.
+
+    `tail` rows follow the first success, so that chunks which end in it are whole.
+    """
 
     seed: int
     cameras: tuple[str, ...]
     camera_hz: int
     size: int
     supersample: int
+    tail: int
 
     @property
     def digest(self) -> str:
@@ -66,7 +70,7 @@ class DemonstrationSummary:
 
 def demos(
     environments: str | Sequence[str],
-    episodes: int,
+    episodes: int | Mapping[str, int],
     out: str | Path,
     *,
     seed: int = 0,
@@ -74,11 +78,13 @@ def demos(
     camera_hz: int = 20,
     size: int = 64,
     supersample: int = 1,
+    tail: int = 8,
     workers: int | None = None,
     progress: bool = True,
 ) -> DemonstrationSummary:
     """Record `episodes` successful expert episodes of each environment into folder `out`.
 
+    `episodes` may differ by environment name. An episode ends `tail` rows after its first success.
     Running it again with the same arguments returns what is there; after a kill it goes on
     where it was. Raises DataError for rates that do not divide, an unknown camera, a folder
     that holds something else, a full disk or a failing expert; UnknownEnvironment and
@@ -86,16 +92,17 @@ def demos(
     """
     started = time.perf_counter()
     out = Path(out)
-    recording = Recording(seed, tuple(cameras), camera_hz, size, supersample)
+    recording = Recording(seed, tuple(cameras), camera_hz, size, supersample, tail)
     specs = [registry.spec(name) for name in registry.names(environments)]
-    _check_request(specs, episodes, recording)
-    request = {"environments": [s.name for s in specs], "episodes": episodes, **asdict(recording)}
+    wanted = {s.name: _count(episodes, s.name) for s in specs}
+    _check_request(specs, wanted, recording)
+    request = {"episodes": wanted, **asdict(recording)}
     if out.exists():
         return _existing(out, json.loads(json.dumps(request)))
     staging = out.parent / f".{out.name}.demos-{recording.digest}"
-    workers = workers or min(usable_cores(), episodes * len(specs))
-    results = _record_all(specs, episodes, recording, staging, workers, progress)
-    _write_dataset(specs, episodes, recording, staging, results, out, request)
+    workers = workers or min(usable_cores(), sum(wanted.values()))
+    results = _record_all(wanted, recording, staging, workers, progress)
+    _write_dataset(specs, recording, staging, results, out, request)
     shutil.rmtree(staging)
     return _summary(out, time.perf_counter() - started)
 
@@ -103,7 +110,7 @@ def demos(
 def record_attempt(
     environment: Environment, seed: int, recording: Recording
 ) -> dict[str, np.ndarray] | None:
-    """One expert episode up to its first success, or None if the expert fails.
+    """One expert episode up to its first success and the tail, or None if the expert fails.
 
     Arrays by feature: state and action float32 [N, D], cameras uint8 [M, H, W, 3] (the fresh
     frames). Row n holds what is seen before action n.
@@ -112,8 +119,8 @@ def record_attempt(
     rows: dict[str, list[np.ndarray]] = {keys.STATE: [], keys.ACTION: []}
     rows |= {keys.image_key(camera): [] for camera in recording.cameras}
     observation = environment.reset(seed)
-    success = done = False
-    while not (success or done):
+    done, left = False, None
+    while not done and left != 0:
         if len(rows[keys.ACTION]) % stride == 0:
             for camera in recording.cameras:
                 image = environment.render(camera, recording.size)
@@ -122,13 +129,24 @@ def record_attempt(
         rows[keys.STATE].append(observation[keys.STATE])
         rows[keys.ACTION].append(action)
         observation, success, done = environment.step(action)
-    return {key: np.stack(values) for key, values in rows.items()} if success else None
+        if left is not None:
+            left -= 1
+        elif success:
+            left = recording.tail
+    return {key: np.stack(values) for key, values in rows.items()} if left is not None else None
 
 
-def _check_request(specs: list[EnvironmentSpec], episodes: int, recording: Recording) -> None:
+def _count(episodes: int | Mapping[str, int], name: str) -> int:
+    return episodes if isinstance(episodes, int) else episodes.get(name, 0)
+
+
+def _check_request(
+    specs: list[EnvironmentSpec], wanted: Mapping[str, int], recording: Recording
+) -> None:
     first = specs[0]
-    if episodes < 1:
-        raise errors.empty(f"{episodes} episodes", first.name, "ask for one or more")
+    for name, episodes in wanted.items():
+        if episodes < 1:
+            raise errors.empty(f"{episodes} episodes", name, "ask for one or more")
     for spec in specs:
         same = (spec.control_hz, spec.state_names, spec.action_names)
         if same != (first.control_hz, first.state_names, first.action_names):
@@ -158,7 +176,7 @@ def _existing(out: Path, request: dict[str, Any]) -> DemonstrationSummary:
 
 def _summary(out: Path, seconds: float) -> DemonstrationSummary:
     provenance = lerobot.read_json(out / lerobot.PROVENANCE_PATH, "the provenance")
-    names = provenance["request"]["environments"]
+    names = provenance["request"]["episodes"]
     recorded = [episode["environment"] for episode in provenance["episodes"]]
     return DemonstrationSummary(
         root=out,
@@ -170,20 +188,15 @@ def _summary(out: Path, seconds: float) -> DemonstrationSummary:
 
 
 def _record_all(
-    specs: list[EnvironmentSpec],
-    episodes: int,
-    recording: Recording,
-    staging: Path,
-    workers: int,
-    progress: bool,
+    wanted: Mapping[str, int], recording: Recording, staging: Path, workers: int, progress: bool
 ) -> dict[str, dict[int, bool]]:
-    """Per environment: attempt -> success, until `episodes` of each have succeeded."""
-    results: dict[str, dict[int, bool]] = {spec.name: {} for spec in specs}
-    jobs = [(spec.name, attempt) for spec in specs for attempt in range(episodes)]
+    """Per environment: attempt -> success, until as many as wanted have succeeded."""
+    results: dict[str, dict[int, bool]] = {name: {} for name in wanted}
+    jobs = [(name, attempt) for name, count in wanted.items() for attempt in range(count)]
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=initialize_worker
     )
-    label = f"demonstrations of {len(specs)} task{'s' * (len(specs) > 1)}"
+    label = f"demonstrations of {len(wanted)} task{'s' * (len(wanted) > 1)}"
     try:
         for name in results:
             (staging / _folder(name)).mkdir(parents=True, exist_ok=True)
@@ -197,7 +210,7 @@ def _record_all(
                     if results[name][attempt]:
                         bar.advance()
                         continue
-                    _check_expert(name, results[name], episodes)
+                    _check_expert(name, results[name], wanted[name])
                     following = (name, _attempts_begun(name, results, running))
                     running[pool.submit(_attempt, *following, recording, staging)] = following
     except OSError as error:
@@ -252,7 +265,6 @@ def _environment(name: str, supersample: int) -> Environment:
 
 def _write_dataset(
     specs: list[EnvironmentSpec],
-    episodes: int,
     recording: Recording,
     staging: Path,
     results: dict[str, dict[int, bool]],
@@ -265,7 +277,7 @@ def _write_dataset(
     with DatasetWriter(out, specs[0].control_hz, features, suite) as writer:
         for spec in specs:
             successes = sorted(a for a, success in results[spec.name].items() if success)
-            for attempt in successes[:episodes]:
+            for attempt in successes:
                 with np.load(staging / _folder(spec.name) / f"{attempt:06d}.npz") as file:
                     arrays = {key: file[key] for key in file}
                 images = {
