@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from wmdsl.syntax.tables import Tables
-from wmdsl.syntax.tokens import END, Token, tokenize
+from wmdsl.syntax.tokens import END, Token
 
 OPENERS, CLOSERS = frozenset("(["), frozenset(")]")
 CONTINUES = OPENERS | {
@@ -46,9 +46,12 @@ class Automaton:
     def accepted(self) -> bool:
         return self.states[-1] == self._end
 
-    def would_take(self, kinds: Sequence[str]) -> bool:
-        """Whether the terminals `kinds`, one after the other, would all be shifted."""
-        states = list(self.states)
+    def would_take(self, kinds: Sequence[str], length: int | None = None) -> bool:
+        """Whether the terminals `kinds`, one after the other, would all be shifted.
+
+        `length`: were only that many values of the stack left.
+        """
+        states = list(self.states if length is None else self.states[: length + 1])
         return all(self._simulate(states, kind) for kind in kinds)
 
     def expected(self) -> tuple[str, ...]:
@@ -155,20 +158,3 @@ class Reader:
             self.tokens[self.at : self.at + 1] = [Token("-", "-", token.start, rest.start), rest]
             return "-"
         return token.kind
-
-
-def _nothing(rule: str, children: tuple[Any, ...], start: int, end: int) -> None:
-    return None
-
-
-def first_error(text: str, tables: Tables) -> tuple[int, str]:
-    """Parser state and terminal at which `text` fails; raises ValueError where it does not."""
-    automaton = Automaton(tables, "file", _nothing)
-    reader = Reader(tokenize(text, tables), tables)
-    while True:
-        kind, token = reader.next(automaton.row)
-        if not automaton.take(kind, token):
-            return automaton.states[-1], kind
-        if kind == END:
-            raise ValueError(f"this example of an error is correct: {text!r}")
-        reader.accept(kind, token)

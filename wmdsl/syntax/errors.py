@@ -105,10 +105,21 @@ def unclosed(opener: Span) -> Diagnostic:
     )
 
 
-def stray(closer: Span) -> Diagnostic:
-    return Diagnostic("WM009", f"this `{closer.text}` closes nothing",
-                      (Label(closer, "no bracket is open here"),), help="remove it",
-                      fixes=(Fix(False, (Edit(closer, ""),)),))  # fmt: skip
+def stray(closer: Span, head: Span | None = None) -> Diagnostic:
+    """`head` ends the line on which the partner is missing."""
+    labels = (Label(closer, "no bracket is open here"),)
+    if head is None:
+        return Diagnostic(
+            "WM009", f"this `{closer.text}` closes nothing", labels, help="remove it",
+            fixes=(Fix(False, (Edit(closer, ""),)),),
+        )  # fmt: skip
+    end = Span(head.source, head.end, head.end)
+    return Diagnostic(
+        "WM009", f"this `{closer.text}` closes nothing",
+        (*labels, Label(head, "is `{` missing behind this?", primary=False)),
+        help="write `{` at the end of that line",
+        fixes=(Fix(False, (Edit(end, " {"),)),),
+    )  # fmt: skip
 
 
 def misspelt(span: Span, meant: str) -> Diagnostic:

@@ -11,14 +11,13 @@ from wmdsl.source import Source, Span
 from wmdsl.syntax import ast, errors
 from wmdsl.syntax.braces import balance
 from wmdsl.syntax.build import Builder
-from wmdsl.syntax.engine import Automaton, Reader
+from wmdsl.syntax.engine import Automaton, Reader, Value
 from wmdsl.syntax.tables import Tables, tables
 from wmdsl.syntax.tokens import END, Token, tokenize
 
 LARGEST_FILE = 1 << 20
 MOST_ERRORS = 50
 DEEPEST = 32
-GENERAL = ("WM012", "{found} has no place here", "write what the note lists, or remove it")
 
 
 def read_source(path: str | Path, diagnostics: Diagnostics) -> Source | None:
@@ -81,6 +80,7 @@ class _Parser:
         self.build = Builder(source, diagnostics)
         self.automaton = Automaton(self.tables, start, self.build)
         self.reported = 0
+        self.blamed: set[int] = set()
         self.last = Token(END, "", 0, 0)
         self.taken: list[tuple[str, Token]] = []
         self.reader = Reader(self._tokens(), self.tables)
@@ -90,8 +90,11 @@ class _Parser:
         balanced = balance(tokens, self.tables.entry_keywords, self.source.text)
         for token in balanced.unclosed:
             self._report(errors.unclosed(self._span(token)), token)
-        for token in balanced.stray:
-            self._report(errors.stray(self._span(token)), token)
+        for token, head in balanced.stray:
+            place = self._span(head) if head is not None else None
+            self._report(errors.stray(self._span(token), place), token)
+        blamed = (*balanced.unclosed, *(token for pair in balanced.stray for token in pair))
+        self.blamed = {self._line(token) for token in blamed if token is not None}
         return balanced.tokens
 
     def run(self) -> Any:
@@ -124,16 +127,29 @@ class _Parser:
         if self.reported >= MOST_ERRORS:
             self.diagnostics.add(errors.too_many(self._span(token), MOST_ERRORS))
             return False
+        if kind == END:
+            return self._finish(token)
         if self._respell(kind, token) or self._separate(kind, token):
             return True
-        if self._close_bracket(kind, token):
-            return self._skip_entry()
-        self._report(self._diagnose(kind, token), token)
-        return self._skip_head(token) or self._skip_entry()
+        if not self._blame_bracket(kind):
+            self._report(self._diagnose(kind, token), token)
+        return self._skip_rest() or self._skip_head() or self._skip_entry()
+
+    def _finish(self, token: Token) -> bool:
+        """Close what is open at the end of the file; that is a mistake of its own only if no
+        other one was found before."""
+        if not self.reported:
+            self._report(self._diagnose(END, token), token)
+        while not self.automaton.would_take((END,)):
+            if self.automaton.would_take(("}",)):
+                self.automaton.take("}", token._replace(kind="}"))
+            elif not self._skip_entry():
+                return False
+        return True
 
     def _respell(self, kind: str, token: Token) -> bool:
         """A word near to a keyword that may stand here is read as that keyword."""
-        if token.kind != "NAME" or kind != "NAME":
+        if kind != "NAME" or token.text in self.tables.keywords:
             return False
         allowed = [word for word in self.automaton.expected() if word in self.tables.keywords]
         meant = did_you_mean(token.text, allowed)
@@ -153,14 +169,14 @@ class _Parser:
         self._report(errors.run_together(self._span(token), self._span(self.last)), token)
         return self.automaton.take("_SEP", token._replace(end=token.start))
 
-    def _close_bracket(self, kind: str, token: Token) -> bool:
-        """A round or square bracket left open: go on behind the line on which it stands."""
-        if not self.reader.brackets or kind not in ("}", "{", END, "_SEP", ":", "sees"):
+    def _blame_bracket(self, kind: str) -> bool:
+        """A round or square bracket left open: go on at the end of the line on which it stands."""
+        if not self.reader.brackets or kind not in ("}", "{", "_SEP", ":", "sees"):
             return False
         opener = self.reader.brackets[-1]
         self._report(errors.unclosed(self._span(opener)), opener)
         at = self.reader.tokens.index(opener)
-        while self.reader.tokens[at].kind not in ("NEWLINE", "_SEP", "}", END):
+        while self.reader.tokens[at].kind not in ("NEWLINE", "_SEP", "{", "}", END):
             at += 1
         self.reader.resume(at)
         return True
@@ -177,32 +193,52 @@ class _Parser:
         keywords = [word for word in expected if word in self.tables.keywords]
         if kind == "NAME" and set(keywords) >= {"stream", "trunk", "query"}:
             return errors.unknown_keyword(span, keywords)
-        state = self.automaton.states[-1]
-        messages = self.tables.messages
-        row = messages.get(f"{state} {kind}") or messages.get(str(state)) or GENERAL
-        return errors.unexpected(span, kind, token, expected, tuple(row))
+        row = self.tables.messages[self.tables.labels[self.automaton.states[-1]]]
+        return errors.unexpected(span, kind, token, expected, row)
 
-    def _skip_head(self, token: Token) -> bool:
-        """Behind a malformed head, go on with the braces that follow on the same line."""
-        if not self.automaton.would_take(("{",)):
+    def _skip_rest(self) -> bool:
+        """Behind a declaration that is complete, pass over the rest of the line."""
+        if self.last.kind != "}" or not self.automaton.would_take(("_SEP",)):
             return False
+        self.reader.resume(_end_of_entry(self.reader.tokens, self.reader.at))
+        return True
+
+    def _skip_head(self) -> bool:
+        """Behind a malformed head, go on with the braces that follow on the same line."""
         at = self.reader.at
         while self.reader.tokens[at].kind not in ("{", "}", "NEWLINE", "_SEP", END):
             at += 1
-        if self.reader.tokens[at].kind != "{":
+        if self.reader.tokens[at].kind != "{" or not self._unwind_to_brace():
             return False
         self.reader.resume(at)
         return True
 
+    def _unwind_to_brace(self) -> bool:
+        """Forget as much of the head as keeps braces from following."""
+        stack = self.automaton
+        for length in range(len(stack.values), 0, -1):
+            if stack.would_take(("{",), length):
+                del stack.values[length:], stack.states[length + 1 :]
+                return True
+            if _is_brace(stack.values[length - 1]):
+                return False
+        return False
+
     def _skip_entry(self) -> bool:
         """Unwind to the entry, row or attribute that failed and pass over its text."""
         stack, start = self.automaton, self.reader.tokens[self.reader.at].start
-        while "_ERROR" not in stack.row:
+        closed = 0
+        while closed or "_ERROR" not in stack.row:
             if not stack.values:
                 return False
             stack.states.pop()
-            start = min(start, stack.values.pop().start)
-        at = _end_of_entry(self.reader.tokens, self.reader.at)
+            value = stack.values.pop()
+            start = min(start, value.start)
+            if _is_brace(value):
+                closed += 1 if value.children[0].kind == "}" else -1
+        outside = "import" in stack.row and "model" in stack.row
+        ends = _end_outside if outside else _end_of_entry
+        at = ends(self.reader.tokens, self.reader.at)
         end = self.reader.tokens[at - 1].end if at else start
         self.reader.resume(at)
         return stack.take("_ERROR", Token("_ERROR", "", start, max(start, end)))
@@ -210,10 +246,19 @@ class _Parser:
     def _report(self, diagnostic: Any, token: Token) -> None:
         self.reported += 1
         self.build.damage.append(token.start)
-        self.diagnostics.add(diagnostic)
+        if self._line(token) not in self.blamed:
+            self.diagnostics.add(diagnostic)
+
+    def _line(self, token: Token) -> int:
+        return self.source.position(token.start)[0]
 
     def _span(self, token: Token) -> Span:
         return Span(self.source, token.start, token.end)
+
+
+def _is_brace(value: Value) -> bool:
+    """Whether a value of the stack is a brace that was shifted and not reduced yet."""
+    return len(value.children) == 1 and getattr(value.children[0], "kind", "") in ("{", "}")
 
 
 def _end_of_entry(tokens: list[Token], at: int) -> int:
@@ -224,5 +269,15 @@ def _end_of_entry(tokens: list[Token], at: int) -> int:
         if depth == 0 and kind in ("NEWLINE", "_SEP", "}"):
             break
         depth += (kind == "{") - (kind == "}")
+        at += 1
+    return at
+
+
+def _end_outside(tokens: list[Token], at: int) -> int:
+    """Outside of models everything up to the next import or model is one mistake."""
+    while tokens[at].kind != END:
+        starts = tokens[at].kind == "NAME" and tokens[at].text in ("import", "model")
+        if starts and tokens[at - 1].kind in ("NEWLINE", "_SEP"):
+            return at - 1
         at += 1
     return at

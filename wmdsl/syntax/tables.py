@@ -30,7 +30,10 @@ class Rule(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """An LALR automaton: action >= 0 shifts to a state, action < 0 reduces by rule -1 - action."""
+    """An LALR automaton: action >= 0 shifts to a state, action < 0 reduces by rule -1 - action.
+
+    An error in state s is described by `messages[labels[s]]`: code, message, help.
+    """
 
     starts: dict[str, int]
     ends: dict[str, int]
@@ -39,7 +42,8 @@ class Tables:
     rules: tuple[Rule, ...]
     actions: tuple[dict[str, int], ...]
     gotos: tuple[dict[str, int], ...]
-    messages: dict[str, list[str]]
+    messages: tuple[tuple[str, str, str], ...]
+    labels: tuple[int, ...]
     keywords: frozenset[str]
     entry_keywords: frozenset[str]
 
@@ -56,7 +60,8 @@ class Tables:
             rules=tuple(Rule(*row[:4], tuple(row[4])) for row in data["rules"]),
             actions=tuple(data["actions"]),
             gotos=tuple(data["gotos"]),
-            messages=data.get("messages", {}),
+            messages=tuple(tuple(row) for row in data["messages"]),
+            labels=tuple(data["labels"]),
             keywords=keywords,
             entry_keywords=frozenset().union(*entry) & keywords,
         )

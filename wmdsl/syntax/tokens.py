@@ -46,7 +46,7 @@ def _pattern_of(patterns: tuple[tuple[str, str], ...], signs: tuple[str, ...]) -
     literal = "|".join(re.escape(sign) for sign in sorted(signs, key=lambda sign: -len(sign)))
     parts += [
         r"(?P<BLANK>[ \t\f\r]+)",
-        r'(?P<OPEN_TEXT>"[^"\n]*?(?=[ \t\r;)\]}]*(?:\n|\Z)))',
+        r'(?P<OPEN_TEXT>"[^"\n]*?(?=[ \t\r;)\]{}]*(?:\n|\Z)))',
         rf"(?P<COMPARE>{table['COMPARE']})",
         rf"(?P<SIGN>{literal}|;)",
         r"(?P<UNKNOWN>.)",

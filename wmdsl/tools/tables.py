@@ -9,33 +9,36 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import tomllib
 from collections import deque
 from pathlib import Path
 from typing import Any
 
-from wmdsl.syntax.tables import GRAMMARS, TABLES, Tables
+from wmdsl.syntax.tables import GRAMMARS, TABLES
 from wmdsl.syntax.tokens import END
 
 STARTS = ("file", "item")
+HELPER = re.compile(r"^__(.+)_(?:star|plus)_\d+$")
 
 
 def build_tables(grammar: str, messages: str) -> str:
     """The text of tables.json; raises ValueError where the grammar is ambiguous."""
-    tables = _automaton(grammar)
-    tables["messages"] = _messages(Tables.of(tables), tomllib.loads(messages).get("message", []))
+    tables, contexts = _automaton(grammar)
+    tables |= _messages(contexts, tomllib.loads(messages)["message"])
     rows = (f" {json.dumps(key)}: {_rows(value)}" for key, value in tables.items())
     return "{\n" + ",\n".join(rows) + "\n}\n"
 
 
 def _rows(value: Any) -> str:
     """JSON with one line for each element of a long list, so that diffs stay readable."""
-    if not isinstance(value, list):
+    if not isinstance(value, list) or not isinstance(value[0], (list, dict)):
         return json.dumps(value)
     return "[\n" + ",\n".join("  " + json.dumps(row) for row in value) + "\n ]"
 
 
-def _automaton(grammar: str) -> dict[str, Any]:
+def _automaton(grammar: str) -> tuple[dict[str, Any], list[list[str]]]:
+    """The tables but the messages, and for each state the rules that it is inside of."""
     from lark import Lark
 
     parser = _lark_without_conflicts(Lark, grammar)
@@ -58,7 +61,7 @@ def _automaton(grammar: str) -> dict[str, Any]:
         for terminal in parser.terminals
         if names[terminal.name] == terminal.name
     }
-    return {
+    tables = {
         "starts": {start: order[table.start_states[start]] for start in STARTS},
         "ends": {start: order[table.end_states[start]] for start in STARTS},
         "patterns": dict(sorted(patterns.items())),
@@ -67,6 +70,7 @@ def _automaton(grammar: str) -> dict[str, Any]:
         "actions": actions,
         "gotos": gotos,
     }
+    return tables, [_context(state) for state in order]
 
 
 def _lark_without_conflicts(lark: Any, grammar: str) -> Any:
@@ -134,19 +138,26 @@ def _rule(rule: Any) -> list[Any]:
     return [rule.origin.name, name, len(rule.expansion), dissolves, kept]
 
 
-def _messages(tables: Tables, rows: list[dict[str, Any]]) -> dict[str, list[str]]:
-    """Parser state, or state and token, where each example fails -> code, message, help."""
-    from wmdsl.syntax.engine import first_error
+def _messages(contexts: list[list[str]], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The rows, and for each state the number of its row."""
+    labels = []
+    for context in contexts:
+        matching = (at for at, row in enumerate(rows) if set(row["rules"]) & set(context))
+        label = next(matching, None)
+        if label is None:
+            raise ValueError(f"messages.toml has no row for a state inside of {context}")
+        labels.append(label)
+    return {
+        "messages": [[row["code"], row["message"], row["help"]] for row in rows],
+        "labels": labels,
+    }
 
-    found: dict[str, list[str]] = {}
-    for row in rows:
-        for example in row["examples"]:
-            state, kind = first_error(example, tables)
-            key = f"{state} {kind}" if row.get("token") else str(state)
-            entry = [row["code"], row["message"], row["help"]]
-            if found.setdefault(key, entry) != entry:
-                raise ValueError(f"two messages for one parser state: {example!r} and {found[key]}")
-    return dict(sorted(found.items()))
+
+def _context(state: Any) -> list[str]:
+    """The rules that a state is inside of: those of which a part was read already."""
+    started = {item.rule.origin.name for item in state if item.index > 0}
+    names = started or {item.rule.origin.name for item in state}
+    return sorted({HELPER.sub(r"\1", name) for name in names})
 
 
 def main() -> None:
