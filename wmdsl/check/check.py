@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wmdsl.check import errors
 from wmdsl.check.assertions import build_assertions
 from wmdsl.check.codecs import build_codecs
 from wmdsl.check.couplings import build_couplings
@@ -17,6 +18,7 @@ from wmdsl.check.whole import check_whole
 from wmdsl.diagnostics import Diagnostics
 from wmdsl.resolve import Spec
 from wmdsl.resolve.canon import canon, identity
+from wmdsl.syntax import ast
 
 UNTYPED = ("stage", "planner", "extern", "objects", "predicate", "operator")
 PARTS = (build_streams, build_codecs, build_trunks, build_joins, build_couplings, build_attends,
@@ -26,6 +28,7 @@ PARTS = (build_streams, build_codecs, build_trunks, build_joins, build_couplings
 def check(spec: Spec, diagnostics: Diagnostics) -> Model | None:
     """The typed model; None where the bag holds an error, of this stage or of an earlier one."""
     draft = Draft(spec, diagnostics)
+    _check_names(draft)
     for build in PARTS:
         build(draft)
     assertions = build_assertions(draft)
@@ -33,6 +36,15 @@ def check(spec: Spec, diagnostics: Diagnostics) -> Model | None:
         check_horizons(draft)
         check_whole(draft)
     return _model(draft, assertions) if draft.whole else None
+
+
+def _check_names(draft: Draft) -> None:
+    """Streams, codecs and trunks stand in the same places, so their names must differ."""
+    owners: dict[str, ast.Declaration] = {}
+    for declaration in draft.spec.of("stream", "codec", "trunk"):
+        first = owners.setdefault(declaration.name.text, declaration)
+        if first.form != declaration.form:
+            draft.report(errors.name_shared(first, declaration))
 
 
 def _model(draft: Draft, assertions: tuple[FlowAssertion, ...]) -> Model:

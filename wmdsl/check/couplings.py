@@ -129,7 +129,7 @@ def _tap(draft: Draft, call: ast.Call) -> TokenSource:
     options = _tap_options(call.arguments[1:])
     layer = options.get("layer")
     if layer is not None and layer > trunk.layers:
-        raise Mistake(errors.layer_outside(call.span, layer, trunk))
+        raise Mistake(errors.too_deep(call.span, layer, trunk))
     found = groups_of_trunk(draft, trunk, head)
     return _inside(draft, trunk, found, call.span, layer, options.get("at"), "stop" in options)
 
@@ -175,7 +175,7 @@ def blocks(layers: Layers, trunk: Trunk) -> tuple[int, ...]:
     found = layers.numbers or tuple(range(layers.low, layers.high + 1, layers.every))
     outside = next((block for block in found if block not in every), None)
     if outside is not None or not found:
-        raise Mistake(errors.layer_outside(layers.span, outside, trunk))
+        raise Mistake(errors.no_such_block(layers.span, outside, trunk))
     return tuple(found)
 
 
@@ -343,7 +343,7 @@ def _align_source(draft: Draft, declaration: ast.Declaration, layer: int | None)
     else:
         trunk, found = _one_trunk(draft, expression)
     if layer is not None and layer > trunk.layers:
-        raise Mistake(errors.layer_outside(declaration.attribute("layer").span, layer, trunk))
+        raise Mistake(errors.too_deep(declaration.attribute("layer").span, layer, trunk))
     return _inside(draft, trunk, found, expression.span, layer)
 
 

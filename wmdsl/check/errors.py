@@ -74,8 +74,14 @@ def _choices(word: str, allowed: Iterable[str], none: str = "") -> str:
 
 def _and(words: Iterable[object]) -> str:
     """`a`, `b` and `c`."""
-    quoted = [f"`{word}`" for word in words]
+    quoted = [f"`{word}`" for word in (sorted(words) if isinstance(words, set) else words)]
     return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
+
+
+def _or(words: Iterable[object]) -> str:
+    """`a`, `b` or `c`."""
+    quoted = [f"`{word}`" for word in words]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
 
 
 def _decimal(value: Fraction) -> str:
@@ -104,8 +110,10 @@ def unknown_attribute(
         notes = (f"`{word}` belongs to {form.name}s of kind {_and(owners)}",)
     elif elsewhere:
         notes = (f"`{word}` is an attribute of {_and(elsewhere)}",)
-    near = None if notes else did_you_mean(word, rows)
+    near = did_you_mean(word, rows)
     help = "remove it" if notes else _choices(word, rows, f"a {form.name} has no attributes")
+    if near:
+        notes, help = (), f"did you mean `{near}`?"
     return _error(
         "WM121", f"{_name(declaration)} has no attribute `{word}`", attribute.name.span,
         "unknown here", help=help, notes=notes, fixes=_replace(attribute.name.span, near),
@@ -162,7 +170,7 @@ def wrong_unit(row: Attribute, term: ast.Number) -> Diagnostic:
     bare = term.span.text[: len(term.span.text) - len(term.unit or "")].strip()
     return _error(
         "WM125", f"`{row.name}` is not measured in {term.unit}", term.span,
-        f"takes {units}", help=f"write `{row.name} {bare} {_unit(row)}`".replace(" `", "`"),
+        f"takes {units}", help=f"write `{' '.join((row.name, bare, _unit(row))).rstrip()}`",
     )  # fmt: skip
 
 
@@ -458,16 +466,19 @@ def frame_not_divided(
     span: Span, stream: Stream, codec: Codec, size: tuple[int, int], cell: tuple[int, ...]
 ) -> Diagnostic:
     height, width = size
-    fits = [f"{h}x{w}" for h in _near(cell[0], height) for w in _near(cell[1], width)][:3]
-    return _error("WM203", f"{height}x{width} cells of `{stream.name}` do not divide into "
+    heights, widths = _near(cell[0], height), _near(cell[1], width)
+    fits = dict.fromkeys(f"{h}x{w}" for h, w in zip(heights, widths, strict=True))
+    return _error("WM203", f"{height}x{width} of `{stream.name}` do not divide into "
                   f"{cell[0]}x{cell[1]}", span, "through this codec", (codec.span, "the codec"),
                   (stream.span, "the stream"), help=f"sizes that fit: {_and(fits)}")  # fmt: skip
 
 
-def _near(cell: int, size: int) -> list[int]:
-    """The divisor of `size` that is nearest to `cell`."""
+def _near(cell: int, size: int) -> tuple[int, int]:
+    """The divisors of `size` next below and next above `cell`."""
     divisors = [number for number in range(1, size + 1) if size % number == 0]
-    return [min(divisors, key=lambda number: abs(number - cell))]
+    below = [number for number in divisors if number <= cell]
+    above = [number for number in divisors if number >= cell]
+    return below[-1], (above or divisors)[0 if above else -1]
 
 
 def frames_not_divided(span: Span, segment: Segment, codec: Codec, deep: int) -> Diagnostic:
@@ -499,7 +510,7 @@ def key_heads_do_not_divide(heads: ast.Attribute, count: int, kv: int) -> Diagno
     fits = [number for number in range(1, count + 1) if count % number == 0]
     return _error("WM205", f"{kv} key heads do not divide {count} heads", heads.span,
                   "every key head serves equally many heads",
-                  help=f"`kv` may be {_and(fits)}")  # fmt: skip
+                  help=f"`kv` may be {_or(fits)}")  # fmt: skip
 
 
 def rope_cannot_split(
@@ -517,7 +528,7 @@ def join_differs(
 ) -> Diagnostic:
     (left, first), (right, second) = sides
     here, there = getattr(left, size), getattr(right, size)
-    what = size.replace("_", " ")
+    what = {"kv_heads": "key heads", "head_dim": "head dim"}.get(size, size)
     return _error("WM207", f"`{left.name}` and `{right.name}` cannot attend as one: {what} "
                   f"{here} and {there}", join.span, "joined here",
                   (first.span, f"{what} {here}"), (second.span, f"{what} {there}"),
@@ -539,11 +550,17 @@ def align_widths_differ(source: TokenSource, target: Span, features: int) -> Dia
                   (target, f"width {features}"), help="write `projector linear`")  # fmt: skip
 
 
-def layer_outside(span: Span, layer: int | None, trunk: Trunk) -> Diagnostic:
-    found = "these are none" if layer is None else f"{layer} is not among them"
+def no_such_block(span: Span, block: int | None, trunk: Trunk) -> Diagnostic:
+    found = "the range names none" if block is None else f"there is no block {block}"
     return _error("WM210", f"trunk `{trunk.name}` has {trunk.layers} blocks; {found}", span, "",
                   (trunk.span, f"blocks 0 to {trunk.layers - 1}"),
-                  help="blocks are counted from 0; a tap or align names how many have run",
+                  help=f"blocks are counted from 0 to {trunk.layers - 1}")  # fmt: skip
+
+
+def too_deep(span: Span, layer: int, trunk: Trunk) -> Diagnostic:
+    return _error("WM210", f"trunk `{trunk.name}` has {trunk.layers} blocks; {layer} cannot have "
+                  "run", span, "too deep", (trunk.span, f"{trunk.layers} blocks"),
+                  help=f"`layer` is the number of blocks that have run, {trunk.layers} at most",
                   )  # fmt: skip
 
 
@@ -731,14 +748,15 @@ def stands_in_several(reference: ast.Reference, names: Sequence[str]) -> Diagnos
 
 
 def rows_across_spaces(
-    row: ast.Sees,
-    expression: ast.Expression,
-    found: Sequence[TokenGroup],
-    homes: Sequence[str],
+    subject: ast.Expression,
+    read: Sequence[TokenGroup],
+    other: ast.Expression,
+    seen: Sequence[TokenGroup],
 ) -> Diagnostic:
-    trunks = list(dict.fromkeys(group.trunk for group in found))
-    return _error("WM503", f"`{expression.span.text}` stands in {_and(trunks)}, which does not "
-                  f"attend together with {_and(homes)}", expression.span, "out of sight",
+    here, there = ({group.trunk for group in found} for found in (read, seen))
+    return _error("WM503", f"`{subject.span.text}` cannot see `{other.span.text}`: {_and(here)} "
+                  f"and {_and(there)} do not attend together", other.span, f"in {_and(there)}",
+                  (subject.span, f"in {_and(here)}"),
                   help="join the trunks, or couple them by `cross`")  # fmt: skip
 
 
@@ -816,9 +834,9 @@ def truth_stands(group: TokenGroup, maker: Generate) -> Diagnostic:
 
 def never_reaches(condition: Span, name: str, target: str) -> Diagnostic:
     """For the plan's closure: a condition or observed stream that influences nothing sought."""
-    return _error("WM511", f"`{name}` never reaches `{target}`", condition,
+    return _error("WM511", f"`{name}` never reaches {target}", condition,
                   "no path leads from here",
-                  help=f"let `{target}` see it in the attend, or remove it")  # fmt: skip
+                  help=f"let {target} see it in the attend, or remove it")  # fmt: skip
 
 
 def assertion_fails(
@@ -841,7 +859,7 @@ def nothing_generates(
     return _error("WM601", f"{_name(declaration)} seeks `{segment.reference}`, which nothing "
                   "generates", declaration.clause("sought").span, "sought",
                   (segment.span, "declared here"),
-                  help=f"generated are {_and(names)}" if names
+                  help=f"what is generated: {_and(names)}" if names
                   else f"add `generate NAME: {segment.reference} by flow`")  # fmt: skip
 
 
@@ -869,7 +887,7 @@ def not_answerable(
 def sampler_mismatch(
     attribute: ast.Attribute, name: str, generate: Generate, fitting: Sequence[str]
 ) -> Diagnostic:
-    help = f"use {_and(fitting)}" if fitting else "leave `sampler` out"
+    help = f"use {_or(fitting)}" if fitting else "leave `sampler` out"
     return _error("WM604", f"sampler {name} does not fit the objective {generate.objective}",
                   attribute.span, name, (generate.span, generate.objective), help=help)  # fmt: skip
 
@@ -950,7 +968,7 @@ def tokens_alike(declaration: ast.Declaration, group: TokenGroup, trunk: Trunk) 
 def guard_needed(declaration: ast.Declaration, guards: Iterable[str]) -> Diagnostic:
     return _error("WM707", f"{_name(declaration)} lets the gradient into its target; both sides "
                   "may collapse to a constant", declaration.attribute("gradient").span,
-                  "no guard", help=f"add a guard: {_and(guards)}")  # fmt: skip
+                  "no guard", help=f"add `guard` {_or(guards)}")  # fmt: skip
 
 
 def gradient_into_teacher(declaration: ast.Declaration, teacher: str) -> Diagnostic:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 
 from wmdsl.check import errors
 from wmdsl.check.model import Attend, Rule, TokenGroup
@@ -76,6 +77,8 @@ def _row(
         replace(part, left=_settled(part.left, drawn), right=_settled(part.right, drawn))
         for part in row.relations
     )
+    if None in draft.joins.values():
+        raise Mistake
     return _distribute(replace(row, relations=relations), subjects, objects, known)
 
 
@@ -104,9 +107,9 @@ def _distribute(
     row: ast.Sees, subjects: Found, objects: Found, known: dict[str, tuple[str, ...]]
 ) -> Iterator[tuple[str, Rule]]:
     homes = {space for _, found in subjects for space in _holding(found, known)}
-    for expression, found in (*subjects, *objects):
-        if not homes & set(_holding(found, known)):
-            raise Mistake(errors.rows_across_spaces(row, expression, found, sorted(homes)))
+    for (subject, read), (other, seen) in product(subjects, objects):
+        if not set(_holding(read, known)) & set(_holding(seen, known)):
+            raise Mistake(errors.rows_across_spaces(subject, read, other, seen))
     for space in known:
         if space in homes:
             inside = [_inside(part, known[space]) for part in (subjects, objects)]

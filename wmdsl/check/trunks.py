@@ -140,7 +140,7 @@ def _join(draft: Draft, declaration: ast.Declaration) -> Join:
     for other in trunks[1:]:
         for size in JOINED:
             if getattr(first, size) != getattr(other, size):
-                raise Mistake(_join_mismatch(draft, declaration, size, first, other))
+                draft.report(_join_mismatch(draft, declaration, size, first, other))
     return Join(declaration.name.text, tuple(names), declaration.span)
 
 

@@ -11,6 +11,7 @@ from functools import cache
 from wmdsl.check import errors
 from wmdsl.check.model import CallValue, Value
 from wmdsl.check.scope import Draft, Mistake, Values
+from wmdsl.diagnostics import did_you_mean
 from wmdsl.source import Source, Span
 from wmdsl.syntax import ast
 from wmdsl.vocabulary import GUARDS, LAWS, TEACHERS, Attribute, Form, Kind
@@ -52,21 +53,20 @@ def attributes(
     values = Values()
     for row in rows.values():
         with draft.guard():
-            values[row.name] = _value(draft, row, written.get(row.name), declaration)
+            values[row.name] = _value(draft, row, written, declaration)
     return values
 
 
 def _written(
     draft: Draft, form: Form, declaration: ast.Declaration, rows: dict[str, Attribute]
 ) -> dict[str, ast.Attribute]:
-    """The attributes written, each once and known."""
+    """The attributes written, each once; unknown ones are reported."""
     found: dict[str, ast.Attribute] = {}
     for attribute in _split(draft, declaration.attributes, rows):
         name = attribute.name.text
-        if name in rows:
-            found.setdefault(name, attribute)
-        else:
+        if name not in rows:
             draft.report(errors.unknown_attribute(attribute, form, declaration, rows))
+        found.setdefault(name, attribute)
     return found
 
 
@@ -103,17 +103,22 @@ def _comma_mistake(attribute: ast.Attribute, rows: dict[str, Attribute]) -> int 
 
 
 def _value(
-    draft: Draft, row: Attribute, attribute: ast.Attribute | None, declaration: ast.Declaration
+    draft: Draft,
+    row: Attribute,
+    written: dict[str, ast.Attribute],
+    declaration: ast.Declaration,
 ) -> Value:
+    attribute = written.get(row.name)
     if attribute is not None:
         if not row.runs:
             draft.cannot_run(UNRUNNABLE_ATTRIBUTE, f"`{row.name}`", attribute.span)
         return typed(row, attribute)
-    if row.required and not declaration.damaged:
-        raise Mistake(errors.missing_attribute(row, declaration))
-    if row.required:
-        raise Mistake
-    return default(row)
+    if not row.required:
+        return default(row)
+    misspelt = any(did_you_mean(name, [row.name]) for name in written)
+    raise Mistake(
+        None if declaration.damaged or misspelt else errors.missing_attribute(row, declaration)
+    )
 
 
 def typed(row: Attribute, attribute: ast.Attribute) -> Value:

@@ -35,4 +35,5 @@ def test_a_mistake_gets_its_code_at_its_line_and_nothing_else(path, golden):
     places = [(entry.code, entry.primary.span.line) for entry in found]
     expected = EXPECTED.findall(path.read_text(encoding="utf-8"))
     assert places == [(code, int(line)) for code, line in expected]
-    golden(path.with_suffix(".txt"), to_text(found))
+    if expected:
+        golden(path.with_suffix(".txt"), to_text(found))
