@@ -15,7 +15,8 @@ Parameters per block (w width, a = heads * head_dim, g = kv_heads * head_dim, f 
     TimeCode 256 w + w + w w + w; Head w out + out
     CrossAttention w a + a + 2 (s g + g) + a w + w + 2 w (s source width); gated w more
     Film s 2 w + 2 w; adaLN condition and prefix s w + w
-    ConvGrid, per stage 9 in out + out + 2 out; ConvKeypoints 3 c (tokens c) + tokens c more
+    ConvGrid, per stage kernel^2 in out + out + 2 out; ConvKeypoints more: c points + points,
+    9 c 16 + 16 + 32, (2 points + 16 cells) (tokens c) + tokens c, cells of the half-size map
     BytesEncoder 257 w + bytes w + layers (ViTBlock, f = 4 w) + 2 w + w tokens
     Perceptron c h + h + h c + c; FrameMask 9 c 16 + 16 + 9 * 16 + 1
     Align projector mlp s s + s + s c + c, linear s c + c; a frozen or ema teacher: the codec again

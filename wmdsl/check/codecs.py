@@ -185,10 +185,23 @@ def _cells(
     return size[0] // cell[0], size[1] // cell[1]
 
 
+def conv_strides(codec: Codec) -> tuple[int, ...]:
+    """The stride of each stage of a conv codec."""
+    strides, channels = codec.attributes["strides"], codec.attributes["channels"]
+    return strides * len(channels) if len(strides) == 1 else strides
+
+
+def conv_kernel(stride: int) -> int:
+    return 3 if stride < 3 else 2 * stride
+
+
 def _conv(stream: Stream, segment: Segment, codec: Codec, span: Span) -> Geometry:
     channels = codec.attributes["channels"]
     _, height, width = _frame(stream, codec, span)
-    shrink = 2 ** len(channels)
+    strides = conv_strides(codec)
+    if len(strides) != len(channels):
+        raise Mistake(errors.strides_for_channels(span, codec, len(strides), len(channels)))
+    shrink = prod(strides)
     grid = _cells((height, width), (shrink, shrink), stream, codec, span)
     if codec.attributes["readout"] == "keypoints":
         return Geometry(segment.length, codec.attributes["tokens"], None, channels[-1])

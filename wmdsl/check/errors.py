@@ -456,6 +456,12 @@ def codec_needs_frame(span: Span, codec: Codec, stream: Stream) -> Diagnostic:
                   help="frames are [channels, height, width]")  # fmt: skip
 
 
+def strides_for_channels(span: Span, codec: Codec, strides: int, channels: int) -> Diagnostic:
+    return _error("WM202", f"codec `{codec.name}` has {strides} strides for {channels} channels",
+                  codec.span, "one stride for each stage, or one for all", (span, "read here"),
+                  help=f"write {channels} numbers behind `strides`, or one")  # fmt: skip
+
+
 def codec_needs_vector(span: Span, codec: Codec, stream: Stream) -> Diagnostic:
     return _error("WM201", f"codec `{codec.name}` reads vectors; `{stream.name}` has the shape "
                   f"{list(stream.shape)}", span, f"a {codec.kind} codec",

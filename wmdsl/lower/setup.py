@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wmdsl.check.codecs import conv_strides
 from wmdsl.check.model import Align, Codec, Condition, Cross, Hand, Stream, TokenGroup, Trunk
 from wmdsl.lower.context import Context, generated, group_name
 from wmdsl.lower.errors import Unsupported
@@ -22,7 +23,13 @@ from wmdsl.lower.program import (
     torch,
 )
 from wmdsl.lower.spaces import cross_module, rotary
-from wmdsl.plan.parameters import read_streams, table_rows, used_codecs, vocabulary
+from wmdsl.plan.parameters import (
+    read_streams,
+    shrunk_map,
+    table_rows,
+    used_codecs,
+    vocabulary,
+)
 from wmdsl.plan.spaces import prefixes
 
 HEADS = {"none": "Heads", "per_head": "NormedHeads", "across_heads": "JointlyNormedHeads"}
@@ -72,9 +79,16 @@ def codec_module(context: Context, codec: Codec) -> Expression | None:
         return None
     shape = context.model.streams[streams[0]].shape
     if codec.kind == "conv" and attributes["readout"] == "keypoints":
-        return Block("ConvKeypoints")(shape[0], attributes["channels"], attributes["tokens"])
+        return Block("ConvKeypoints")(
+            shape[0],
+            attributes["channels"],
+            conv_strides(codec),
+            shrunk=shrunk_map(shape, codec),
+            points=attributes["points"],
+            tokens=attributes["tokens"],
+        )
     if codec.kind == "conv":
-        return Block("ConvGrid")(shape[0], attributes["channels"])
+        return Block("ConvGrid")(shape[0], attributes["channels"], conv_strides(codec))
     if codec.kind == "mlp":
         return Block("Perceptron")(shape[0], attributes["hidden"])
     if codec.kind == "bytes":

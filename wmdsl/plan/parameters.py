@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
+from math import prod
 
+from wmdsl.check.codecs import conv_kernel, conv_strides
 from wmdsl.check.model import Align, Codec, Condition, Cross, Model, TokenGroup, Trunk
 from wmdsl.plan.nodes import Parameters
 from wmdsl.plan.roles import training_roles
@@ -18,6 +20,7 @@ from wmdsl.plan.spaces import space_names
 FREQUENCIES = 256
 BYTE_ROWS = 257
 MASK_CHANNELS = 16
+SHRUNK_CHANNELS = 16
 
 
 def linear(inputs: int, outputs: int, bias: bool = True) -> int:
@@ -103,10 +106,27 @@ def _conv(model: Model, codec: Codec) -> int:
     shape = _sample_shape(model, codec)
     channels = codec.attributes["channels"]
     widths = (shape[0] if len(shape) == 3 else 1, *channels)
-    stages = sum(linear(9 * before, after) + 2 * after for before, after in pairwise(widths))
-    if codec.attributes["readout"] == "grid":
-        return stages
-    return stages + linear(3 * channels[-1], codec.attributes["tokens"] * channels[-1])
+    areas = [conv_kernel(stride) ** 2 for stride in conv_strides(codec)]
+    stages = sum(
+        linear(area * before, after) + 2 * after
+        for area, (before, after) in zip(areas, pairwise(widths), strict=True)
+    )
+    return stages + (codec.attributes["readout"] == "keypoints") * _keypoints(shape, codec)
+
+
+def _keypoints(shape: tuple[int, ...], codec: Codec) -> int:
+    """Weights of the read-out: 1 x 1 key point maps, the half-size map, the projection."""
+    last, points = codec.attributes["channels"][-1], codec.attributes["points"]
+    halved = linear(9 * last, SHRUNK_CHANNELS) + 2 * SHRUNK_CHANNELS
+    read = 2 * points + SHRUNK_CHANNELS * prod(shrunk_map(shape, codec))
+    return linear(last, points) + halved + linear(read, codec.attributes["tokens"] * last)
+
+
+def shrunk_map(shape: tuple[int, ...], codec: Codec) -> tuple[int, int]:
+    """Rows and columns of the half-size map that a key point read-out flattens."""
+    shrink = prod(conv_strides(codec))
+    rows, columns = (side // shrink for side in shape[-2:])
+    return -(-rows // 2), -(-columns // 2)
 
 
 def _bytes(model: Model, codec: Codec) -> int:
@@ -219,7 +239,7 @@ def vocabulary(model: Model, group: TokenGroup) -> int | None:
         case "bins":
             return codec.attributes["bins"]
         case "embed":
-            return model.streams[group.segment.stream].shape[0]
+            return model.streams[group.segment.stream].attributes["sizes"][0]
         case "fast":
             return codec.attributes["vocabulary"]
         case "vq":

@@ -9,9 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from math import prod
 
+from wmdsl.check.codecs import conv_kernel, conv_strides
 from wmdsl.check.model import Codec, Cross, Model, TokenGroup, Trunk
 from wmdsl.plan.nodes import Generation, Pass, Placed, Space
-from wmdsl.plan.parameters import code_matrices, key_width, query_width, token_matrices, vocabulary
+from wmdsl.plan.parameters import (
+    SHRUNK_CHANNELS,
+    code_matrices,
+    key_width,
+    query_width,
+    shrunk_map,
+    token_matrices,
+    vocabulary,
+)
 from wmdsl.plan.ranges import pairs
 
 BYTES_FP32 = 4
@@ -71,11 +80,17 @@ def _conv(model: Model, codec: Codec, group: TokenGroup) -> int:
     shape = model.streams[group.segment.stream].shape
     before, size = (shape[0] if len(shape) == 3 else 1), list(shape[-2:])
     total = 0
-    for after in codec.attributes["channels"]:
-        size = [-(-side // 2) for side in size]
-        total += 9 * before * after * prod(size)
+    for after, stride in zip(codec.attributes["channels"], conv_strides(codec), strict=True):
+        size = [-(-side // stride) for side in size]
+        total += conv_kernel(stride) ** 2 * before * after * prod(size)
         before = after
-    return total
+    if codec.attributes["readout"] == "grid":
+        return total
+    points, tokens = codec.attributes["points"], codec.attributes["tokens"]
+    cells = prod(shrunk_map(shape, codec))
+    read = 2 * points + SHRUNK_CHANNELS * cells
+    halved = 9 * before * SHRUNK_CHANNELS * cells
+    return total + before * points * prod(size) + halved + read * tokens * before
 
 
 def _bytes(model: Model, codec: Codec, group: TokenGroup) -> int:

@@ -24,10 +24,14 @@ CODECS = table(
          (Attribute("size", "dims", "Pixels per token, height x width.", default="8x8"),),
          reads=(*_FRAMES, "latent"), tokens="data", source="ViT, arXiv 2010.11929"),
     Kind("conv", "Strided convolutions with group norm, trained with the policy.",
-         (Attribute("channels", "integers", "Width of each stride-2 stage.", default="32, 64, 128"),
+         (Attribute("channels", "integers", "Width of each stage.", default="32, 64, 128"),
+          Attribute("strides", "integers", "Stride of each stage, or one for all; the kernel is 3, "
+                    "from stride 3 on twice the stride.", default="2"),
           Attribute("readout", "choice", "What the tokens are: cells of the last map, or "
-                    "spatial-softmax key points and the pooled map.", default="grid",
-                    choices=("grid", "keypoints")),
+                    "projections of its spatial-softmax key points and its flattened half-size "
+                    "map.", default="grid", choices=("grid", "keypoints")),
+          Attribute("points", "integer", "Key points of a key point read-out.", default="32",
+                    minimum=1),
           Attribute("tokens", "integer", "Tokens per frame of a key point read-out.", default="4",
                     minimum=1)),
          reads=_FRAMES, level="latent", source="spatial softmax: arXiv 1504.00702"),
