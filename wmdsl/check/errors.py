@@ -611,13 +611,12 @@ def stride_zero(span: Span) -> Diagnostic:
                   )  # fmt: skip
 
 
-def rates_unrelated(
-    span: Span, stream: Stream, other_span: Span, other: Stream, nearest: Sequence[Fraction]
-) -> Diagnostic:
+def rates_unrelated(stream: Stream, other: Stream, nearest: Sequence[Fraction]) -> Diagnostic:
     here, there = _decimal(stream.rate_hz), _decimal(other.rate_hz)
     fits = " or ".join(f"{_decimal(rate)} Hz" for rate in nearest)
     return _error("WM304", f"{here} Hz of `{stream.name}` and {there} Hz of `{other.name}` have no "
-                  "whole ratio", span, f"{here} Hz", (other_span, f"{there} Hz"),
+                  "whole ratio", stream.places["rate"], f"{here} Hz",
+                  (other.places["rate"], f"{there} Hz"),
                   help=f"the nearest workable rates are {fits}; or declare `resample hold` in "
                   f"`{stream.name}`")  # fmt: skip
 
@@ -1024,3 +1023,49 @@ def wrong_object(
     return _error("WM128", f"`{argument.span.text}` is a {found}; `{predicate.name.text}` is about "
                   f"a {wanted} here", argument.span, found, (predicate.span, "the predicate"),
                   help=f"give it a {wanted}")  # fmt: skip
+
+
+# --- against a data set --------------------------------------------------------------------------
+
+
+def not_recorded(stream: Stream, root: object, fitting: Sequence[str]) -> Diagnostic:
+    near = did_you_mean(stream.key, fitting)
+    keys = [f'key "{key}"' for key in ([near] if near else fitting)]
+    help = f"write {_or(keys)}" if keys else f"the data set holds no {stream.modality}"
+    return _error("WM140", f"the data set has no `{stream.key}` for stream `{stream.name}`",
+                  stream.places["key"], "not recorded", notes=(f"the data set is {root}",),
+                  help=help)  # fmt: skip
+
+
+def recorded_otherwise(stream: Stream, is_camera: bool) -> Diagnostic:
+    found = "a camera" if is_camera else "a column of numbers"
+    return _error("WM220", f"`{stream.key}` is {found}, stream `{stream.name}` is "
+                  f"{stream.modality}", stream.places["type"], stream.modality,
+                  (stream.places["key"], f"names {found}"),
+                  help="name another key, or change the type of the stream")  # fmt: skip
+
+
+def shape_recorded(stream: Stream, shape: tuple[int, ...]) -> Diagnostic:
+    return _error("WM220", f"stream `{stream.name}` has the shape {list(stream.shape)}, the data "
+                  f"set's `{stream.key}` {list(shape)}", stream.places["type"],
+                  f"{list(stream.shape)}", (stream.places["key"], f"{list(shape)} in the data set"),
+                  help=f"write `{stream.modality}[{', '.join(map(str, shape))}]`, or name another "
+                  "key")  # fmt: skip
+
+
+def recorded_slower(stream: Stream, recorded: Fraction) -> Diagnostic:
+    return _error("WM320", f"stream `{stream.name}` wants {_decimal(stream.rate_hz)} Hz, "
+                  f"`{stream.key}` was recorded at {_decimal(recorded)} Hz",
+                  stream.places["rate"], "faster than the recording",
+                  help=f"write `at {_decimal(recorded)} Hz`")  # fmt: skip
+
+
+def stride_not_whole(stream: Stream, rows: Fraction, recorded: Fraction) -> Diagnostic:
+    wanted = stream.rate_hz
+    rates = [rows / n for n in range(1, 257)]
+    fits = [rate for rate in rates if (recorded / rate).denominator == 1]
+    near = sorted(sorted(fits, key=lambda rate: abs(rate - wanted))[:2])
+    return _error("WM321", f"{_decimal(wanted)} Hz of stream `{stream.name}` is no whole part of "
+                  f"the data set's {_decimal(rows)} Hz", stream.places["rate"],
+                  f"a sample every {_decimal(rows / wanted)} rows",
+                  help=f"take {' or '.join(f'{_decimal(rate)} Hz' for rate in near)}")  # fmt: skip

@@ -70,6 +70,7 @@ class Stream:
     normalise: str  # zscore | minmax | quantile | none | unit (pixels: 0..1 to -1..1)
     attributes: Mapping[str, Value]
     span: Span = field(compare=False)
+    places: Mapping[str, Span] = field(compare=False)  # where name, type, rate and key are written
 
     @property
     def window(self) -> int:

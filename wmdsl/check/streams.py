@@ -47,9 +47,22 @@ def _stream(draft: Draft, declaration: ast.Declaration) -> Stream:
         normalise=values["normalise"] or _normalise(kind.name),
         attributes={**values, "sizes": _sizes(declaration)},
         span=declaration.span,
+        places=_places(declaration),
     )
     _check_parts(stream, declaration)
     return stream
+
+
+def _places(declaration: ast.Declaration) -> dict[str, Span]:
+    """Where the parts of a stream that a data set must agree with are written."""
+    name, key = declaration.name.span, declaration.attribute("key")
+    type_, rate_ = declaration.clause("type"), declaration.clause("at")
+    return {
+        "name": name,
+        "type": type_.span if type_ else name,
+        "rate": rate_.span if rate_ else name,
+        "key": key.span if key else name,
+    }
 
 
 def _type(declaration: ast.Declaration) -> tuple[Kind, tuple[int, ...]]:
@@ -167,11 +180,7 @@ def _relate_rates(draft: Draft) -> None:
             fitting.append(stream)
             continue
         nearest = _nearest_rates(stream.rate_hz, [other.rate_hz for other in fitting])
-        draft.report(
-            errors.rates_unrelated(
-                _rate_span(draft, stream), stream, _rate_span(draft, against), against, nearest
-            )
-        )
+        draft.report(errors.rates_unrelated(stream, against, nearest))
 
 
 def _related(left: Stream, right: Stream) -> bool:
@@ -191,11 +200,6 @@ def _nearest_rates(wanted: Fraction, others: list[Fraction]) -> tuple[Fraction, 
     below = [rate for rate in workable if rate < wanted][-1:]
     above = [rate for rate in workable if rate > wanted][:1]
     return (*below, *above)
-
-
-def _rate_span(draft: Draft, stream: Stream) -> Span:
-    declaration = next(d for d in draft.of("stream") if d.name.text == stream.name)
-    return declaration.clause("at").span
 
 
 def spacing(segment: Segment) -> int:

@@ -70,6 +70,7 @@ _ROWS = (
     Code("WM131", "nobody reads it", "A stream or segment is declared and never read."),
     Code("WM132", "never used", "A codec or extern is declared and never used."),
     Code("WM133", "name shared", "Things that stand in the same places have one name."),
+    Code("WM140", "not in the data set", "The data set lacks a column or camera of the spec."),
     # shapes
     Code("WM201", "wrong number of sizes", "A type, call or codec has too few or too many sizes."),
     Code("WM202", "sizes contradict", "Two places give one size differently."),
@@ -81,6 +82,7 @@ _ROWS = (
     Code("WM208", "token counts differ", "Tokens that meet one by one differ in number."),
     Code("WM209", "widths differ", "Features that are compared differ in width."),
     Code("WM210", "no such block", "A layer lies outside of the trunk."),
+    Code("WM220", "shape against data", "The data set holds a stream in another shape."),
     # rates
     Code("WM301", "impossible rate", "A rate is zero or negative."),
     Code("WM302", "rate needed", "Seconds of a stream whose rate is not declared."),
@@ -89,6 +91,8 @@ _ROWS = (
     Code("WM305", "chunk against frames", "An action chunk does not divide over the frames."),
     Code("WM306", "executes too much", "More steps are executed than predicted."),
     Code("WM307", "no time axis", "Segments of a stream that has no time axis."),
+    Code("WM320", "faster than recorded", "A stream wants more samples than were recorded."),
+    Code("WM321", "rate against data", "A stream's rate is no whole part of the data set's."),
     # levels and codecs
     Code("WM401", "codec needed", "A stream cannot become tokens without a codec."),
     Code("WM402", "codec cannot read it", "A codec does not read streams of this modality."),

@@ -44,9 +44,10 @@ def _check_model(
     options = driver.Options(parameters, model=model, observe=seen.__setitem__)
     driver.run(source, options, diagnostics)
     if data is not None and "check" in seen:
-        from wmdsl.check.dataset import check_dataset
+        from wmdsl.check.dataset import check_data
+        from wmdsl.data.lerobot import DatasetInfo
 
-        check_dataset(seen["check"], data, diagnostics)
+        check_data(seen["check"], DatasetInfo.read(data), diagnostics)
     return diagnostics
 
 
