@@ -168,8 +168,7 @@ def _read_level(flow: Flow, space: Space, placed: Placed, objective: str) -> Fra
 def _step(
     flow: Flow, asked: Asked, targets: tuple[str, ...], known: frozenset[str], until: Fraction
 ) -> Step:
-    closure = flow.graph.before(_targets(flow, targets))
-    made = cast(flow, asked, targets, known, _live(flow, closure))
+    closure, made = _needed_for(flow, asked, targets, known)
     evaluation = Pass("+".join(targets), tuple(live_spaces(flow, closure)), made.roles)
     objective = _objective(flow, targets[0])
     steps = _step_count(flow, asked, targets)
@@ -186,6 +185,19 @@ def _step(
         constant=_constant(flow, evaluation, varying, closure) if steps > 1 else (),
     )
     return Step(generation, made)
+
+
+def _needed_for(
+    flow: Flow, asked: Asked, targets: tuple[str, ...], known: frozenset[str]
+) -> tuple[frozenset[Node], Cast]:
+    """Everything that the targets need, and with it what segments generated beside them need."""
+    generated = targets
+    while True:
+        closure = flow.graph.before(_targets(flow, generated))
+        made = cast(flow, asked, targets, known, _live(flow, closure))
+        if set(made.beside) <= set(generated):
+            return closure, made
+        generated = tuple(dict.fromkeys((*generated, *made.beside)))
 
 
 def _live(flow: Flow, closure: frozenset[Node]) -> Iterator[tuple[Space, Placed]]:

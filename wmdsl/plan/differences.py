@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from wmdsl.check.model import CallValue, Model, Query
 from wmdsl.plan.flow import Flow
-from wmdsl.plan.nodes import Generation, QueryPlan
+from wmdsl.plan.nodes import QueryPlan
 
 VERBS = {
     "deleted_exactly": "leaves out the tokens of {what}: no kept token sees them",
@@ -18,11 +18,13 @@ VERBS = {
 
 
 def differences(flow: Flow, queries: Mapping[str, QueryPlan]) -> tuple[str, ...]:
-    """Lines, each about one query or coupling."""
-    return tuple(dict.fromkeys(_differences(flow, queries)))
+    """Lines, each about one coupling, one query or one noise level."""
+    asked = [query for query in queries.values() if query.chain]
+    lines = [*_couplings(flow), *_dropped(flow, asked), *_walks(flow, asked), *_steps(flow, asked)]
+    return tuple(dict.fromkeys(lines))
 
 
-def _differences(flow: Flow, queries: Mapping[str, QueryPlan]) -> Iterator[str]:
+def _couplings(flow: Flow) -> Iterator[str]:
     for hand in flow.model.hands.values():
         source = "the true" if hand.training == "truth" else "the predicted"
         yield (
@@ -31,35 +33,53 @@ def _differences(flow: Flow, queries: Mapping[str, QueryPlan]) -> Iterator[str]:
         )
     for align in flow.model.aligns.values():
         yield f"align {align.name} and its teacher run in training only"
-    for query in queries.values():
+
+
+def _dropped(flow: Flow, asked: Sequence[QueryPlan]) -> Iterator[str]:
+    for query in asked:
         for entry in query.dropped:
             if entry.what in flow.generates:
                 yield f"{query.name} {VERBS[entry.how].format(what=entry.what)}"
-        for step in query.chain:
-            yield from _noise(flow, query, step)
 
 
-def _noise(flow: Flow, query: QueryPlan, step: Generation) -> Iterator[str]:
-    """Training draws noise levels; a query walks through them, all streams in step."""
-    for reference in step.segments:
-        generate = flow.generates.get(reference)
-        if generate is None or generate.law is None:
+def _walks(flow: Flow, asked: Sequence[QueryPlan]) -> Iterator[str]:
+    """Training draws noise levels; queries walk through them."""
+    for reference, generate in flow.generates.items():
+        if generate.law is None:
             continue
-        shift = f" with shift {generate.shift}" if generate.shift != 1 else ""
-        goal = f"to {float(step.until):g}" if step.until else "to 0"
-        yield (
-            f"{reference} has the noise law {law_text(generate.law)}{shift} in training; "
-            f"{query.name} takes {step.steps} steps from 1 {goal}"
-        )
-    together = (*step.segments, *step.joint)
-    if len(together) > 1 and step.steps > 1:
-        times = {flow.generates[reference].times for reference in together}
-        names = {flow.generates[reference].name for reference in together}
-        if len(names) > 1 or times != {"shared"}:
+        walks = [
+            f"{query.name} in {step.steps} steps"
+            + (f" to {float(step.until):g}" * bool(step.until))
+            for query in asked
+            for step in query.chain
+            if reference in step.segments
+        ]
+        if walks:
+            shift = f" with shift {float(generate.shift):g}" if generate.shift != 1 else ""
             yield (
-                f"{' and '.join(together)} have noise levels of their own in training; "
-                f"{query.name} walks both in step"
+                f"{reference} draws its noise level from {law_text(generate.law)}{shift} in "
+                f"training; it is walked by {', '.join(walks)}"
             )
+
+
+def _steps(flow: Flow, asked: Sequence[QueryPlan]) -> Iterator[str]:
+    """Levels that are independent in training and equal in a query."""
+    together: dict[tuple[str, ...], list[str]] = {}
+    for query in asked:
+        for step in query.chain:
+            walked = tuple(r for r in flow.generates if r in (*step.segments, *step.joint))
+            if len(walked) > 1 and step.steps > 1 and not _tied(flow, walked):
+                together.setdefault(walked, []).append(query.name)
+    for walked, names in together.items():
+        yield (
+            f"{' and '.join(walked)} have noise levels of their own in training and the same ones "
+            f"in {', '.join(names)}"
+        )
+
+
+def _tied(flow: Flow, references: Sequence[str]) -> bool:
+    generates = {flow.generates[reference].name for reference in references}
+    return len(generates) == 1 and flow.generates[references[0]].times == "shared"
 
 
 def law_text(law: CallValue) -> str:

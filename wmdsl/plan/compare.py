@@ -1,0 +1,116 @@
+"""What changed between two plans, and which weights of the first fit the second."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from wmdsl.plan.nodes import Edge, Plan, QueryPlan
+from wmdsl.plan.quantities import count, percent
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """`kind`: edge, mask, query, weights or paradigm; `before` and `after` are "" where absent."""
+
+    kind: str
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """`loadable` and `missing` are owners whose weights of the first fit, or do not exist there or
+    have another size."""
+
+    differences: tuple[Difference, ...]
+    loadable: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def compare(first: Plan, second: Plan) -> Comparison:
+    """Everything derived that differs, and what of the first run's weights the second can take."""
+    shapes, wanted = weight_shapes(first), weight_shapes(second)
+    return Comparison(
+        tuple(_differences(first, second)),
+        tuple(owner for owner in wanted if shapes.get(owner) == wanted[owner]),
+        tuple(owner for owner in wanted if shapes.get(owner) != wanted[owner]),
+    )
+
+
+def comparison_text(comparison: Comparison) -> str:
+    lines = [
+        f"{entry.kind} {entry.name}: {entry.before or 'absent'} -> {entry.after or 'absent'}"
+        for entry in comparison.differences
+    ]
+    lines.append(f"weights that load: {', '.join(comparison.loadable) or 'none'}")
+    if comparison.missing:
+        lines.append(f"weights that start anew: {', '.join(comparison.missing)}")
+    return "\n".join(lines) + "\n"
+
+
+def weight_shapes(plan: Plan) -> Mapping[str, tuple[object, ...]]:
+    """By owner, everything that decides the shapes of its weights."""
+    model = plan.model
+    shapes: dict[str, tuple[object, ...]] = {}
+    for owner, number in plan.parameters.by_owner.items():
+        kind, _, name = owner.partition(".")
+        shapes[owner] = (number,)
+        if kind == "trunk":
+            trunk = model.trunks[name]
+            groups = [(g.name, g.codec, g.count, g.features) for g in trunk.groups]
+            roles = [plan.train.roles[name, group.name] for group in trunk.groups]
+            shapes[owner] += (trunk.kind, trunk.layers, trunk.width, trunk.heads, trunk.head_dim,
+                              trunk.kv_heads, trunk.ffn, trunk.qk_norm, trunk.positions,
+                              tuple(groups), tuple(roles))  # fmt: skip
+        if kind == "codec":
+            codec = model.codecs[name]
+            shapes[owner] += (codec.kind, tuple(sorted((k, str(v)) for k, v in
+                                                       codec.attributes.items())))  # fmt: skip
+    return shapes
+
+
+def _differences(first: Plan, second: Plan) -> Iterator[Difference]:
+    if first.paradigm.id != second.paradigm.id:
+        yield Difference("paradigm", "", first.paradigm.id, second.paradigm.id)
+    yield from _changed("edge", _edges(first.edges), _edges(second.edges))
+    yield from _changed("mask", _masks(first), _masks(second))
+    yield from _changed("query", _queries(first.queries), _queries(second.queries))
+    owners = [
+        {owner: count(number) for owner, number in plan.parameters.by_owner.items()}
+        for plan in (first, second)
+    ]
+    yield from _changed("weights", *owners)
+
+
+def _changed(
+    kind: str, before: Mapping[str, str], after: Mapping[str, str]
+) -> Iterator[Difference]:
+    for name in dict.fromkeys((*before, *after)):
+        if before.get(name) != after.get(name):
+            yield Difference(kind, name, before.get(name, ""), after.get(name, ""))
+
+
+def _edges(edges: Sequence[Edge]) -> Mapping[str, str]:
+    return {
+        f"{edge.source} -> {edge.target}": " ".join(
+            (edge.mechanism, edge.level, *(["training only"] if edge.train_only else []))
+        )
+        for edge in edges
+    }
+
+
+def _masks(plan: Plan) -> Mapping[str, str]:
+    return {
+        name: f"{mask.tokens} tokens, {percent(mask.density)} of pairs in {len(mask.ranges)} rows"
+        for name, mask in plan.masks.items()
+    }
+
+
+def _queries(queries: Mapping[str, QueryPlan]) -> Mapping[str, str]:
+    return {
+        name: f"{', '.join(query.sought)} | {', '.join(query.given)}: {query.answerable}, "
+        f"{query.because}"
+        for name, query in queries.items()
+    }
