@@ -23,9 +23,9 @@ REQUEST = {"seed": 4, "size": 32, "progress": False}
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """Two tasks, two episodes each, by one worker."""
+    """Two tasks, one episode each, by one worker."""
     root = tmp_path_factory.mktemp("demos") / "faucets"
-    return demos(TASKS, 2, root, workers=1, **REQUEST)
+    return demos(TASKS, 1, root, workers=1, **REQUEST)
 
 
 def contents(root):
@@ -36,19 +36,19 @@ def test_rows_and_frames_are_those_of_the_seeds(recorded):
     opened = Dataset(recorded.root)
     assert opened.tasks == ("open the faucet", "close the faucet")
     assert (opened.info.fps, opened.info.stride(keys.image_key("corner"))) == (80, 4)
-    assert recorded.episodes == dict.fromkeys(TASKS, 2)
-    episode = read_json(recorded.root / PROVENANCE_PATH, "")["episodes"][3]
+    assert recorded.episodes == dict.fromkeys(TASKS, 1)
+    episode = read_json(recorded.root / PROVENANCE_PATH, "")["episodes"][1]
     recording = Recording(4, ("corner", "wrist"), 20, 32, 1, 8)
     again = record_attempt(make(episode["environment"]), episode["seed"], recording)
     rows = opened.columns([keys.STATE, keys.ACTION])
-    own = slice(opened.episodes.start[3], opened.episodes.stop[3])
+    own = slice(opened.episodes.start[1], opened.episodes.stop[1])
     for key, values in rows.items():
         assert np.array_equal(values[own], again[key])
     for camera in ("corner", "wrist"):
         key = keys.image_key(camera)
         frames = np.stack(list(opened.frames(key)))
         starts = opened.frame_starts(key)
-        assert np.array_equal(frames[starts[3] :], again[key])
+        assert np.array_equal(frames[starts[1] :], again[key])
     assert np.abs(rows[keys.ACTION]).max() <= 1
 
 
@@ -62,20 +62,20 @@ def test_an_episode_ends_after_its_success_and_the_tail():
 
 
 def test_running_it_again_keeps_what_is_there(recorded):
-    again = demos(TASKS, 2, recorded.root, workers=1, **REQUEST)
+    again = demos(TASKS, 1, recorded.root, workers=1, **REQUEST)
     assert again.seconds == 0
     assert again.episodes == recorded.episodes
     with pytest.raises(DataError) as caught:
-        demos(TASKS, 3, recorded.root, **REQUEST)
+        demos(TASKS, 2, recorded.root, **REQUEST)
     assert caught.value.code == "WM860"
 
 
 def test_kill_and_resume_gives_the_same_bytes(recorded, tmp_path):
-    """Two workers, killed after the first finished episode, then started again."""
+    """One worker, killed after the first finished episode; two end what it began."""
     root = tmp_path / "faucets"
     code = (
         "from wmdsl.environments.demonstrate import demos\n"
-        f"demos({TASKS!r}, 2, {str(root)!r}, workers=2, **{REQUEST!r})"
+        f"demos({TASKS!r}, 1, {str(root)!r}, workers=1, **{REQUEST!r})"
     )
     script = tmp_path / "run.py"
     script.write_text(
@@ -88,7 +88,7 @@ def test_kill_and_resume_gives_the_same_bytes(recorded, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not root.exists()
-    summary = demos(TASKS, 2, root, workers=2, **REQUEST)
+    summary = demos(TASKS, 1, root, workers=2, **REQUEST)
     assert contents(root) == contents(recorded.root)
     assert summary.rows == recorded.rows
     assert list(tmp_path.glob(".*")) == []
