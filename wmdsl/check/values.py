@@ -110,9 +110,11 @@ def _value(
 ) -> Value:
     attribute = written.get(row.name)
     if attribute is not None:
-        if not row.runs:
+        value = typed(row, attribute)
+        # The canonical form writes every default, and what is not used need not run.
+        if not row.runs and value != default(row):
             draft.cannot_run(UNRUNNABLE_ATTRIBUTE, f"`{row.name}`", attribute.span)
-        return typed(row, attribute)
+        return value
     if not row.required:
         return default(row)
     misspelt = any(did_you_mean(name, [row.name]) for name in written)

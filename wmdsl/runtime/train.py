@@ -263,7 +263,7 @@ def _describe(
     settings: TrainSettings,
     statistics: dict[str, Any],
 ) -> None:
-    from wmdsl.plan.json import to_json
+    from wmdsl.plan.as_json import to_json
 
     model = module.plan.model
     write_text(run.spec, model.canonical)
