@@ -77,7 +77,7 @@ def lines(node: Expression, indent: int, before: int, after: int) -> list[str]:
     """The expression in lines, the first without its indent; `before` and `after` are characters
     that share the first and the last line with it."""
     text = flat(node)
-    if indent + before + len(text) + after <= WIDTH:
+    if indent + before + len(text) + after <= WIDTH or isinstance(node, (Name, Block, Literal)):
         return [text]
     match node:
         case Attribute(base, name):

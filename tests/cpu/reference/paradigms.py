@@ -1,0 +1,288 @@
+"""The paradigms written by hand: losses from weights and a batch, all in float64."""
+
+import torch
+
+from tests.cpu.reference.pieces import (
+    Trunk,
+    Weights,
+    causal,
+    conv_keypoints,
+    line_angles,
+    linear,
+    masked_mean,
+    patches,
+    places,
+    run,
+    spread,
+    text,
+    time_code,
+    tokens,
+    unpatched,
+    visible,
+)
+
+STRIDES, POINT_TOKENS, HEADS, PATCH, CHUNK = (4, 1), 4, 4, 16, 16
+GIVEN = ("instruction", "corner", "wrist", "proprio")
+ALL = (*GIVEN, "future", "action")
+
+
+def scaled(w, batch):
+    """The batch in the units of the module, and what the frozen part of it is made of."""
+    video = {name: 2 * batch[name] - 1 for name in ("corner", "wrist")}
+    proprio = (batch["proprio"] - w["proprio_mean"]) / w["proprio_scale"]
+    action = (batch["action"] - w["action_mean"]) / w["action_scale"]
+    return video["corner"][:, :1], video["corner"][:, 1:], video["wrist"], proprio, action
+
+
+def valid_of(batch, name, window):
+    found = batch.get(f"{name}.valid")
+    return torch.ones(len(batch[name]), window, dtype=torch.bool) if found is None else found
+
+
+def eyes(w, name, frames):
+    return conv_keypoints(w(name), frames, STRIDES, POINT_TOKENS)
+
+
+def uniform(size, generator):
+    return torch.rand(size, 1, generator=generator, dtype=torch.float64)[:, 0]
+
+
+def normal(shape, generator):
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def mixed(clean, noise, time):
+    at = time[:, None, None]
+    return (1 - at) * clean + at * noise
+
+
+class Scene:
+    """A batch with the draws of the flow, in the order in which the module draws them."""
+
+    def __init__(self, table, batch, generator, draws):
+        self.w = Weights(table)
+        self.corner, self.future, self.wrist, self.proprio, self.action = scaled(self.w, batch)
+        self.batch, size = batch, len(batch["corner"])
+        self.zero = torch.zeros(size, dtype=torch.float64)
+        self.targets = {"action": self.action}
+        if self.future.shape[1]:
+            self.targets["future"] = patches(self.future, PATCH)
+        self.times, self.noise, self.noisy = {}, {}, {}
+        for name in draws:
+            self.times[name] = uniform(size, generator)
+            self.noise[name] = normal(self.targets[name].shape, generator)
+            self.noisy[name] = mixed(self.targets[name], self.noise[name], self.times[name])
+
+    def features(self):
+        w = self.w
+        return {
+            "instruction": text(w("words"), self.batch["instruction"], 2),
+            "corner": eyes(w, "eyes", self.corner),
+            "wrist": eyes(w, "wrist_eyes", self.wrist),
+            "proprio": self.proprio,
+            **self.noisy,
+        }
+
+    def error(self, name, hidden, head):
+        """Mean error of the velocity over valid samples."""
+        output = linear(head, hidden)
+        wanted = self.noise[name] - self.targets[name]
+        return masked_mean((output - wanted) ** 2, self.valid(name))
+
+    def valid(self, name):
+        stream, window = (
+            ("action", CHUNK) if name == "action" else ("corner", 1 + self.future.shape[1])
+        )
+        valid = valid_of(self.batch, stream, window)
+        return valid[:, 1:] if name == "future" else valid
+
+
+INWARD = {"corner": "corner_now_in", "future": "corner_future_in"}
+
+
+def trunk_tokens(w, features, names):
+    return {name: tokens(w(INWARD.get(name, f"{name}_in")), features[name]) for name in names}
+
+
+def dit(scene, name, parts):
+    """A trunk with its tokens and each token's own time."""
+    w = scene.w(name)
+    times = [scene.times.get(part, scene.zero) for part in parts]
+    code = time_code(w("time"), spread(times, [x.shape[1] for x in parts.values()]))
+    return Trunk(w, "dit", HEADS, torch.cat(list(parts.values()), 1), code)
+
+
+def rows(queries):
+    """Givens see givens; every query sees what it is said to see."""
+    return {**dict.fromkeys(GIVEN, GIVEN), **queries}
+
+
+def counts_of(parts):
+    return {name: x.shape[1] for name, x in parts.items()}
+
+
+def joint_loss(scene, trunks, queries):
+    """Video and action by flow under one mask; `trunks` maps names to their groups."""
+    features = scene.features()
+    parts = {name: trunk_tokens(scene.w(name), features, groups) for name, groups in trunks.items()}
+    counts = {group: n for part in parts.values() for group, n in counts_of(part).items()}
+    outs = run(
+        [dit(scene, name, part) for name, part in parts.items()], visible(counts, rows(queries))
+    )
+    hidden = {}
+    for part, out in zip(parts.values(), outs, strict=True):
+        hidden.update(zip(part, out.split([x.shape[1] for x in part.values()], 1), strict=True))
+    owner = {group: scene.w(name) for name, groups in trunks.items() for group in groups}
+    foresight = scene.error("future", hidden["future"], owner["future"]("corner_future_out"))
+    act = scene.error("action", hidden["action"], owner["action"]("action_out"))
+    return {"loss": 0.2 * foresight + act, "foresight": foresight, "act": act}
+
+
+def mot(table, batch, generator):
+    scene = Scene(table, batch, generator, ("future", "action"))
+    trunks = {"seer": ("instruction", "corner", "wrist", "future"), "doer": ("proprio", "action")}
+    return joint_loss(scene, trunks, {"future": ALL, "action": ALL})
+
+
+def single_backbone(table, batch, generator):
+    scene = Scene(table, batch, generator, ("future", "action"))
+    return joint_loss(scene, {"backbone": ALL}, {"future": ALL, "action": ALL})
+
+
+def no_world_model(table, batch, generator):
+    scene = Scene(table, batch, generator, ("action",))
+    parts = trunk_tokens(scene.w("policy"), scene.features(), (*GIVEN, "action"))
+    mask = visible(counts_of(parts), rows({"action": (*GIVEN, "action")}))
+    (out,) = run([dit(scene, "policy", parts)], mask)
+    act = scene.error("action", out[:, -CHUNK:], scene.w("policy.action_out"))
+    return {"loss": act, "act": act}
+
+
+def latent(table, batch, generator):
+    scene = Scene(table, batch, generator, ("action",))
+    w, features = scene.w, scene.features()
+    parts = trunk_tokens(w("policy"), features, GIVEN)
+    parts["dream"] = places(w("policy.dream_in"), len(features["proprio"]))
+    parts |= trunk_tokens(w("policy"), features, ("action",))
+    mask = visible(
+        counts_of(parts),
+        rows({"dream": (*GIVEN, "dream"), "action": (*GIVEN, "dream", "action")}),
+    )
+    trunk = dit(scene, "policy", parts)
+    (out,) = run([trunk], mask)
+    act = scene.error("action", out[:, -CHUNK:], w("policy.action_out"))
+    start = sum(parts[name].shape[1] for name in GIVEN)
+    source = trunk.after[3][:, start : start + parts["dream"].shape[1]]
+    guess = linear(w("foresight.2"), torch.nn.functional.gelu(linear(w("foresight.0"), source)))
+    target = eyes(w, "foresight_teacher", scene.future).detach()
+    distance = 1 - torch.nn.functional.cosine_similarity(guess, target, dim=-1)
+    foresight = masked_mean(distance, scene.valid("future"))
+    return {"loss": act + 0.5 * foresight, "act": act, "foresight": foresight}
+
+
+def unified_vla(table, batch, generator):
+    scene = Scene(table, batch, generator, ())
+    w, features = scene.w("lm"), scene.features()
+    size = len(features["proprio"])
+
+    def projected(name):
+        return linear(w(INWARD.get(name, f"{name}_in")), features[name])
+
+    parts = {name: projected(name) for name in GIVEN}
+    parts["action"] = places(w("action_in"), size)
+    parts["future"] = places(w("corner_future_in"), size)
+    x = torch.cat(list(parts.values()), 1)
+    angles = line_angles(x.shape[1], 32)
+    trunk = Trunk(w, "decoder", HEADS, x, kv_heads=2, angles=angles)
+    (out,) = run([trunk], causal(x.shape[1]))
+    hidden = dict(zip(parts, out.split([part.shape[1] for part in parts.values()], 1), strict=True))
+    errors = {}
+    for name, head in (("action", "action_out"), ("future", "corner_future_out")):
+        wrong = (linear(w(head), hidden[name]) - scene.targets[name]).abs()
+        errors[name] = masked_mean(wrong, scene.valid(name))
+    return {
+        "loss": errors["action"] + 0.2 * errors["future"],
+        "act": errors["action"],
+        "foresight": errors["future"],
+    }
+
+
+def idm(table, batch, generator):
+    scene = Scene(table, batch, generator, ("future",))
+    w, features = scene.w, scene.features()
+    groups = ("instruction", "corner", "proprio", "future")
+    parts = trunk_tokens(w("dreamer"), features, groups)
+    (out,) = run(
+        [dit(scene, "dreamer", parts)], visible(counts_of(parts), dict.fromkeys(groups, groups))
+    )
+    foresight = scene.error(
+        "future", out[:, -parts["future"].shape[1] :], w("dreamer.corner_future_out")
+    )
+    act, _ = inverse(scene, features, scene.future)
+    return {"loss": foresight + act, "foresight": foresight, "act": act}
+
+
+def inverse(scene, features, frames):
+    """Error and output of the action read off frames."""
+    w = scene.w
+    own = w("inverse")
+    x = torch.cat(
+        [
+            tokens(own("instruction_in"), features["instruction"]),
+            tokens(own("corner_now_in"), eyes(w, "plan_eyes", scene.corner)),
+            tokens(own("corner_future_in"), eyes(w, "plan_eyes", frames)),
+            tokens(own("wrist_in"), features["wrist"]),
+            tokens(own("proprio_in"), features["proprio"]),
+            places(own("action_in"), len(features["proprio"])),
+        ],
+        1,
+    )
+    every = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool)
+    (out,) = run([Trunk(own, "vit", HEADS, x)], every)
+    action = linear(own("action_out"), out[:, -CHUNK:])
+    return masked_mean((action - scene.action).abs(), scene.valid("action")), action
+
+
+LOSSES = {
+    "mot": mot,
+    "single_backbone": single_backbone,
+    "no_world_model": no_world_model,
+    "latent": latent,
+    "unified_vla": unified_vla,
+    "idm": idm,
+}
+
+
+def idm_policy(table, batch, generator, steps):
+    """The chain: imagine the future by Euler steps, then read the action off it."""
+    scene = Scene(table, batch, generator, ())
+    w, features, size = scene.w, scene.features(), len(batch["corner"])
+    x = normal(scene.targets["future"].shape, generator)
+    groups = ("instruction", "corner", "proprio", "future")
+    for step in range(steps):
+        now = 1 - step / steps
+        scene.times["future"] = torch.full((size,), now, dtype=torch.float64)
+        parts = trunk_tokens(w("dreamer"), {**features, "future": x}, groups)
+        mask = visible(counts_of(parts), dict.fromkeys(groups, groups))
+        (out,) = run([dit(scene, "dreamer", parts)], mask)
+        velocity = linear(w("dreamer.corner_future_out"), out[:, -x.shape[1] :])
+        x = x - velocity / steps
+    frames = unpatched(x, scene.future.shape[1:], PATCH)
+    _, action = inverse(scene, features, frames)
+    return action * w["action_scale"] + w["action_mean"]
+
+
+def no_world_model_policy(table, batch, generator, steps):
+    scene = Scene(table, batch, generator, ())
+    w, features, size = scene.w, scene.features(), len(batch["corner"])
+    x = normal(scene.action.shape, generator)
+    for step in range(steps):
+        scene.times["action"] = torch.full((size,), 1 - step / steps, dtype=torch.float64)
+        parts = trunk_tokens(w("policy"), {**features, "action": x}, (*GIVEN, "action"))
+        mask = visible(counts_of(parts), rows({"action": (*GIVEN, "action")}))
+        (out,) = run([dit(scene, "policy", parts)], mask)
+        x = x - linear(w("policy.action_out"), out[:, -CHUNK:]) / steps
+    return x * w["action_scale"] + w["action_mean"]
+
+
+POLICIES = {"idm": idm_policy, "no_world_model": no_world_model_policy}
