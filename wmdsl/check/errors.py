@@ -414,13 +414,8 @@ def codec_unused(declaration: ast.Declaration) -> Diagnostic:
 def codec_inherited(declaration: ast.Declaration, model: Span) -> Diagnostic:
     name = declaration.name
     return _error("WM911", f"codec `{name.text}` of a base model is not used", name.span,
-                  "left out of the model", (_first_line(model), "by this model"),
+                  "left out of the model", (model, "by this model"),
                   help=f"write `drop codec {name.text}` to say so")  # fmt: skip
-
-
-def _first_line(span: Span) -> Span:
-    end = span.source.text.find("\n", span.start, span.end)
-    return Span(span.source, span.start, end if end >= 0 else span.end)
 
 
 def extern_unused(declaration: ast.Declaration) -> Diagnostic:

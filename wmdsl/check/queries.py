@@ -34,7 +34,7 @@ def _query(draft: Draft, declaration: ast.Declaration) -> Query:
         tuple(_sought(draft, clause)) for clause in declaration.clauses if clause.role == "sought"
     )
     clause = declaration.clause("given")
-    given = all_segments(draft, clause.items) if clause else ()
+    given = _with_slices(draft, all_segments(draft, clause.items) if clause else ())
     flat = tuple(segment for group in sought for segment in group)
     _check_apart(declaration, flat, given)
     if draft.trunks:
@@ -50,6 +50,18 @@ def _query(draft: Draft, declaration: ast.Declaration) -> Query:
         attributes=dict(values),
         span=declaration.span,
     )
+
+
+def _with_slices(draft: Draft, given: tuple[Segment, ...]) -> tuple[Segment, ...]:
+    """What is given comes with those parts of it that stand in trunks on their own."""
+    names = {segment.reference for segment in given}
+    slices = {
+        group.name: group.segment
+        for trunk in draft.trunks.values()
+        for group in (trunk.groups if trunk else ())
+        if group.name not in names and group.name.partition("[")[0] in names
+    }
+    return (*given, *slices.values())
 
 
 def _sought(draft: Draft, clause: ast.Clause) -> tuple[Segment, ...]:

@@ -41,12 +41,11 @@ def _check_read(draft: Draft) -> None:
 
 def _check_used(draft: Draft) -> None:
     """Every codec declared here is used; one that a base declares in vain is left out."""
-    own = draft.spec.span.source
     for declaration in draft.spec.of("codec"):
         if declaration.name.text in draft.used:
             continue
         del draft.codecs[declaration.name.text]
-        if declaration.span.source is own:
+        if _own(draft, declaration.span):
             draft.report(errors.codec_unused(declaration))
         else:
             draft.report(errors.codec_inherited(declaration, draft.spec.span))
@@ -57,6 +56,12 @@ def _check_used(draft: Draft) -> None:
     for declaration in draft.spec.of("extern"):
         if declaration.name.text not in called:
             draft.report(errors.extern_unused(declaration))
+
+
+def _own(draft: Draft, span: Span) -> bool:
+    """Whether the model itself says it, not one that it extends, which would stand above it."""
+    model = draft.spec.span
+    return span.source is model.source and span.start > model.start
 
 
 def _check_outputs(draft: Draft) -> None:
