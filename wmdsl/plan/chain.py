@@ -7,7 +7,7 @@ one objective that read each other's noise are generated together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -55,7 +55,7 @@ def chain_of(flow: Flow, asked: Asked) -> tuple[Step, ...]:
     known = {given.reference for given in asked.given}
     steps: list[Step] = []
     for stage in asked.stages:
-        for targets, until in _order(flow, [wanted.reference for wanted in stage], known):
+        for targets, until in _order(flow, asked, [part.reference for part in stage], known):
             steps.append(_step(flow, asked, targets, frozenset(known), until))
             if not until:
                 known.update(targets)
@@ -108,7 +108,7 @@ def _objective(flow: Flow, reference: str) -> str:
 
 
 def _order(
-    flow: Flow, sought: Sequence[str], known: set[str]
+    flow: Flow, asked: Asked, sought: Sequence[str], known: Set[str]
 ) -> Iterator[tuple[tuple[str, ...], Fraction]]:
     """Segments generated together, in order, each time with the noise level at which to stop."""
     depths: dict[str, int] = {}
@@ -118,7 +118,7 @@ def _order(
         if reference in trail:
             raise generated_in_a_circle(flow, (*trail[trail.index(reference) :], reference))
         if reference not in depths:
-            first = _needed_first(flow, reference, known)
+            first = _needed_first(flow, asked, reference, known)
             for needed, level in first.items():
                 until[needed] = min(level, until.get(needed, level))
             below = [visit(needed, (*trail, reference)) for needed in first]
@@ -136,11 +136,13 @@ def _order(
         yield tuple(together[key]), key[2]
 
 
-def _needed_first(flow: Flow, reference: str, known: set[str]) -> Mapping[str, Fraction]:
+def _needed_first(
+    flow: Flow, asked: Asked, reference: str, known: Set[str]
+) -> Mapping[str, Fraction]:
     """Segments whose value `reference` reads, with the noise level at which it reads them."""
     objective = _objective(flow, reference)
     needed: dict[str, Fraction] = {}
-    for space, placed in _live(flow, flow.graph.before(_targets(flow, [reference]))):
+    for space, placed in _live(flow, _needed_for(flow, asked, [reference], known)):
         other = placed.group.segment.reference if placed.group.segment else ""
         if other in known or other not in flow.generates or other == reference:
             continue
@@ -168,7 +170,8 @@ def _read_level(flow: Flow, space: Space, placed: Placed, objective: str) -> Fra
 def _step(
     flow: Flow, asked: Asked, targets: tuple[str, ...], known: frozenset[str], until: Fraction
 ) -> Step:
-    closure, made = _needed_for(flow, asked, targets, known)
+    closure = _needed_for(flow, asked, targets, known)
+    made = cast(flow, asked, targets, known, _live(flow, closure))
     evaluation = Pass("+".join(targets), tuple(live_spaces(flow, closure)), made.roles)
     objective = _objective(flow, targets[0])
     steps = _step_count(flow, asked, targets)
@@ -188,16 +191,31 @@ def _step(
 
 
 def _needed_for(
-    flow: Flow, asked: Asked, targets: tuple[str, ...], known: frozenset[str]
-) -> tuple[frozenset[Node], Cast]:
+    flow: Flow, asked: Asked, targets: Sequence[str], known: Set[str]
+) -> frozenset[Node]:
     """Everything that the targets need, and with it what segments generated beside them need."""
-    generated = targets
+    generated = tuple(targets)
     while True:
         closure = flow.graph.before(_targets(flow, generated))
-        made = cast(flow, asked, targets, known, _live(flow, closure))
-        if set(made.beside) <= set(generated):
-            return closure, made
-        generated = tuple(dict.fromkeys((*generated, *made.beside)))
+        beside = _beside(flow, asked, targets[0], known, closure)
+        if beside <= set(generated):
+            return closure
+        generated = tuple(dict.fromkeys((*generated, *sorted(beside))))
+
+
+def _beside(
+    flow: Flow, asked: Asked, target: str, known: Set[str], closure: frozenset[Node]
+) -> set[str]:
+    """Segments that are denoised together with a target, because it reads their noise."""
+    pinned = {segment.reference for segment in asked.pinned}
+    return {
+        placed.group.name
+        for space, placed in _live(flow, closure)
+        if space.time is None
+        and flow.roles[placed.key] in ("noisy", "masked")
+        and placed.group.name not in known | pinned
+        and _objective(flow, placed.group.name) == _objective(flow, target)
+    }
 
 
 def _live(flow: Flow, closure: frozenset[Node]) -> Iterator[tuple[Space, Placed]]:

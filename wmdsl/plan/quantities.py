@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SI = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+SI = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 BINARY = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 
