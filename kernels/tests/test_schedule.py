@@ -72,7 +72,8 @@ def test_buffers_are_int32_and_tiles_cover_every_token_once(name):
         (buffers.rows, schedule.query_length, 16),
         (buffers.columns, schedule.key_length, 8),
     ):
-        assert all(tensor.dtype == torch.int32 for tensor in table)
+        assert table.tile == tile
+        assert all(tensor.dtype == torch.int32 for tensor in table[1:])
         covered = [t for a, b, _ in table.tiles.tolist() for t in range(a, b)]
         assert covered == list(range(length))
         assert max(b - a for a, b, _ in table.tiles.tolist()) <= tile

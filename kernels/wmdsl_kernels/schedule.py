@@ -28,10 +28,12 @@ UNTILED = 1 << 30
 class TableBuffers(NamedTuple):
     """A `RangeTable` as int32 tensors on one device.
 
-    `tiles` [n, 3]: start, stop and block of each tile; `pointers` [blocks + 1] and
-    `ranges` [r, 2]: the ranges of block b are rows `pointers[b]` to `pointers[b + 1]`.
+    `tiles` [n, 3]: start, stop and block of each tile of at most `tile` tokens; `pointers`
+    [blocks + 1] and `ranges` [r, 2]: the ranges of block b are rows `pointers[b]` to
+    `pointers[b + 1]`.
     """
 
+    tile: int
     tiles: torch.Tensor
     pointers: torch.Tensor
     ranges: torch.Tensor
@@ -80,6 +82,7 @@ class RangeTable:
         for seen in self.ranges:
             pointers.append(pointers[-1] + len(seen))
         return TableBuffers(
+            tile,
             torch.tensor(list(self.tiles(tile)), dtype=torch.int32, device=device),
             torch.tensor(pointers, dtype=torch.int32, device=device),
             torch.tensor(flat, dtype=torch.int32, device=device).reshape(-1, 2),
@@ -206,11 +209,15 @@ class Schedule:
     ) -> ScheduleBuffers:
         """The tensors that executors read on `device`; built once per device and tile sizes."""
         place = (device, query_tile, key_tile)
-        if place not in self._buffers:
-            self._buffers[place] = ScheduleBuffers(
+        found = self._buffers.get(place)
+        if found is None:
+            found = ScheduleBuffers(
                 self.rows.buffers(query_tile, device), self.columns.buffers(key_tile, device)
             )
-        return self._buffers[place]
+            # What a tracer builds are stand-ins without data: they must not outlive the trace.
+            if not torch.compiler.is_compiling():
+                self._buffers[place] = found
+        return found
 
     @cached_property
     def _buffers(self) -> dict[tuple[torch.device, int, int], ScheduleBuffers]:

@@ -12,7 +12,7 @@ import torch
 
 from wmdsl_kernels import toolchain
 from wmdsl_kernels.attention.request import Request
-from wmdsl_kernels.schedule import ScheduleBuffers
+from wmdsl_kernels.schedule import UNTILED, ScheduleBuffers
 
 DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
@@ -55,6 +55,11 @@ def refusal(request: Request) -> str | None:
     if not request.unit_stride:
         return "the head dim of query, key or value is not contiguous"
     return toolchain.missing()
+
+
+def tiles(request: Request) -> tuple[int, int]:
+    """Whole blocks: C++ cuts them by the sizes of its caches."""
+    return UNTILED, UNTILED
 
 
 def forward(
@@ -110,7 +115,7 @@ def _kernel(direction: str, dtype: torch.dtype):
 
 
 def _problem(query, key, value, output, lse, schedule: ScheduleBuffers, scale: float) -> _Problem:
-    tiles, pointers, ranges = schedule.rows
+    _, tiles, pointers, ranges = schedule.rows
     batch, queries, query_heads, head_dim = query.shape
     return _Problem(
         query=_tensor(query),

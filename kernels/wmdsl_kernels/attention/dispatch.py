@@ -41,7 +41,7 @@ def attention(
     if name == "naive":
         output, lse = naive.naive_attention(query, key, value, schedule, scale)
         return (output.to(query.dtype), lse) if return_lse else output.to(query.dtype)
-    output, lse = execute(query, key, value, _buffers(request), scale, name)
+    output, lse = execute(query, key, value, _buffers(request, name), scale, name)
     return (output, lse) if return_lse else output
 
 
@@ -84,6 +84,6 @@ def _refusal(name: str, request: Request) -> str | None:
     return module.refusal(request)
 
 
-def _buffers(request: Request) -> ScheduleBuffers:
+def _buffers(request: Request, executor: str) -> ScheduleBuffers:
     schedule = request.schedule or Schedule.dense(request.query_length, request.key_length)
-    return schedule.buffers(request.device)
+    return schedule.buffers(request.device, *EXECUTORS[executor].tiles(request))

@@ -2,7 +2,7 @@
 
 Tracers (compile, export, fake tensors) see the `torch.library` operators
 `wmdsl_kernels::attention_forward` and `attention_backward`, which carry the schedule as int32
-tensors (rows, then columns: tiles, pointers, ranges) and the executor's name as a string. Eager
+tensors (rows, then columns: tiles, pointers, ranges) with the two tile sizes. Eager
 calls skip the operator machinery, which costs 0.2 ms per training call: more than a small kernel.
 """
 
@@ -26,8 +26,10 @@ def execute(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Output [B, T, H, K] and LSE [B, H, T] by the named executor, differentiable."""
     if torch.compiler.is_compiling() or type(query) not in (torch.Tensor, torch.nn.Parameter):
-        tables = [*schedule.rows, *schedule.columns]
-        return attention_forward(query, key, value, tables, scale, executor)
+        (query_tile, *rows), (key_tile, *columns) = schedule
+        return attention_forward(
+            query, key, value, [*rows, *columns], query_tile, key_tile, scale, executor
+        )
     return _Eager.apply(query, key, value, schedule, scale, EXECUTORS[executor])
 
 
@@ -58,11 +60,15 @@ def attention_forward(
     key: torch.Tensor,
     value: torch.Tensor,
     schedule: Sequence[torch.Tensor],
+    query_tile: int,
+    key_tile: int,
     scale: float,
     executor: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Output [B, T, H, K] and LSE [B, H, T] by the named executor."""
-    return EXECUTORS[executor].forward(query, key, value, _buffers(schedule), scale)
+    return EXECUTORS[executor].forward(
+        query, key, value, _buffers(schedule, query_tile, key_tile), scale
+    )
 
 
 @torch.library.custom_op("wmdsl_kernels::attention_backward", mutates_args=())
@@ -75,17 +81,27 @@ def attention_backward(
     output: torch.Tensor,
     lse: torch.Tensor,
     schedule: Sequence[torch.Tensor],
+    query_tile: int,
+    key_tile: int,
     scale: float,
     executor: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of query, key and value by the named executor."""
     return EXECUTORS[executor].backward(
-        grad_output, grad_lse, query, key, value, output, lse, _buffers(schedule), scale
+        grad_output,
+        grad_lse,
+        query,
+        key,
+        value,
+        output,
+        lse,
+        _buffers(schedule, query_tile, key_tile),
+        scale,
     )
 
 
 @attention_forward.register_fake
-def _forward_shapes(query, key, value, schedule, scale, executor):
+def _forward_shapes(query, key, value, schedule, query_tile, key_tile, scale, executor):
     batch, length, heads, _ = query.shape
     dtype = torch.promote_types(query.dtype, torch.float32)
     lse = query.new_empty((batch, heads, length), dtype=dtype)
@@ -94,7 +110,18 @@ def _forward_shapes(query, key, value, schedule, scale, executor):
 
 @attention_backward.register_fake
 def _backward_shapes(
-    grad_output, grad_lse, query, key, value, output, lse, schedule, scale, executor
+    grad_output,
+    grad_lse,
+    query,
+    key,
+    value,
+    output,
+    lse,
+    schedule,
+    query_tile,
+    key_tile,
+    scale,
+    executor,
 ):
     return tuple(
         torch.empty_like(tensor, memory_format=torch.contiguous_format)
@@ -103,7 +130,7 @@ def _backward_shapes(
 
 
 def _save(ctx, inputs, output):
-    query, key, value, schedule, ctx.scale, ctx.executor = inputs
+    query, key, value, schedule, *ctx.constants = inputs
     ctx.save_for_backward(query, key, value, *output, *schedule)
     ctx.set_materialize_grads(False)
 
@@ -112,14 +139,14 @@ def _differentiate(ctx, grad_output, grad_lse):
     query, key, value, output, lse, *schedule = ctx.saved_tensors
     if grad_output is None:
         grad_output = torch.zeros_like(output)
-    gradients = attention_backward(
-        grad_output, grad_lse, query, key, value, output, lse, schedule, ctx.scale, ctx.executor
-    )
-    return *gradients, [None] * len(schedule), None, None
+    saved = (query, key, value, output, lse, schedule)
+    gradients = attention_backward(grad_output, grad_lse, *saved, *ctx.constants)
+    return *gradients, [None] * len(schedule), None, None, None, None
 
 
 attention_forward.register_autograd(_differentiate, setup_context=_save)
 
 
-def _buffers(schedule: Sequence[torch.Tensor]) -> ScheduleBuffers:
-    return ScheduleBuffers(TableBuffers(*schedule[:3]), TableBuffers(*schedule[3:]))
+def _buffers(schedule: Sequence[torch.Tensor], query_tile: int, key_tile: int) -> ScheduleBuffers:
+    rows = TableBuffers(query_tile, *schedule[:3])
+    return ScheduleBuffers(rows, TableBuffers(key_tile, *schedule[3:]))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 
 from wmdsl_kernels.attention.request import Request
-from wmdsl_kernels.schedule import Range, ScheduleBuffers, TableBuffers
+from wmdsl_kernels.schedule import UNTILED, Range, ScheduleBuffers, TableBuffers
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -26,6 +26,11 @@ def refusal(request: Request) -> str | None:
     if request.wants_lse and request.needs_gradient:
         return "its LSE has no gradient"
     return None
+
+
+def tiles(request: Request) -> tuple[int, int]:
+    """Whole blocks: each is one dense rectangle."""
+    return UNTILED, UNTILED
 
 
 def forward(

@@ -36,6 +36,13 @@ class Request:
         """The one key range that all queries see, or None."""
         return (0, self.key_length) if self.schedule is None else self.schedule.shared_range
 
+    @property
+    def longest_query_block(self) -> int:
+        """The most queries that see the same keys and lie side by side."""
+        if self.schedule is None:
+            return self.query_length
+        return max(stop - start for start, stop in self.schedule.rows.blocks)
+
 
 def describe(
     query: torch.Tensor,

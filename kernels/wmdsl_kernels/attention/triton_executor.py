@@ -1,0 +1,230 @@
+"""Executor `triton`: the Triton kernels on a CUDA device of compute capability 8.0 or newer.
+
+B batch, T query tokens, S key tokens, H query heads, G key heads, K head dim.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import torch
+
+from wmdsl_kernels.attention.configurations import Configuration, configuration, head_width
+from wmdsl_kernels.attention.request import Request
+from wmdsl_kernels.schedule import ScheduleBuffers
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+LARGEST_HEAD_DIM = 256
+DELTA_ROWS = 32
+DESCRIPTOR_ALIGNMENT_BYTES = 16
+
+
+def refusal(request: Request) -> str | None:
+    """Why the Triton kernels cannot take the call; None where they can."""
+    if request.device.type != "cuda":
+        return f"runs on cuda, not on {request.device.type}"
+    if request.dtype not in DTYPES:
+        return f"no {request.dtype}"
+    if request.head_dim > LARGEST_HEAD_DIM:
+        return f"head dim {request.head_dim} is above {LARGEST_HEAD_DIM}"
+    if not request.unit_stride:
+        return "the head dim of query, key or value is not contiguous"
+    if capability(request.device) < 80:
+        return "the GPU's compute capability is below 8.0"
+    return None if _installed() else "triton is not installed"
+
+
+def tiles(request: Request) -> tuple[int, int]:
+    """Query and key tile of the schedule buffers, from the launch table."""
+    chosen = configuration(
+        capability(request.device),
+        request.head_dim,
+        request.dtype.itemsize,
+        request.longest_query_block,
+    )
+    return chosen.query_tile, chosen.key_tile
+
+
+def forward(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    schedule: ScheduleBuffers,
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Output [B, T, H, K] and LSE [B, H, T] in float32."""
+    from wmdsl_kernels.attention import triton_kernels as kernels
+
+    batch, length, heads, _ = query.shape
+    rows = schedule.rows
+    launch = _configuration(query, schedule).forward
+    output = torch.empty_like(query, memory_format=torch.contiguous_format)
+    lse = torch.empty(batch, heads, length, dtype=torch.float32, device=query.device)
+    kernels.forward_kernel[(len(rows.tiles), batch * heads)](
+        query,
+        key,
+        value,
+        output,
+        lse,
+        rows.tiles,
+        rows.pointers,
+        rows.ranges,
+        scale,
+        length,
+        *_strides(query, key, value, output),
+        HEADS=heads,
+        GROUP=heads // key.shape[2],
+        ROWS=rows.tile,
+        KEYS=launch.step,
+        **_shared_constants(query),
+        num_warps=launch.warps,
+        num_stages=launch.stages,
+    )
+    return output, lse
+
+
+def backward(
+    grad_output: torch.Tensor,
+    grad_lse: torch.Tensor | None,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    output: torch.Tensor,
+    lse: torch.Tensor,
+    schedule: ScheduleBuffers,
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of query, key and value; deterministic, without atomics."""
+    grad_output = grad_output.contiguous()
+    delta = _delta(output, grad_output, grad_lse)
+    operands = (query, key, value, grad_output)
+    statistics = (lse, delta)
+    grad_query = _grad_query(operands, statistics, schedule, scale)
+    grad_key, grad_value = _grad_key_value(operands, statistics, schedule, scale)
+    return grad_query, grad_key, grad_value
+
+
+def _delta(output, grad_output, grad_lse) -> torch.Tensor:
+    from wmdsl_kernels.attention import triton_kernels as kernels
+
+    batch, length, heads, head_dim = output.shape
+    delta = torch.empty(batch, heads, length, dtype=torch.float32, device=output.device)
+    kernels.delta_kernel[(-(-length // DELTA_ROWS), batch * heads)](
+        output,
+        grad_output,
+        delta if grad_lse is None else grad_lse.contiguous(),
+        delta,
+        length,
+        *_strides(output, grad_output),
+        HEADS=heads,
+        HEAD_DIM=head_dim,
+        WIDTH=head_width(head_dim),
+        ROWS=DELTA_ROWS,
+        HAS_GRAD_LSE=grad_lse is not None,
+        num_warps=4,
+    )
+    return delta
+
+
+def _grad_query(operands, statistics, schedule: ScheduleBuffers, scale: float) -> torch.Tensor:
+    from wmdsl_kernels.attention import triton_kernels as kernels
+
+    query, key, value, grad_output = operands
+    batch, length, heads, _ = query.shape
+    rows = schedule.rows
+    launch = _configuration(query, schedule).grad_query
+    grad_query = torch.empty_like(query, memory_format=torch.contiguous_format)
+    kernels.grad_query_kernel[(len(rows.tiles), batch * heads)](
+        *operands,
+        grad_query,
+        *statistics,
+        rows.tiles,
+        rows.pointers,
+        rows.ranges,
+        scale,
+        length,
+        *_strides(query, key, value, grad_output, grad_query),
+        HEADS=heads,
+        GROUP=heads // key.shape[2],
+        ROWS=rows.tile,
+        KEYS=launch.step,
+        **_shared_constants(query),
+        num_warps=launch.warps,
+        num_stages=launch.stages,
+    )
+    return grad_query
+
+
+def _grad_key_value(operands, statistics, schedule: ScheduleBuffers, scale: float):
+    from wmdsl_kernels.attention import triton_kernels as kernels
+
+    query, key, value, grad_output = operands
+    batch, length, heads, _ = query.shape
+    key_heads = key.shape[2]
+    columns = schedule.columns
+    launch = _configuration(query, schedule).grad_key_value
+    descriptors = launch.descriptors and _aligned(query) and _aligned(grad_output)
+    grad_key = torch.empty_like(key, memory_format=torch.contiguous_format)
+    grad_value = torch.empty_like(value, memory_format=torch.contiguous_format)
+    kernels.grad_key_value_kernel[(len(columns.tiles), batch * key_heads)](
+        _described(query, launch.step) if descriptors else query,
+        key,
+        value,
+        _described(grad_output, launch.step) if descriptors else grad_output,
+        grad_key,
+        grad_value,
+        *statistics,
+        columns.tiles,
+        columns.pointers,
+        columns.ranges,
+        scale,
+        length,
+        *_strides(query, key, value, grad_output, grad_key),
+        KEY_HEADS=key_heads,
+        GROUP=heads // key_heads,
+        ROWS=launch.step,
+        KEYS=columns.tile,
+        DESCRIPTORS=descriptors,
+        **_shared_constants(query),
+        num_warps=launch.warps,
+        num_stages=launch.stages,
+    )
+    return grad_key, grad_value
+
+
+def capability(device: torch.device) -> int:
+    """The compute capability as one number, 90 for Hopper."""
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
+
+
+@torch.compiler.assume_constant_result
+def _installed() -> bool:
+    return find_spec("triton") is not None
+
+
+def _configuration(query: torch.Tensor, schedule: ScheduleBuffers) -> Configuration:
+    return configuration(
+        capability(query.device), query.shape[3], query.dtype.itemsize, schedule.rows.tile
+    )
+
+
+def _shared_constants(query: torch.Tensor) -> dict[str, object]:
+    head_dim = query.shape[3]
+    return {"HEAD_DIM": head_dim, "WIDTH": head_width(head_dim), "PRECISION": "ieee"}
+
+
+def _strides(*tensors: torch.Tensor) -> list[int]:
+    return [stride for tensor in tensors for stride in tensor.stride()[:3]]
+
+
+def _aligned(tensor: torch.Tensor) -> bool:
+    places = (tensor.data_ptr(), *(s * tensor.element_size() for s in tensor.stride()[:3]))
+    return all(place % DESCRIPTOR_ALIGNMENT_BYTES == 0 for place in places)
+
+
+def _described(tensor: torch.Tensor, rows: int):
+    from triton.tools.tensor_descriptor import TensorDescriptor
+
+    block = [1, rows, 1, head_width(tensor.shape[3])]
+    return TensorDescriptor(tensor, list(tensor.shape), list(tensor.stride()), block)
