@@ -281,17 +281,23 @@ def clean(options: argparse.Namespace, rest: Sequence[str]) -> None:
 VERBS = {"demo": demo, "test": test, "setup": prepare, "lock": lock, "clean": clean}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="dev.py",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="dev.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("verb", choices=VERBS)
-    parser.add_argument("--slow", action="store_true", help="test: run the slow suite")
-    parser.add_argument("--skip-system", action="store_true", help="look for no system packages")
-    options, rest = parser.parse_known_args()
+    verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name in VERBS:
+        # The demo has a help of its own.
+        verb = verbs.add_parser(name, add_help=name != "demo", allow_abbrev=False)
+        verb.add_argument("--skip-system", action="store_true", help="look for no system packages")
+    verbs.choices["test"].add_argument("--slow", action="store_true", help="the slow suite")
+    return made
+
+
+def main() -> int:
+    options, rest = parser().parse_known_args()
+    if rest and options.verb not in ("demo", "test"):
+        parser().error(f"{options.verb} takes no {' '.join(rest)}")
     try:
         VERBS[options.verb](options, rest)
     except SetupError as error:

@@ -37,6 +37,8 @@ HEAVY = frozenset({"torch", "numpy", "einops", "triton", "xformers", "pyarrow", 
 
 MACHINE_PATH = re.compile(r"(?<![\w.:/])/(?:work|home|root|Users|opt)/\w")
 DISTRIBUTION = re.compile(r"[\w-]+")
+# Beside everything whose name begins with `assert`.
+ASSERTING_CALLS = frozenset({"raises", "warns", "fail", "opcheck", "gradcheck"})
 PLACEHOLDER = re.compile(r"\b(?:TODO|FIXME|XXX)\b")
 
 
@@ -112,8 +114,7 @@ def asserts_itself(function: ast.AST) -> bool:
     if any(isinstance(node, ast.Assert) for node in ast.walk(function)):
         return True
     return any(
-        name in {"raises", "warns", "fail"} or name.startswith("assert")
-        for name in called_names(function)
+        name in ASSERTING_CALLS or name.startswith("assert") for name in called_names(function)
     )
 
 

@@ -97,3 +97,12 @@ def test_help_names_every_verb():
         [sys.executable, "dev.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert all(verb in answer.stdout for verb in dev.VERBS)
+
+
+@pytest.mark.parametrize("words", [[], ["walk"], ["clean", "--everything"]])
+def test_an_unknown_word_is_refused(words):
+    answer = subprocess.run(
+        [sys.executable, "dev.py", *words], cwd=ROOT, capture_output=True, text=True
+    )
+    assert answer.returncode == 2
+    assert "usage: dev.py" in answer.stderr

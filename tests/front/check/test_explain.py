@@ -18,7 +18,7 @@ from wmdsl.syntax import parse
 PAGES = Path(wmdsl.diagnostics.__file__).parent / "explain"
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Codes of the checker; syntax and names lie before, faults of data and machines at 850 and above.
-OWN = [code for code in CODES if "WM120" <= code and not "WM811" <= code <= "WM909"]
+OWN = [code for code in CODES if code >= "WM120" and not "WM811" <= code <= "WM909"]
 
 
 def codes_of(text: str, data: DatasetInfo | None) -> set[str]:
