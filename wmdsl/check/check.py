@@ -21,21 +21,27 @@ from wmdsl.resolve.canon import canon, identity
 from wmdsl.syntax import ast
 
 UNTYPED = ("stage", "planner", "extern", "objects", "predicate", "operator")
+BASELESS = ("WM101", "WM102", "WM103", "WM104", "WM112", "WM113")
 PARTS = (build_streams, build_codecs, build_trunks, build_joins, build_couplings, build_attends,
          build_generates, build_queries, build_symbols)  # fmt: skip
 
 
 def check(spec: Spec, diagnostics: Diagnostics) -> Model | None:
-    """The typed model; None where the bag holds an error, of this stage or of an earlier one."""
+    """The typed model; None where the bag holds an error, of this stage or of an earlier one.
+
+    A spec whose base could not be found is not looked at: whatever it refers to may be there.
+    """
+    if any(entry.code in BASELESS for entry in diagnostics):
+        return None
     draft = Draft(spec, diagnostics)
     _check_names(draft)
     for build in PARTS:
         build(draft)
     assertions = build_assertions(draft)
-    if draft.whole:
+    if draft.sound:
         check_horizons(draft)
         check_whole(draft)
-    return _model(draft, assertions) if draft.whole else None
+    return None if diagnostics.has_errors else _model(draft, assertions)
 
 
 def _check_names(draft: Draft) -> None:

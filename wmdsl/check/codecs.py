@@ -53,7 +53,7 @@ def _codec(draft: Draft, declaration: ast.Declaration) -> Codec:
         level=values["level"] or kind.level,
         scope=values["scope"],
         frozen=values["frozen"],
-        attributes=dict(values),
+        attributes=values.complete(),
         span=declaration.span,
     )
 

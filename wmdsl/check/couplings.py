@@ -19,7 +19,7 @@ from wmdsl.check.model import (
 )
 from wmdsl.check.names import groups, groups_of_trunk, segments, single, trunk_of
 from wmdsl.check.scope import Draft, Mistake
-from wmdsl.check.values import Layers, attributes, integer
+from wmdsl.check.values import Layers, attributes, integer, number
 from wmdsl.source import Span
 from wmdsl.syntax import ast
 from wmdsl.vocabulary import CONDITIONS, DISTANCES, FORMS, GUARDS, Attribute
@@ -325,7 +325,7 @@ def _align(draft: Draft, declaration: ast.Declaration) -> Align:
         gradient=values["gradient"],
         guard=values["guard"],
         weight=weight(draft, values["weight"]),
-        attributes=dict(values),
+        attributes=values.complete(),
         span=declaration.span,
     )
 
@@ -357,22 +357,19 @@ def _check_guard(
         raise Mistake(errors.guard_needed(declaration, GUARDS))
 
 
-def weight(draft: Draft, items: Value) -> Fraction:
+def weight(draft: Draft, items: tuple[ast.Item, ...]) -> Fraction:
     """The weight of a loss term; weights by data source are kept, but do not run yet."""
-    if not isinstance(items, tuple):
-        return Fraction(1)
     plain = Fraction(1)
     row = Attribute("weight", "real", "Weight of the loss term.", minimum=0)
     for item in items:
         first = item.terms[0]
-        if not isinstance(first, ast.Number):
-            raise Mistake(errors.wrong_type(row, first))
-        if first.value < 0:
-            raise Mistake(errors.out_of_range(row, first))
+        value = number(row, ast.Item((first,), item.span))
+        if value == 0:
+            draft.report(errors.weightless(item))
         if len(item.terms) > 1:
             draft.cannot_run("WM807", "a weight by data source", item.span)
         else:
-            plain = first.value
+            plain = value
     return plain
 
 

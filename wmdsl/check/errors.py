@@ -928,6 +928,11 @@ def loss_on_observed(span: Span, segment: Segment, stream: Stream) -> Diagnostic
                   fixes=_replace(span, future and future.reference))  # fmt: skip
 
 
+def weightless(item: ast.Item) -> Diagnostic:
+    return _error("WM912", "a loss of weight 0 is never felt", item.span, "",
+                  help="remove the loss, or give it a weight")  # fmt: skip
+
+
 def generated_twice(
     segment: Segment, first: ast.Declaration, second: ast.Declaration
 ) -> Diagnostic:

@@ -26,31 +26,36 @@ def spaces(draft: Draft) -> dict[str, tuple[str, ...]]:
 
 def build_attends(draft: Draft) -> None:
     """Fill `draft.attends` by space; every group of a space with an attend needs a row."""
-    for declaration in draft.of("attend"):
-        _attend(draft, declaration)
-    if not draft.whole:
-        return
-    for space, attend in draft.attends.items():
-        _check_covered(draft, space, attend)
+    fine = [_attend(draft, declaration) for declaration in draft.of("attend")]
+    if all(fine) and draft.sound:
+        for space, attend in draft.attends.items():
+            _check_covered(draft, space, attend)
 
 
-def _attend(draft: Draft, declaration: ast.Declaration) -> None:
-    named = declaration.name.text != "attend"
+def _attend(draft: Draft, declaration: ast.Declaration) -> bool:
+    """Whether every row could be understood."""
     known = spaces(draft)
     name = declaration.name.text
-    layout = draft.spec.find(name, "layout") if named else None
+    if name == "attend":
+        return _rows(draft, declaration, known)
+    layout = draft.spec.find(name, "layout")
     if layout:
-        _layout_attend(draft, declaration, layout)
-        return
-    if named and name not in known:
-        if draft.joins.get(name, 0) is None or draft.trunks.get(name, 0) is None:
-            return
+        return _layout_attend(draft, declaration, layout)
+    if name in known:
+        return _rows(draft, declaration, {name: known[name]})
+    if draft.joins.get(name, 0) is not None and draft.trunks.get(name, 0) is not None:
         draft.report(errors.unknown_space(declaration, known))
-        return
+    return False
+
+
+def _rows(draft: Draft, declaration: ast.Declaration, known: dict[str, tuple[str, ...]]) -> bool:
+    fine = True
     for row in declaration.rows:
-        with draft.guard():
-            for space, part in _row(draft, row, {name: known[name]} if named else known):
-                _add(draft, space, part, declaration)
+        found = draft.attempt(_row, row, known)
+        fine = fine and found is not None
+        for space, part in found or ():
+            _add(draft, space, part, declaration)
+    return fine
 
 
 def _add(draft: Draft, space: str, part: Rule | ast.Order, declaration: ast.Declaration) -> None:
@@ -62,14 +67,14 @@ def _add(draft: Draft, space: str, part: Rule | ast.Order, declaration: ast.Decl
 
 def _row(
     draft: Draft, row: ast.Sees | ast.Order, known: dict[str, tuple[str, ...]]
-) -> Iterator[tuple[str, Rule | ast.Order]]:
+) -> list[tuple[str, Rule | ast.Order]]:
     """The row as it stands in each space that holds its subjects."""
     drawn = _drawn(draft)
     if isinstance(row, ast.Order):
         found = groups(draft, row.subject)
         _check_names((*PLACES, *drawn), "order", row.key)
         settled = replace(row, key=_settled(row.key, drawn))
-        return ((space, settled) for space in _holding(found, known))
+        return [(space, settled) for space in _holding(found, known)]
     subjects = [(expression, groups(draft, expression)) for expression in row.subjects]
     objects = [(expression, groups(draft, expression)) for expression in row.objects]
     _check_relations(row, (*KEYS, *drawn))
@@ -79,7 +84,7 @@ def _row(
     )
     if None in draft.joins.values():
         raise Mistake
-    return _distribute(replace(row, relations=relations), subjects, objects, known)
+    return list(_distribute(replace(row, relations=relations), subjects, objects, known))
 
 
 def _drawn(draft: Draft) -> dict[str, ast.Number]:
@@ -144,19 +149,23 @@ def _check_names(known: tuple[str, ...], place: str, *sides: ast.Arithmetic) -> 
             raise Mistake(errors.unknown_word(name.span, name.dotted, place, known))
 
 
-def _layout_attend(draft: Draft, declaration: ast.Declaration, layout: ast.Declaration) -> None:
+def _layout_attend(draft: Draft, declaration: ast.Declaration, layout: ast.Declaration) -> bool:
     """Rows of a layout may also speak of its copies and of the numbers it draws."""
     copies = [item.span.text for item in _items(layout, "copies")]
+    fine = [draft.attempt(_layout_row, row, copies) for row in declaration.rows]
+    return all(fine)
+
+
+def _layout_row(draft: Draft, row: ast.Sees | ast.Order, copies: list[str]) -> bool:
     drawn = tuple(_drawn(draft))
-    for row in declaration.rows:
-        with draft.guard():
-            if isinstance(row, ast.Order):
-                groups(draft, row.subject)
-                _check_names((*PLACES, *drawn), "order", row.key)
-                continue
-            for expression in (*row.subjects, *row.objects):
-                _check_copy(draft, expression, copies)
-            _check_relations(row, (*KEYS, *drawn))
+    if isinstance(row, ast.Order):
+        groups(draft, row.subject)
+        _check_names((*PLACES, *drawn), "order", row.key)
+        return True
+    for expression in (*row.subjects, *row.objects):
+        _check_copy(draft, expression, copies)
+    _check_relations(row, (*KEYS, *drawn))
+    return True
 
 
 def _items(layout: ast.Declaration, name: str) -> tuple[ast.Item, ...]:

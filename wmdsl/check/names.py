@@ -29,7 +29,14 @@ def stream_of(draft: Draft, reference: ast.Reference) -> Stream:
         if draft.streams[name] is None:
             raise Mistake
         return draft.streams[name]
+    _excuse(draft, name)
     raise Mistake(errors.unknown_stream(reference, draft.streams, _other_form(draft, name)))
+
+
+def _excuse(draft: Draft, name: str) -> None:
+    """A name that may stand in text with a syntax error is no further mistake."""
+    if draft.spec.may_declare(name):
+        raise Mistake
 
 
 def _other_form(draft: Draft, name: str) -> ast.Declaration | None:
@@ -110,6 +117,7 @@ def trunk_of(draft: Draft, reference: ast.Reference, what: str) -> Trunk:
     name = reference.path[0]
     if name not in draft.trunks:
         other = _other_form(draft, name)
+        _excuse(draft, name)
         raise Mistake(errors.unknown_trunk(reference, what, draft.trunks, other))
     if draft.trunks[name] is None:
         raise Mistake
@@ -144,6 +152,7 @@ def groups(draft: Draft, expression: ast.Expression) -> tuple[TokenGroup, ...]:
         return groups_of_trunk(draft, trunk, expression)
     if name not in draft.streams:
         known = {**draft.streams, **draft.trunks}
+        _excuse(draft, name)
         raise Mistake(errors.unknown_stream(expression, known, _other_form(draft, name)))
     wanted = {segment.reference for segment in segments(draft, expression)}
     found = tuple(

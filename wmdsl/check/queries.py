@@ -47,7 +47,7 @@ def _query(draft: Draft, declaration: ast.Declaration) -> Query:
         sampler=_sampler(draft, declaration, values, flat),
         execute=_execute(draft, declaration, values, flat),
         pinned=_pinned(draft, values, flat + given),
-        attributes=dict(values),
+        attributes=values.complete(),
         span=declaration.span,
     )
 

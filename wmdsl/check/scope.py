@@ -42,6 +42,14 @@ class Mistake(Exception):
 class Values(dict):
     """Typed attributes by name; to read one that was in error ends the work, silently."""
 
+    damaged = False
+
+    def complete(self) -> dict[str, object]:
+        """All of them; ends the work where one was in error."""
+        if self.damaged:
+            raise Mistake
+        return dict(self)
+
     def __missing__(self, name: str) -> object:
         raise Mistake
 
@@ -90,9 +98,12 @@ class Draft:
         self.read.add(segment.reference.partition("[")[0])
 
     @property
-    def whole(self) -> bool:
-        """Whether nothing is in error yet, so that what is absent is truly absent."""
-        return not self.diagnostics.has_errors
+    def sound(self) -> bool:
+        """Whether every part could be built, so that what is absent is truly absent."""
+        tables = (self.streams, self.codecs, self.trunks, self.joins, self.crosses, self.conditions,
+                  self.aligns, self.hands, self.generates, self.queries, self.layouts)  # fmt: skip
+        damaged = self.spec.skipped or any(part.damaged for part in self.spec.declarations)
+        return not damaged and not any(None in table.values() for table in tables)
 
     @contextmanager
     def guard(self) -> Iterator[None]:

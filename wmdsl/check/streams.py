@@ -45,7 +45,7 @@ def _stream(draft: Draft, declaration: ast.Declaration) -> Stream:
         segments=_segments(kind.name, hertz, values, declaration),
         key="" if kind.name == "learned" else values["key"] or declaration.name.text,
         normalise=values["normalise"] or _normalise(kind.name),
-        attributes={**values, "sizes": _sizes(declaration)},
+        attributes={**values.complete(), "sizes": _sizes(declaration)},
         span=declaration.span,
         places=_places(declaration),
     )

@@ -46,7 +46,7 @@ def _layout(draft: Draft, declaration: ast.Declaration) -> None:
         predicted=tuple(segment.reference for segment in predicted),
         copies=tuple(reference.dotted for reference in values["copies"] or ()),
         share=values["share"],
-        attributes=dict(values),
+        attributes=values.complete(),
         span=declaration.span,
     )
 

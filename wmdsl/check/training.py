@@ -57,7 +57,7 @@ def _generate(draft: Draft, declaration: ast.Declaration) -> Generate:
         shift=values.get("shift", 1),
         times=values.get("times", "independent"),
         weight=weight(draft, values["weight"]),
-        attributes=dict(values),
+        attributes=values.complete(),
         span=declaration.span,
     )
 

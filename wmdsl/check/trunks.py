@@ -45,7 +45,7 @@ def _trunk(draft: Draft, declaration: ast.Declaration) -> Trunk:
         told=values["told"] if kind.attribute("told") else "none",
         groups=groups,
         frozen=values["frozen"],
-        attributes={**values, "ffn_written": values.get("ffn") is not None},
+        attributes=values.complete(),
         span=declaration.span,
     )
 

@@ -50,10 +50,14 @@ def attributes(
     """Every attribute of a declaration, defaults filled in; those in error are left out."""
     rows = {row.name: row for row in form.attributes_of(kind.name if kind else None)}
     written = _written(draft, form, declaration, rows)
+    meant = {did_you_mean(name, rows) for name in written if name not in rows}
     values = Values()
     for row in rows.values():
         with draft.guard():
-            values[row.name] = _value(draft, row, written, declaration)
+            if row.name in meant and row.name not in written:
+                raise Mistake
+            values[row.name] = _value(draft, row, written.get(row.name), declaration)
+    values.damaged = len(values) < len(rows)
     return values
 
 
@@ -103,24 +107,15 @@ def _comma_mistake(attribute: ast.Attribute, rows: dict[str, Attribute]) -> int 
 
 
 def _value(
-    draft: Draft,
-    row: Attribute,
-    written: dict[str, ast.Attribute],
-    declaration: ast.Declaration,
+    draft: Draft, row: Attribute, attribute: ast.Attribute | None, declaration: ast.Declaration
 ) -> Value:
-    attribute = written.get(row.name)
     if attribute is not None:
-        value = typed(row, attribute)
-        # The canonical form writes every default, and what is not used need not run.
-        if not row.runs and value != default(row):
+        if not row.runs:
             draft.cannot_run(UNRUNNABLE_ATTRIBUTE, f"`{row.name}`", attribute.span)
-        return value
-    if not row.required:
-        return default(row)
-    misspelt = any(did_you_mean(name, [row.name]) for name in written)
-    raise Mistake(
-        None if declaration.damaged or misspelt else errors.missing_attribute(row, declaration)
-    )
+        return typed(row, attribute)
+    if row.required:
+        raise Mistake(None if declaration.damaged else errors.missing_attribute(row, declaration))
+    return default(row)
 
 
 def typed(row: Attribute, attribute: ast.Attribute) -> Value:

@@ -146,6 +146,7 @@ _ROWS = (
     Code("WM902", "unused import", "Nothing of the imported file is used.", "warning"),
     Code("WM910", "horizons differ", "Actions and frames reach differently far.", "warning"),
     Code("WM911", "inherited in vain", "A base model's codec is not used.", "warning"),
+    Code("WM912", "weight without effect", "A loss term of weight 0 is never felt.", "warning"),
 )  # fmt: skip
 
 CODES = {row.code: row for row in _ROWS}
