@@ -20,9 +20,10 @@ def line(count: int) -> Tensor:
     return torch.stack([torch.arange(count), torch.zeros(count), torch.zeros(count)], dim=1)
 
 
-def cells(frames: int, rows: int, columns: int) -> Tensor:
-    """Places (frame, row, column) of the cells of frames [T, 3]."""
-    return torch.cartesian_prod(*(torch.arange(size) for size in (frames, rows, columns)))
+def cells(first: int, frames: int, rows: int, columns: int) -> Tensor:
+    """Places (frame, row, column) of the cells of frames [T, 3], counted from frame `first`."""
+    sides = torch.arange(first, first + frames), torch.arange(rows), torch.arange(columns)
+    return torch.cartesian_prod(*sides)
 
 
 def angles_3d(places: list[Tensor], head_dim: int) -> Tensor:

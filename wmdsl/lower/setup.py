@@ -182,7 +182,8 @@ def _angles(context: Context, trunk: Trunk) -> Expression:
         if group.grid is None:
             blocks.append(Block("line")(group.count))
         else:
-            blocks.append(Block("cells")(group.frames, *group.grid))
+            first = context.stream(group.segment).start(group.segment.name)
+            blocks.append(Block("cells")(first, group.frames, *group.grid))
     return Block("angles_3d")(expression(blocks), trunk.head_dim)
 
 

@@ -101,7 +101,13 @@ INWARD = {"corner": "corner_now_in", "future": "corner_future_in"}
 
 
 def trunk_tokens(w, features, names):
-    return {name: tokens(w(INWARD.get(name, f"{name}_in")), features[name]) for name in names}
+    return {name: tokens(inward(w, name), features[name]) for name in names}
+
+
+def inward(w, name):
+    """What makes tokens of a group; a stream with one segment goes by its own name."""
+    own = f"{name}_in"
+    return w(own) if w.has(own) else w(INWARD[name])
 
 
 def dit(scene, name, parts):
@@ -186,7 +192,7 @@ def unified_vla(table, batch, generator):
     size = len(features["proprio"])
 
     def projected(name):
-        return linear(w(INWARD.get(name, f"{name}_in")), features[name])
+        return linear(inward(w, name), features[name])
 
     parts = {name: projected(name) for name in GIVEN}
     parts["action"] = places(w("action_in"), size)

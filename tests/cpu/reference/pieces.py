@@ -151,8 +151,7 @@ def conv_maps(w, x, strides):
 
 def conv_grid(w, x, strides):
     maps = conv_maps(w, x.flatten(0, 1), strides)
-    cells = maps.permute(0, 2, 3, 1).reshape(x.shape[0], -1, maps.shape[1])
-    return cells
+    return maps.permute(0, 2, 3, 1).reshape(x.shape[0], -1, maps.shape[1])
 
 
 def conv_keypoints(w, x, strides, count):

@@ -1,0 +1,23 @@
+"""Every mechanism equals its reference: loss terms, gradients, answers."""
+
+import pytest
+
+from tests.cpu.conftest import SPECS, random_batch
+from tests.cpu.reference.compare import assert_same_loss, assert_same_policy
+from tests.cpu.reference.mechanisms import LOSSES, POLICIES
+
+
+def test_every_spec_has_a_reference():
+    assert {path.stem for path in SPECS.glob("*.wm")} == LOSSES.keys()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_and_gradients(name, compiled):
+    module = compiled(SPECS / f"{name}.wm")
+    assert_same_loss(module, LOSSES[name], random_batch(module, 3))
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_policy(name, compiled):
+    module = compiled(SPECS / f"{name}.wm")
+    assert_same_policy(module, POLICIES[name], random_batch(module, 3))
