@@ -18,10 +18,10 @@ class TrainSettings:
     batch_size: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
-    warm_up: int = 100
-    decay: float = 0.4
+    warm_up: int = 50
+    decay: float = 0.5
     clip: float = 1.0
-    ema: float = 0.995
+    ema: float = 0.99
     seed: int = 0
     precision: str = "auto"  # auto | fp32 | bf16; auto is bf16 on a GPU that has it
     blind: bool = False

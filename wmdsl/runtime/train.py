@@ -295,7 +295,7 @@ def _optimizer(module: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
             {"params": [v for v in trained if v.dim() < 2], "weight_decay": 0.0},
         ],
         lr=settings.learning_rate,
-        betas=(0.9, 0.99),
+        betas=(0.9, 0.95),
         foreach=True,
     )
 
