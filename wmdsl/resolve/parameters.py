@@ -38,6 +38,9 @@ class Parameters:
         elif entry.mode == "new" and earlier is not None:
             self.diagnostics.add(errors.collision(entry, earlier.name))
         elif earlier is not None:
+            if not _same_kind(entry.default, earlier.default):
+                wrong = errors.wrong_kind(name, entry.default, earlier.default)
+                self.diagnostics.add(wrong)
             domain = entry.domain or earlier.domain
             self.declared[name] = replace(entry, name=earlier.name, domain=domain)
         else:

@@ -256,7 +256,8 @@ class _Resolver:
                 self.diagnostics.add(errors.shadows(parameter.name, entry.name, entry.form))
 
     def _lint_parameters(self, model: ast.Model, used: set[str]) -> None:
-        entries = [entry for entry in model.entries if isinstance(entry, ast.Param)]
+        params = (entry for entry in model.entries if isinstance(entry, ast.Param))
+        entries = [entry for entry in params if entry.mode == "new"]
         skipped = _skipped([model])
         for entry in entries:
             name = entry.name.text

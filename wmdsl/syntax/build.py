@@ -13,6 +13,7 @@ from wmdsl.syntax import ast, errors
 from wmdsl.syntax.tokens import Token
 
 LARGEST_EXPONENT, MOST_DIGITS = 18, 24
+LONGEST_SUM = 32
 _PLURALS = {"frame": "frames", "step": "steps"}
 
 
@@ -34,6 +35,7 @@ class Builder:
     def __init__(self, source: Source, diagnostics: Diagnostics) -> None:
         self.source, self.diagnostics = source, diagnostics
         self.damage: list[int] = []
+        self._depths: dict[int, int] = {}
 
     def __call__(self, rule: str, children: tuple[Any, ...], start: int, end: int) -> Any:
         return _RULES[rule](self, children, Span(self.source, start, end))
@@ -55,6 +57,15 @@ class Builder:
             self.diagnostics.add(errors.absurd_number(self.span(token)))
             return Fraction(1)
         return Fraction(token.text)
+
+    def binary(self, node: ast.Binary) -> ast.Arithmetic:
+        """The node; a sum of absurd length is reported and loses its end."""
+        depth = 1 + max(self._depths.get(id(part), 0) for part in (node.left, node.right))
+        if depth > LONGEST_SUM:
+            self.diagnostics.add(errors.nested(node.span, LONGEST_SUM))
+            return node.left
+        self._depths[id(node)] = depth
+        return node
 
     def declaration(self, form: str, parts: tuple[Any, ...], span: Span) -> ast.Declaration:
         """A declaration of a name, clauses and an optional block or rows."""
@@ -185,9 +196,9 @@ def _sees(make: Builder, parts: tuple[Any, ...], span: Span) -> ast.Sees:
     return ast.Sees(subjects, () if nothing else objects, tuple(relations), span)
 
 
-def _binary(make: Builder, parts: tuple[Any, ...], span: Span) -> ast.Binary:
+def _binary(make: Builder, parts: tuple[Any, ...], span: Span) -> ast.Arithmetic:
     left, operator, right = parts
-    return ast.Binary(operator.text, left, right, span)
+    return make.binary(ast.Binary(operator.text, left, right, span))
 
 
 def _relation(make: Builder, parts: tuple[Any, ...], span: Span) -> ast.Relation:

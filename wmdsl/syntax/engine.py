@@ -20,7 +20,7 @@ CONTINUED = frozenset({"|", "->", "then", "where"})
 class Value(NamedTuple):
     """What stands on the parser's stack: the children that reach the tree, and their extent."""
 
-    children: tuple[Any, ...]
+    children: list[Any]
     start: int
     end: int
 
@@ -76,7 +76,7 @@ class Automaton:
             if action >= 0:
                 self.states.append(action)
                 kept = token._replace(kind=kind)
-                self.values.append(Value((kept,), token.start, token.end))
+                self.values.append(Value([kept], token.start, token.end))
                 return True
             self._reduce(-1 - action)
             if kind == END and self.accepted:
@@ -88,12 +88,22 @@ class Automaton:
         taken = self.values[len(self.values) - rule.length :]
         del self.values[len(self.values) - rule.length :]
         del self.states[len(self.states) - rule.length :]
-        children = tuple(child for at in rule.kept for child in taken[at].children)
         start, end = (taken[0].start, taken[-1].end) if taken else (0, 0)
+        children = _joined([taken[at].children for at in rule.kept])
         if not rule.dissolves:
-            children = (self.build(rule.name, children, start, end),)
+            children = [self.build(rule.name, tuple(children), start, end)]
         self.values.append(Value(children, start, end))
         self.states.append(self.tables.gotos[self.states[-1]][rule.symbol])
+
+
+def _joined(parts: list[list[Any]]) -> list[Any]:
+    """One list of all; the first is extended in place, which keeps long lists linear."""
+    if not parts:
+        return []
+    first = parts[0]
+    for part in parts[1:]:
+        first.extend(part)
+    return first
 
 
 class Reader:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from wmdsl.diagnostics import Diagnostic, Edit, Fix, Label
 from wmdsl.source import Source, Span
+from wmdsl.syntax.tables import Message
 from wmdsl.syntax.tokens import Token
 
 EDITION = 2026
@@ -174,15 +175,21 @@ def too_many(span: Span, limit: int) -> Diagnostic:
                       help="repair the first ones; later ones often follow from them")  # fmt: skip
 
 
+def semicolon_in_brackets(span: Span) -> Diagnostic:
+    return Diagnostic(
+        "WM012", "`;` stands inside of brackets", (Label(span, "`;` ends an entry"),),
+        help="write `,` between the elements of a list",
+        fixes=(Fix(True, (Edit(span, ","),)),),
+    )  # fmt: skip
+
+
 def unexpected(
-    span: Span, kind: str, token: Token, expected: Iterable[str], row: tuple[str, str, str]
+    span: Span, kind: str, token: Token, expected: Iterable[str], row: Message
 ) -> Diagnostic:
-    """An error of the grammar; `row` is code, message and help, in which {found} and {expected}
-    are filled in."""
-    code, message, advice = row
+    """An error of the grammar; {found} and {expected} are filled into the row's texts."""
     words = {"found": word(kind, token.text), "expected": listed(expected)}
     return Diagnostic(
-        code, message.format(**words), (Label(span, f"found {words['found']}"),),
+        row.code, row.text.format(**words), (Label(span, f"found {words['found']}"),),
         notes=(f"here may stand: {words['expected']}",) if words["expected"] else (),
-        help=advice.format(**words),
+        help=row.help.format(**words),
     )  # fmt: skip

@@ -11,8 +11,8 @@ from wmdsl.source import Source, Span
 from wmdsl.syntax import ast, errors
 from wmdsl.syntax.braces import balance
 from wmdsl.syntax.build import Builder
-from wmdsl.syntax.engine import Automaton, Reader, Value
-from wmdsl.syntax.tables import Tables, tables
+from wmdsl.syntax.engine import CLOSERS, Automaton, Reader, Value
+from wmdsl.syntax.tables import Message, Tables, tables
 from wmdsl.syntax.tokens import END, Token, tokenize
 
 LARGEST_FILE = 1 << 20
@@ -86,7 +86,7 @@ class _Parser:
         self.reader = Reader(self._tokens(), self.tables)
 
     def _tokens(self) -> list[Token]:
-        tokens = tokenize(self.source.text, self.tables)
+        tokens = self._bounded(tokenize(self.source.text, self.tables))
         balanced = balance(tokens, self.tables.entry_keywords, self.source.text)
         for token in balanced.unclosed:
             self._report(errors.unclosed(self._span(token)), token)
@@ -96,6 +96,18 @@ class _Parser:
         blamed = (*balanced.unclosed, *(token for pair in balanced.stray for token in pair))
         self.blamed = {self._line(token) for token in blamed if token is not None}
         return balanced.tokens
+
+    def _bounded(self, tokens: list[Token]) -> list[Token]:
+        """Cut the text where braces are nested, or closed in vain, beyond any sense."""
+        depth = 0
+        for at, token in enumerate(tokens):
+            depth += (token.kind == "{") - (token.kind == "}")
+            if depth > DEEPEST or depth < -MOST_ERRORS:
+                beyond = errors.nested if depth > 0 else errors.too_many
+                limit = DEEPEST if depth > 0 else MOST_ERRORS
+                self._report(beyond(self._span(token), limit), token)
+                return [*tokens[:at], token._replace(kind=END, text="", end=token.start)]
+        return tokens
 
     def run(self) -> Any:
         """The start symbol's node, or None where nothing could be saved."""
@@ -129,7 +141,8 @@ class _Parser:
             return False
         if kind == END:
             return self._finish(token)
-        if self._respell(kind, token) or self._separate(kind, token):
+        repairs = (self._respell, self._separate, self._list_in_brackets)
+        if any(repair(kind, token) for repair in repairs):
             return True
         if not self._blame_bracket(kind):
             self._report(self._diagnose(kind, token), token)
@@ -149,11 +162,11 @@ class _Parser:
 
     def _respell(self, kind: str, token: Token) -> bool:
         """A word near to a keyword that may stand here is read as that keyword."""
-        if kind != "NAME" or token.text in self.tables.keywords:
+        if token.kind != "NAME":
             return False
         allowed = [word for word in self.automaton.expected() if word in self.tables.keywords]
         meant = did_you_mean(token.text, allowed)
-        if meant is None:
+        if meant is None or (token.text in self.tables.keywords and meant[0] != token.text[0]):
             return False
         self._report(errors.misspelt(self._span(token), meant), token)
         return self._take(meant, token)
@@ -168,6 +181,16 @@ class _Parser:
                 return False
         self._report(errors.run_together(self._span(token), self._span(self.last)), token)
         return self.automaton.take("_SEP", token._replace(end=token.start))
+
+    def _list_in_brackets(self, kind: str, token: Token) -> bool:
+        """`f(a; b)` is read as `f(a, b)`."""
+        if token.text != ";" or not self.automaton.would_take((",",)) or not self.reader.brackets:
+            return False
+        rest = self.source.text[token.end :].partition("\n")[0]
+        if not set(rest) & CLOSERS:
+            return False
+        self._report(errors.semicolon_in_brackets(self._span(token)), token)
+        return self._take(",", token)
 
     def _blame_bracket(self, kind: str) -> bool:
         """A round or square bracket left open: go on at the end of the line on which it stands."""
@@ -187,14 +210,19 @@ class _Parser:
             return errors.unknown_character(span)
         if token.kind == "OPEN_TEXT":
             return errors.open_text(span)
-        if kind in (")", "]"):
+        if kind in CLOSERS and not self.reader.brackets:
             return errors.stray(span)
         expected = self.automaton.expected()
         keywords = [word for word in expected if word in self.tables.keywords]
         if kind == "NAME" and set(keywords) >= {"stream", "trunk", "query"}:
             return errors.unknown_keyword(span, keywords)
-        row = self.tables.messages[self.tables.labels[self.automaton.states[-1]]]
-        return errors.unexpected(span, kind, token, expected, row)
+        return errors.unexpected(span, kind, token, expected, self._message())
+
+    def _message(self) -> Message:
+        """The row of the innermost state that is not about values in general."""
+        tables = self.tables
+        rows = [tables.messages[tables.labels[state]] for state in reversed(self.automaton.states)]
+        return next((row for row in rows if not row.general), rows[0])
 
     def _skip_rest(self) -> bool:
         """Behind a declaration that is complete, pass over the rest of the line."""

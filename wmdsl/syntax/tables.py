@@ -28,11 +28,21 @@ class Rule(NamedTuple):
     kept: tuple[int, ...]
 
 
+class Message(NamedTuple):
+    """A row of grammars/messages.toml."""
+
+    code: str
+    text: str
+    help: str
+    general: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Tables:
     """An LALR automaton: action >= 0 shifts to a state, action < 0 reduces by rule -1 - action.
 
-    An error in state s is described by `messages[labels[s]]`: code, message, help.
+    An error in state s is described by `messages[labels[s]]`, or by that of a state below it on
+    the stack where that row is general.
     """
 
     starts: dict[str, int]
@@ -42,7 +52,7 @@ class Tables:
     rules: tuple[Rule, ...]
     actions: tuple[dict[str, int], ...]
     gotos: tuple[dict[str, int], ...]
-    messages: tuple[tuple[str, str, str], ...]
+    messages: tuple[Message, ...]
     labels: tuple[int, ...]
     keywords: frozenset[str]
     entry_keywords: frozenset[str]
@@ -60,7 +70,7 @@ class Tables:
             rules=tuple(Rule(*row[:4], tuple(row[4])) for row in data["rules"]),
             actions=tuple(data["actions"]),
             gotos=tuple(data["gotos"]),
-            messages=tuple(tuple(row) for row in data["messages"]),
+            messages=tuple(Message(*row) for row in data["messages"]),
             labels=tuple(data["labels"]),
             keywords=keywords,
             entry_keywords=frozenset().union(*entry) & keywords,
