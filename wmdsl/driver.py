@@ -85,9 +85,16 @@ def _plan(model: Any, diagnostics: Diagnostics) -> Any:
 
 
 def _lower(plan: Any, diagnostics: Diagnostics) -> Any:
+    """The program of the canonical spec, so that equal specs give equal files, however written.
+
+    The plan as written is lowered first: what cannot run is reported where the user wrote it.
+    """
     from wmdsl.lower import lower
 
-    return lower(plan, diagnostics)
+    if lower(plan, diagnostics) is None:
+        return None
+    canonical = Source("model.wm", plan.model.canonical)
+    return lower(run(canonical, Options(), diagnostics), diagnostics)
 
 
 def _emit(program: Any, options: Options) -> str:

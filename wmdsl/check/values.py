@@ -110,9 +110,10 @@ def _value(
     draft: Draft, row: Attribute, attribute: ast.Attribute | None, declaration: ast.Declaration
 ) -> Value:
     if attribute is not None:
-        if not row.runs:
+        value = typed(row, attribute)
+        if not row.runs and value != default(row):
             draft.cannot_run(UNRUNNABLE_ATTRIBUTE, f"`{row.name}`", attribute.span)
-        return typed(row, attribute)
+        return value
     if row.required:
         raise Mistake(None if declaration.damaged else errors.missing_attribute(row, declaration))
     return default(row)

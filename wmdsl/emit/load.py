@@ -29,11 +29,11 @@ class Compiled:
     source: str  # emitted text
 
     def loss(self, *arguments: Any, **keywords: Any) -> dict[str, torch.Tensor]:
-        with _located(self._file):
+        with _located(self._file, self.spec):
             return super().loss(*arguments, **keywords)
 
     def query(self, *arguments: Any, **keywords: Any) -> dict[str, torch.Tensor]:
-        with _located(self._file):
+        with _located(self._file, self.spec):
             return super().query(*arguments, **keywords)
 
     def after_step(self) -> None:
@@ -87,14 +87,15 @@ def _affine(kind: str, found: Mapping[str, Sequence[float]]) -> tuple[torch.Tens
 
 
 @contextmanager
-def _located(file: str) -> Iterator[None]:
-    """Errors raised inside emitted code say from which line of the spec it came."""
+def _located(file: str, spec: str) -> Iterator[None]:
+    """Errors raised inside emitted code quote the line of the canonical spec it came from."""
     try:
         yield
     except Exception as error:
         place = _place_of(error.__traceback__, file)
         if place:
-            error.add_note(f"in what {place} declares")
+            line = spec.splitlines()[int(place.rpartition(":")[2]) - 1]
+            error.add_note(f"in what {place} declares: {line.strip()}")
         raise
 
 

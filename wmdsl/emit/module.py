@@ -33,17 +33,13 @@ def emit(program: Program, *, standalone: bool = False) -> str:
     imports |= {("torch", "nn")} | {("torch", name) for name in _annotated(program)}
     if standalone:
         imports = {found for found in imports if found[0] != KERNELS}
-    head = docstring([_title(program), "", *program.header, "", *LEGEND], 0)
+    head = docstring([f"{program.title}.", "", *program.header, "", *LEGEND], 0)
     parts = [head, ["from __future__ import annotations", "", *_import_lines(imports)]]
     parts += [piece.text.splitlines() for piece in pieces]
     if program.constants:
         parts.append(block(program.constants, 0))
     parts.append(model_class(program))
     return _spaced(parts)
-
-
-def _title(program: Program) -> str:
-    return f"{program.title}."
 
 
 def _spaced(parts: list[list[str]]) -> str:

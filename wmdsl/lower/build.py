@@ -38,11 +38,11 @@ def _program(context: Context) -> Program:
     setup, loss, queries = constructor(context), loss_method(context), query_methods(context)
     after = _after_step(context)
     return Program(
-        title=model.title or model.name,
+        title=f"{class_name(model.name)}: {context.plan.factorisation}",
         header=header(context.plan),
         constants=tuple(context.schedules.values()),
         class_name=class_name(model.name),
-        doc=model.title,
+        doc=f"The model `{model.name}`.",
         methods=(setup, *context.methods.values(), loss, *after, *queries),
     )
 

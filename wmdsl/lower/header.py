@@ -14,6 +14,7 @@ def header(plan: Plan) -> tuple[str, ...]:
     return (
         f"spec sha256 {model.sha256}",
         f"edition {model.edition}, wmdsl {_version()}; edit the spec, not this file",
+        "lines such as model.wm:12 are those of the canonical spec (`wmdsl canon`)",
         "",
         *_table(("stream", "type", "rate", "segments", "batch"), _streams(model)),
         "",
@@ -21,7 +22,7 @@ def header(plan: Plan) -> tuple[str, ...]:
         "",
         *_table(("query", "answer", "steps", "sought | given"), _queries(plan)),
         "",
-        f"{plan.parameters.total} parameters; {plan.factorisation}",
+        f"{plan.parameters.total} parameters",
     )
 
 
