@@ -209,6 +209,11 @@ def test_incomplete_description(dataset, field):
     assert field in raised("WM853", lambda: DatasetInfo.read(dataset)).what
 
 
+def test_a_camera_has_three_axes(dataset):
+    edit_info(dataset, lambda info: info["features"][CAMERA].update(shape=[16, 24]))
+    assert "three axes" in raised("WM853", lambda: DatasetInfo.read(dataset)).what
+
+
 def test_another_version_says_how_to_convert(dataset):
     edit_info(dataset, lambda info: info.update(codebase_version="v2.1"))
     assert "convert" in raised("WM853", lambda: DatasetInfo.read(dataset)).help

@@ -31,6 +31,8 @@ EPISODES_PATH = f"meta/episodes/{FILE_NAME}.parquet"
 DATA_PATH = f"data/{FILE_NAME}.parquet"
 VIDEO_PATH = "videos/{video_key}/" + FILE_NAME + ".mp4"
 
+CAMERA_TYPES = ("video", "image")
+
 # Columns that every dataset has beside its own features.
 INDEX_FEATURES = {
     "timestamp": "float32",
@@ -53,7 +55,7 @@ class Feature:
 
     @property
     def is_camera(self) -> bool:
-        return self.dtype in ("video", "image")
+        return self.dtype in CAMERA_TYPES
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -176,10 +178,13 @@ def _feature(key: str, raw: dict[str, Any], fps: float) -> Feature:
     if isinstance(names, dict):
         names = [name for group in names.values() for name in _listed(group)]
     facts = raw.get("info") or {}
+    dtype, shape = str(raw["dtype"]), tuple(int(size) for size in raw["shape"])
+    if dtype in CAMERA_TYPES and len(shape) != 3:
+        raise ValueError(f"{key}: a camera has three axes, not {len(shape)}")
     return Feature(
         key=key,
-        dtype=str(raw["dtype"]),
-        shape=tuple(int(size) for size in raw["shape"]),
+        dtype=dtype,
+        shape=shape,
         names=tuple(str(name) for name in names) if names else None,
         rate_hz=float(facts.get(RATE_FIELD, fps)),
     )

@@ -19,6 +19,8 @@ from wmdsl.data.frames import load_frames
 from wmdsl.data.reader import Dataset
 from wmdsl.data.text import encode_text
 
+TEXT_TYPES = ("string", "language")
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -201,7 +203,10 @@ def _resolved(dataset: Dataset, window: Window) -> Window:
     feature = dataset.info.feature(window.key)
     shape = feature.image_shape if feature.is_camera else feature.shape
     wanted = window.shape or shape
-    fits = len(wanted) == 3 and wanted[0] == 3 if feature.is_camera else wanted == shape
+    if feature.is_camera:
+        fits = len(wanted) == 3 and wanted[0] == 3
+    else:
+        fits = wanted == shape and feature.dtype not in TEXT_TYPES
     if not fits:
         raise errors.wrong_shape(window.key, shape, wanted, dataset.root)
     return _with_shape(window, wanted)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import warnings
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,8 @@ ACTION_NAMES = ("delta_x", "delta_y", "delta_z", "gripper")
 
 # Camera -> (its name in the model, upside down?).
 CAMERAS = {"corner": ("corner2", True), "wrist": ("gripperPOV", False)}
+
+_RENDERERS: dict[str, rendering.Renderer] = {}
 
 INSTRUCTIONS = {
     "assembly-v3": "put the ring on the peg",
@@ -162,11 +163,9 @@ class MetaWorld(Environment):
             raise ValueError(
                 f"image size {size} x supersample {factor} exceeds {rendering.MAX_SIZE} pixels"
             )
-        image = _renderer(self._task).render(
-            self._simulator.model,
-            self._simulator.data,
-            self._camera_ids[camera],
-            size * factor,
+        simulator = self._simulator
+        image = _renderer(self._task, simulator.model).render(
+            simulator.model, simulator.data, self._camera_ids[camera], size * factor
         )
         upright = image[::-1, ::-1] if CAMERAS[camera][1] else image
         return rendering.average_down(upright, factor)
@@ -251,11 +250,11 @@ def _build(task: str) -> tuple[Any, Any]:
     return simulator, ENV_POLICY_MAP[task]
 
 
-@cache
-def _renderer(task: str) -> rendering.Renderer:
+def _renderer(task: str, model: Any) -> rendering.Renderer:
     """One renderer a task and process: its meshes fit every environment of the task."""
-    simulator, _ = _build(task)
-    return rendering.Renderer(simulator.model)
+    if task not in _RENDERERS:
+        _RENDERERS[task] = rendering.Renderer(model)
+    return _RENDERERS[task]
 
 
 def _attributes(simulator: Any) -> dict[str, Any]:

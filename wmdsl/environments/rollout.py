@@ -22,7 +22,15 @@ from wmdsl.environments import registry
 from wmdsl.environments.base import EnvironmentSpec
 from wmdsl.environments.intervals import wilson_interval
 from wmdsl.environments.seeds import Purpose, episode_seed
-from wmdsl.environments.stepping import Act, Begin, Reply, StepperSettings, steppers
+from wmdsl.environments.stepping import (
+    Act,
+    Begin,
+    Reply,
+    Stepper,
+    StepperSettings,
+    WorkerSteppers,
+    steppers,
+)
 from wmdsl.environments.workers import usable_cores
 from wmdsl.progress import Progress
 
@@ -165,7 +173,7 @@ class _Lockstep:
     """Episodes in slots; a slot whose episode ends takes the next one waiting."""
 
     policy: Policy
-    hosts: Any
+    hosts: Stepper | WorkerSteppers
     waiting: deque[Begin]
     slots: int
     bar: Progress
