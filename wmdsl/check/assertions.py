@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wmdsl.check import errors
 from wmdsl.check.model import FlowAssertion
-from wmdsl.check.names import groups_of_trunk, segments, trunk_of
+from wmdsl.check.names import groups_of_trunk, missing, segments, trunk_of
 from wmdsl.check.scope import Draft, Mistake
 from wmdsl.syntax import ast
 
@@ -46,4 +46,4 @@ def _ends(draft: Draft, expression: ast.Expression) -> tuple[End, ...]:
         if name in table:
             return ((form, name),)
     known = {**draft.streams, **draft.trunks, **draft.conditions, **draft.aligns}
-    raise Mistake(errors.unknown_stream(expression, known, draft.spec.find(name)))
+    raise missing(draft, name, errors.unknown_stream(expression, known, None))

@@ -8,7 +8,7 @@ from math import prod
 
 from wmdsl.check import errors
 from wmdsl.check.model import Codec, Segment, Stream, Value
-from wmdsl.check.names import Encoded, segments, single
+from wmdsl.check.names import NAMED, Encoded, missing, segments, single
 from wmdsl.check.scope import Draft, Mistake
 from wmdsl.check.streams import NUMBERS
 from wmdsl.check.values import attributes, default
@@ -88,9 +88,8 @@ def codec_named(draft: Draft, reference: ast.Reference) -> Codec:
         return draft.codecs[name]
     if name in IMPLICIT.values():
         return _implicit(draft, name, reference.span)
-    if draft.spec.may_declare(name):
-        raise Mistake
-    raise Mistake(errors.unknown_codec(reference, draft.codecs, draft.spec.find(name)))
+    other = draft.spec.find(name, *NAMED)
+    raise missing(draft, name, errors.unknown_codec(reference, draft.codecs, other))
 
 
 def _implicit(draft: Draft, name: str, span: Span) -> Codec:

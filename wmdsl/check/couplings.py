@@ -17,7 +17,7 @@ from wmdsl.check.model import (
     Trunk,
     Value,
 )
-from wmdsl.check.names import groups, groups_of_trunk, segments, single, trunk_of
+from wmdsl.check.names import NAMED, groups, groups_of_trunk, missing, segments, single, trunk_of
 from wmdsl.check.scope import Draft, Mistake
 from wmdsl.check.values import Layers, attributes, integer, number
 from wmdsl.source import Span
@@ -260,10 +260,11 @@ def _condition_target(
     if reference.path[0] in draft.trunks:
         trunk = trunk_of(draft, reference, "a trunk")
         return trunk, groups_of_trunk(draft, trunk, reference)
-    if reference.path[0] not in draft.streams:
-        raise Mistake(errors.unknown_trunk(reference, "a trunk, its tokens or a codec",
-                                           {**draft.trunks, **draft.codecs},
-                                           draft.spec.find(reference.path[0])))  # fmt: skip
+    name = reference.path[0]
+    if name not in draft.streams:
+        known, other = {**draft.trunks, **draft.codecs}, draft.spec.find(name, *NAMED)
+        what = "a trunk, its tokens or a codec"
+        raise missing(draft, name, errors.unknown_trunk(reference, what, known, other))
     return _one_trunk(draft, reference)
 
 

@@ -75,6 +75,8 @@ def _choices(word: str, allowed: Iterable[str], none: str = "") -> str:
 def _and(words: Iterable[object]) -> str:
     """`a`, `b` and `c`."""
     quoted = [f"`{word}`" for word in (sorted(words) if isinstance(words, set) else words)]
+    if not quoted:
+        return "none"
     return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
 
 
@@ -86,6 +88,10 @@ def _or(words: Iterable[object]) -> str:
 
 def _decimal(value: Fraction) -> str:
     return str(value.numerator) if value.denominator == 1 else f"{float(value):g}"
+
+
+def _a(word: str) -> str:
+    return f"an {word}" if word[0] in "aeiou" else f"a {word}"
 
 
 def _name(declaration: ast.Declaration) -> str:
@@ -269,7 +275,7 @@ def unknown_stream(
     name = reference.path[0]
     head = Span(reference.span.source, reference.span.start, reference.span.start + len(name))
     if other is not None:
-        return _error("WM128", f"`{name}` is a {other.form}, not a stream", reference.span,
+        return _error("WM128", f"`{name}` is {_a(other.form)}, not a stream", reference.span,
                       "a stream stands here", (other.name.span, "declared here"),
                       help=_choices(name, known, "declare a stream"))  # fmt: skip
     return _error(
@@ -315,6 +321,11 @@ def segment_wanted(expression: ast.Expression) -> Diagnostic:
                   help="write a name, as `corner.future`")  # fmt: skip
 
 
+def name_wanted(expression: ast.Expression, what: str) -> Diagnostic:
+    return _error("WM128", f"`{expression.span.text}` is no name", expression.span,
+                  f"{what} stands here", help="write the name of a declaration")  # fmt: skip
+
+
 def one_name_wanted(item: ast.Item) -> Diagnostic:
     return _error("WM124", f"`{item.span.text}` is more than one thing", item.span,
                   "one name stands here", help="separate the elements of a list by commas",
@@ -347,7 +358,7 @@ def unknown_trunk(
 ) -> Diagnostic:
     name = reference.path[0]
     if other is not None:
-        return _error("WM128", f"`{name}` is a {other.form}; {what} stands here", reference.span,
+        return _error("WM128", f"`{name}` is {_a(other.form)}; {what} stands here", reference.span,
                       "wrong kind of thing", (other.name.span, "declared here"),
                       help=_choices(name, known, "declare a trunk"))  # fmt: skip
     return _error("WM120", f"there is no trunk `{name}`", reference.span, f"{what} stands here",
@@ -360,7 +371,7 @@ def unknown_codec(
 ) -> Diagnostic:
     name = reference.dotted
     if other is not None:
-        return _error("WM128", f"`{name}` is a {other.form}, not a codec", reference.span,
+        return _error("WM128", f"`{name}` is {_a(other.form)}, not a codec", reference.span,
                       "a codec stands here", (other.name.span, "declared here"),
                       help=_choices(name, known, "declare a codec"))  # fmt: skip
     return _error("WM120", f"there is no codec `{name}`", reference.span, "unknown",
@@ -382,12 +393,11 @@ def unknown_place(name: ast.Name, known: Iterable[str]) -> Diagnostic:
                   "unknown", help=_choices(name.text, names, "leave `in` out"))  # fmt: skip
 
 
-def unknown_part(reference: ast.Reference, what: str, known: Iterable[str]) -> Diagnostic:
-    names = list(known)
-    return _error("WM120", f"there is no {what} `{reference.dotted}`", reference.span, "unknown",
-                  help=_choices(reference.dotted, names, f"declare a {what}"),
-                  fixes=_replace(reference.span, did_you_mean(reference.dotted, names)),
-                  )  # fmt: skip
+def unknown_part(name: ast.Expression, what: str, known: Iterable[str]) -> Diagnostic:
+    names, text = list(known), name.span.text
+    return _error("WM120", f"there is no {what} `{text}`", name.span, "unknown",
+                  help=_choices(text, names, f"declare a {what}"),
+                  fixes=_replace(name.span, did_you_mean(text, names)))  # fmt: skip
 
 
 def stream_unread(declaration: ast.Declaration) -> Diagnostic:
@@ -1020,7 +1030,7 @@ def wrong_arity(item: ast.Item, predicate: ast.Declaration, wanted: int, given: 
 def wrong_object(
     argument: ast.Expression, found: str, wanted: str, predicate: ast.Declaration
 ) -> Diagnostic:
-    return _error("WM128", f"`{argument.span.text}` is a {found}; `{predicate.name.text}` is about "
+    return _error("WM128", f"`{argument.span.text}` is {_a(found)}; `{predicate.name.text}` is about "
                   f"a {wanted} here", argument.span, found, (predicate.span, "the predicate"),
                   help=f"give it a {wanted}")  # fmt: skip
 

@@ -43,7 +43,8 @@ def _attend(draft: Draft, declaration: ast.Declaration) -> bool:
         return _layout_attend(draft, declaration, layout)
     if name in known:
         return _rows(draft, declaration, {name: known[name]})
-    if draft.joins.get(name, 0) is not None and draft.trunks.get(name, 0) is not None:
+    poisoned = draft.joins.get(name, 0) is None or draft.trunks.get(name, 0) is None
+    if draft.readable and not poisoned:
         draft.report(errors.unknown_space(declaration, known))
     return False
 
@@ -72,17 +73,17 @@ def _row(
     drawn = _drawn(draft)
     if isinstance(row, ast.Order):
         found = groups(draft, row.subject)
-        _check_names((*PLACES, *drawn), "order", row.key)
+        _check_names(draft, (*PLACES, *drawn), "order", row.key)
         settled = replace(row, key=_settled(row.key, drawn))
         return [(space, settled) for space in _holding(found, known)]
     subjects = [(expression, groups(draft, expression)) for expression in row.subjects]
     objects = [(expression, groups(draft, expression)) for expression in row.objects]
-    _check_relations(row, (*KEYS, *drawn))
+    _check_relations(draft, row, (*KEYS, *drawn))
     relations = tuple(
         replace(part, left=_settled(part.left, drawn), right=_settled(part.right, drawn))
         for part in row.relations
     )
-    if None in draft.joins.values():
+    if not draft.readable or None in draft.joins.values():
         raise Mistake
     return list(_distribute(replace(row, relations=relations), subjects, objects, known))
 
@@ -137,20 +138,24 @@ def _holding(found: tuple[TokenGroup, ...], known: dict[str, tuple[str, ...]]) -
     return tuple(space for space, members in known.items() if trunks & set(members))
 
 
-def _check_relations(row: ast.Sees, known: tuple[str, ...]) -> None:
+def _check_relations(draft: Draft, row: ast.Sees, known: tuple[str, ...]) -> None:
     """`where` compares the order keys `q` and `k` with each other and with numbers."""
     for relation in row.relations:
-        _check_names(known, "where", relation.left, relation.right)
+        _check_names(draft, known, "where", relation.left, relation.right)
 
 
-def _check_names(known: tuple[str, ...], place: str, *sides: ast.Arithmetic) -> None:
+def _check_names(draft: Draft, known: tuple[str, ...], place: str, *sides: ast.Arithmetic) -> None:
     for name in _names(*sides):
+        if name.dotted not in known and None in draft.layouts.values():
+            raise Mistake
         if name.dotted not in known:
             raise Mistake(errors.unknown_word(name.span, name.dotted, place, known))
 
 
 def _layout_attend(draft: Draft, declaration: ast.Declaration, layout: ast.Declaration) -> bool:
     """Rows of a layout may also speak of its copies and of the numbers it draws."""
+    if draft.layouts[layout.name.text] is None:
+        return False
     copies = [item.span.text for item in _items(layout, "copies")]
     fine = [draft.attempt(_layout_row, row, copies) for row in declaration.rows]
     return all(fine)
@@ -160,11 +165,11 @@ def _layout_row(draft: Draft, row: ast.Sees | ast.Order, copies: list[str]) -> b
     drawn = tuple(_drawn(draft))
     if isinstance(row, ast.Order):
         groups(draft, row.subject)
-        _check_names((*PLACES, *drawn), "order", row.key)
+        _check_names(draft, (*PLACES, *drawn), "order", row.key)
         return True
     for expression in (*row.subjects, *row.objects):
         _check_copy(draft, expression, copies)
-    _check_relations(row, (*KEYS, *drawn))
+    _check_relations(draft, row, (*KEYS, *drawn))
     return True
 
 

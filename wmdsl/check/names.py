@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from wmdsl.check import errors
 from wmdsl.check.model import Codec, Segment, Stream, TokenGroup, Trunk
 from wmdsl.check.scope import Draft, Mistake
+from wmdsl.diagnostics import Diagnostic
 from wmdsl.syntax import ast
 
 GroupName = tuple[str, str]  # (trunk, group)
 SLICED = "WM809"
+NAMED = ("stream", "codec", "trunk", "join", "cross", "condition", "align", "hand")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +31,15 @@ def stream_of(draft: Draft, reference: ast.Reference) -> Stream:
         if draft.streams[name] is None:
             raise Mistake
         return draft.streams[name]
-    _excuse(draft, name)
-    raise Mistake(errors.unknown_stream(reference, draft.streams, _other_form(draft, name)))
+    other = draft.spec.find(name, *NAMED)
+    raise missing(draft, name, errors.unknown_stream(reference, draft.streams, other))
 
 
-def _excuse(draft: Draft, name: str) -> None:
-    """A name that may stand in text with a syntax error is no further mistake."""
-    if draft.spec.may_declare(name):
-        raise Mistake
-
-
-def _other_form(draft: Draft, name: str) -> ast.Declaration | None:
-    return next((entry for entry in draft.spec.declarations if entry.name.text == name), None)
+def missing(draft: Draft, name: str, diagnostic: Diagnostic) -> Mistake:
+    """What is missing is reported once; not at all where text with a syntax error names it."""
+    known = name in draft.missing or draft.spec.may_declare(name)
+    draft.missing.add(name)
+    return Mistake(None if known else diagnostic)
 
 
 def segments(draft: Draft, expression: ast.Expression) -> tuple[Segment, ...]:
@@ -112,13 +111,14 @@ def single(item: ast.Item) -> ast.Expression:
     return item.terms[0]
 
 
-def trunk_of(draft: Draft, reference: ast.Reference, what: str) -> Trunk:
+def trunk_of(draft: Draft, reference: ast.Expression, what: str) -> Trunk:
     """The trunk that a reference names."""
+    if not isinstance(reference, ast.Reference):
+        raise Mistake(errors.name_wanted(reference, what))
     name = reference.path[0]
     if name not in draft.trunks:
-        other = _other_form(draft, name)
-        _excuse(draft, name)
-        raise Mistake(errors.unknown_trunk(reference, what, draft.trunks, other))
+        other = draft.spec.find(name, *NAMED)
+        raise missing(draft, name, errors.unknown_trunk(reference, what, draft.trunks, other))
     if draft.trunks[name] is None:
         raise Mistake
     return draft.trunks[name]
@@ -129,9 +129,9 @@ def groups_of_trunk(draft: Draft, trunk: Trunk, reference: ast.Reference) -> tup
     rest = reference.path[1:]
     found = tuple(group for group in trunk.groups if _matches(group, rest))
     if not found:
-        if rest and draft.streams.get(rest[0], False) is None:
+        if not draft.readable or (rest and draft.streams.get(rest[0], False) is None):
             raise Mistake
-        raise Mistake(errors.no_group(reference, trunk))
+        raise missing(draft, reference.dotted, errors.no_group(reference, trunk))
     return found
 
 
@@ -152,9 +152,10 @@ def groups(draft: Draft, expression: ast.Expression) -> tuple[TokenGroup, ...]:
         return groups_of_trunk(draft, trunk, expression)
     if name not in draft.streams:
         known = {**draft.streams, **draft.trunks}
-        _excuse(draft, name)
-        raise Mistake(errors.unknown_stream(expression, known, _other_form(draft, name)))
-    wanted = {segment.reference for segment in segments(draft, expression)}
+        other = draft.spec.find(name, *NAMED)
+        raise missing(draft, name, errors.unknown_stream(expression, known, other))
+    named = segments(draft, expression)
+    wanted = {segment.reference for segment in named}
     found = tuple(
         group
         for trunk in draft.trunks.values()
@@ -163,7 +164,8 @@ def groups(draft: Draft, expression: ast.Expression) -> tuple[TokenGroup, ...]:
         if group.name in wanted or (expression.index is None and _matches(group, expression.path))
     )
     if not found:
-        if None in draft.trunks.values():
+        if not draft.readable or None in draft.trunks.values():
             raise Mistake
-        raise Mistake(errors.stands_nowhere(expression))
+        draft.missing.update(wanted)
+        raise missing(draft, f"{expression.dotted} in a trunk", errors.stands_nowhere(expression))
     return found

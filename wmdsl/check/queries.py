@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from wmdsl.check import errors
 from wmdsl.check.couplings import clause_of
 from wmdsl.check.model import Generate, Query, Segment
-from wmdsl.check.names import all_segments, stream_of
+from wmdsl.check.names import all_segments, missing, stream_of
 from wmdsl.check.scope import Draft, Mistake, Values
 from wmdsl.check.streams import samples
 from wmdsl.check.values import attributes, integer
@@ -86,12 +86,13 @@ def _check_generated(
     draft: Draft, declaration: ast.Declaration, sought: tuple[Segment, ...]
 ) -> None:
     """Something must generate what is sought."""
-    if None in draft.generates.values():
+    if not draft.readable or None in draft.generates.values():
         return
     generated = generators(draft)
     for segment in sought:
         if segment.reference not in generated:
-            raise Mistake(errors.nothing_generates(declaration, segment, generated))
+            found = errors.nothing_generates(declaration, segment, generated)
+            raise missing(draft, f"generate {segment.reference}", found)
 
 
 def generators(draft: Draft) -> dict[str, Generate]:

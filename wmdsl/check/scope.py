@@ -58,7 +58,8 @@ class Values(dict):
 class Draft:
     """Tables of what is checked so far; None stands for a declaration in error.
 
-    `read` holds the references of the segments that something reads, `used` the codecs in use.
+    `read` holds the references of the segments that something reads, `used` the codecs in use,
+    `missing` the names that are reported as missing.
     """
 
     spec: Spec
@@ -75,9 +76,11 @@ class Draft:
     generates: dict[str, Generate | None] = field(default_factory=dict)
     queries: dict[str, Query | None] = field(default_factory=dict)
     layouts: dict[str, Layout | None] = field(default_factory=dict)
+    symbols: dict[str, bool | None] = field(default_factory=dict)
     unrunnable: list[Unrunnable] = field(default_factory=list)
     read: set[str] = field(default_factory=set)
     used: set[str] = field(default_factory=set)
+    missing: set[str] = field(default_factory=set)
     used_externs: set[str] = field(default_factory=set)
 
     def report(self, diagnostic: Diagnostic) -> None:
@@ -98,12 +101,18 @@ class Draft:
         self.read.add(segment.reference.partition("[")[0])
 
     @property
+    def readable(self) -> bool:
+        """Whether no text was skipped, so that what is not declared is truly absent."""
+        damaged = any(part.damaged for part in self.spec.declarations)
+        return not (self.spec.skipped or damaged)
+
+    @property
     def sound(self) -> bool:
-        """Whether every part could be built, so that what is absent is truly absent."""
+        """Whether every part could be built."""
         tables = (self.streams, self.codecs, self.trunks, self.joins, self.crosses, self.conditions,
-                  self.aligns, self.hands, self.generates, self.queries, self.layouts)  # fmt: skip
-        damaged = self.spec.skipped or any(part.damaged for part in self.spec.declarations)
-        return not damaged and not any(None in table.values() for table in tables)
+                  self.aligns, self.hands, self.generates, self.queries, self.layouts,
+                  self.symbols)  # fmt: skip
+        return self.readable and not any(None in table.values() for table in tables)
 
     @contextmanager
     def guard(self) -> Iterator[None]:

@@ -13,23 +13,32 @@ from wmdsl.check.values import attributes
 from wmdsl.syntax import ast
 from wmdsl.vocabulary import FORMS, PLANNERS
 
+FORM = "WM808"
 LEARNED = "classifier"  # a predicate learned on what the call reads
 
 
+def build_layouts(draft: Draft) -> None:
+    """Fill `draft.layouts`."""
+    for declaration in draft.of("layout"):
+        draft.cannot_run(FORM, "layout declarations", declaration.span)
+        draft.layouts[declaration.name.text] = draft.attempt(_layout, declaration)
+
+
 def build_symbols(draft: Draft) -> None:
-    """Check every declaration that has no runtime of its own."""
-    checks = {"layout": _layout, "stage": _stage, "planner": _planner, "extern": _extern,
-              "objects": _objects, "predicate": _predicate, "operator": _operator}  # fmt: skip
+    """Check every other declaration that has no runtime of its own."""
+    checks = {"stage": _stage, "planner": _planner, "extern": _extern, "objects": _objects,
+              "predicate": _predicate, "operator": _operator}  # fmt: skip
     for form, one in checks.items():
         for declaration in draft.of(form):
-            draft.cannot_run("WM808", f"{form} declarations", declaration.span)
-            draft.attempt(one, declaration)
+            draft.cannot_run(FORM, f"{form} declarations", declaration.span)
+            draft.symbols[f"{form} {declaration.name.text}"] = None
+            with draft.guard():
+                one(draft, declaration)
+                draft.symbols[f"{form} {declaration.name.text}"] = True
 
 
-def _layout(draft: Draft, declaration: ast.Declaration) -> None:
+def _layout(draft: Draft, declaration: ast.Declaration) -> Layout:
     """Tokens are groups of one trunk; what is predicted stands among them."""
-    name = declaration.name.text
-    draft.layouts[name] = None
     values = attributes(draft, FORMS["layout"], declaration)
     trunk = _laid_out(draft, declaration, values)
     tokens = _standing(draft, trunk, values["tokens"])
@@ -39,8 +48,8 @@ def _layout(draft: Draft, declaration: ast.Declaration) -> None:
             raise Mistake(errors.predicts_absent(declaration, segment))
     for item in values["draw"] or ():
         _check_draw(item)
-    draft.layouts[name] = Layout(
-        name=name,
+    return Layout(
+        name=declaration.name.text,
         trunk=trunk.name,
         tokens=tuple(part.reference for part in tokens) or tuple(g.name for g in trunk.groups),
         predicted=tuple(segment.reference for segment in predicted),
@@ -97,10 +106,12 @@ def _stage(draft: Draft, declaration: ast.Declaration) -> None:
 
 
 def _check_known(
-    draft: Draft, named: Iterable[ast.Reference] | None, what: str, known: Iterable[str]
+    draft: Draft, named: Iterable[ast.Expression] | None, what: str, known: Iterable[str]
 ) -> None:
     """Every name begins with one of those that are known."""
     for reference in named or ():
+        if not isinstance(reference, ast.Reference):
+            raise Mistake(errors.name_wanted(reference, f"a {what}"))
         name = reference.path[0]
         if name not in known and not draft.spec.may_declare(name):
             raise Mistake(errors.unknown_part(reference, what, known))
@@ -192,7 +203,7 @@ def _check_atom(draft: Draft, item: ast.Item, types: dict[str, str]) -> None:
         raise Mistake(errors.segment_wanted(atom))
     _check_known(draft, [function], "predicate", _names(draft, "predicate"))
     predicate = draft.spec.find(function.dotted, "predicate")
-    if predicate is None:
+    if predicate is None or draft.symbols.get(f"predicate {function.dotted}") is None:
         raise Mistake
     clause = predicate.clause("arguments")
     wanted = [part.terms[0].dotted for part in clause.items] if clause else []

@@ -88,26 +88,14 @@ def _predicting(draft: Draft, segment: Segment, clause: ast.Clause) -> tuple[Tok
     ]
     receiving = handed(draft)
     found = [group for group in standing if (group.trunk, group.name) not in receiving]
-    broken = None in draft.trunks.values() or None in draft.hands.values()
-    if not found and (broken or _in_layout(draft, segment)):
-        return ()
+    broken = not draft.readable or None in {**draft.trunks, **draft.hands}.values()
+    if not found and (broken or segment.reference in draft.missing):
+        raise Mistake
     if not found:
         raise Mistake(errors.nothing_predicts(clause.span, segment, standing))
     if len(found) > 1 and not broken:
         raise Mistake(errors.predicted_in_several(clause.span, segment, found))
     return tuple(found)
-
-
-def _in_layout(draft: Draft, segment: Segment) -> bool:
-    """A layout may lay a stream out that no trunk lists."""
-    names = (segment.stream, segment.reference)
-    items = (
-        item
-        for layout in draft.of("layout")
-        for attribute in layout.attributes
-        for item in attribute.items
-    )
-    return any(name in item.span.text for item in items for name in names)
 
 
 def _check_group(
