@@ -8,22 +8,6 @@ from pathlib import Path
 from wmdsl.diagnostics.problem import Problem
 from wmdsl.diagnostics.suggest import did_you_mean
 
-CODES = {
-    "WM851": "a dataset, or a file of it, is missing",
-    "WM852": "a file of a dataset cannot be read",
-    "WM853": "the metadata of a dataset is incomplete or contradicts itself",
-    "WM854": "a dataset has no such camera or feature",
-    "WM855": "a dataset holds values that are not finite",
-    "WM856": "a rate does not fit the rate of the dataset",
-    "WM857": "a feature has another shape than was asked for",
-    "WM858": "an instruction is longer than its stream",
-    "WM859": "a file cannot be written",
-    "WM860": "the output folder is taken",
-    "WM861": "the scripted expert fails too often",
-    "WM862": "a window or sampler is asked for something empty",
-    "WM863": "a worker process died",
-}
-
 
 class DataError(Problem):
     """A fault in data, for a user to mend: `code`, `what`, `where` (a path or key), `help`."""

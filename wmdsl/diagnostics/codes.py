@@ -1,7 +1,8 @@
 """The table of codes.  Each row has a page in `explain/`, whose bad example a test compiles.
 
 0xx text and syntax, 1xx names and attributes, 2xx shapes, 3xx rates, 4xx levels and codecs,
-5xx couplings and masks, 6xx queries, 7xx training, 8xx constructs without a runtime, 9xx lints.
+5xx couplings and masks, 6xx queries, 7xx training, 8xx constructs without a runtime and, from 850
+on, what is wrong outside of a spec, 9xx lints.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ _ROWS = (
     Code("WM707", "guard needed", "A gradient into the target without a guard."),
     Code("WM708", "training contradicts", "Two settings of training contradict each other."),
     Code("WM709", "not causal", "Autoregressive tokens see what they must predict."),
-    # constructs without a runtime; what is wrong outside of a spec follows at 850
+    # constructs without a runtime
     Code("WM801", "modality without a runtime", "Streams of this modality cannot run yet."),
     Code("WM802", "codec without a runtime", "Codecs of this kind cannot run yet."),
     Code("WM803", "trunk without a runtime", "Trunks of this kind cannot run yet."),
@@ -141,6 +142,31 @@ _ROWS = (
     Code("WM809", "slice without a runtime", "Slices of segments cannot run yet."),
     Code("WM810", "rate not known", "A stream without a declared rate can be planned, not run."),
     Code("WM811", "combination without a runtime", "These parts cannot run together yet."),
+    # what is wrong outside of a spec: data, simulators, runs, the machine
+    Code("WM851", "data set missing", "A data set, or a file of it, is missing."),
+    Code("WM852", "data set unreadable", "A file of a data set cannot be read."),
+    Code("WM853", "metadata contradict", "The metadata of a data set is incomplete or wrong."),
+    Code("WM854", "no such column", "A data set has no such camera or feature."),
+    Code("WM855", "not finite", "A data set holds values that are not finite."),
+    Code("WM856", "rate against data set", "A rate does not fit the rate of the data set."),
+    Code("WM857", "shape against data set", "A column has another shape than was asked for."),
+    Code("WM858", "instruction too long", "An instruction is longer than its stream."),
+    Code("WM859", "cannot be written", "A file of a data set cannot be written."),
+    Code("WM860", "output folder taken", "The output folder holds something else."),
+    Code("WM861", "expert fails", "The scripted expert fails too often."),
+    Code("WM862", "nothing to draw from", "A window or sampler is asked for something empty."),
+    Code("WM863", "worker died", "A worker process died."),
+    Code("WM865", "unknown environment", "No environment has this name."),
+    Code("WM866", "simulator missing", "A simulator, its assets or its graphics are missing."),
+    Code("WM871", "run missing", "A run directory, or a file of it, is missing."),
+    Code("WM872", "run of another spec", "A run belongs to another spec."),
+    Code("WM873", "weights do not fit", "A checkpoint does not fit the model."),
+    Code("WM874", "loss not finite", "The loss became infinite or not a number."),
+    Code("WM875", "run cannot be written", "A file of a run cannot be written."),
+    Code("WM876", "run directory taken", "The run directory holds a run already."),
+    Code("WM877", "environment against model", "A model and an environment do not fit."),
+    Code("WM878", "query of a run", "A query is not declared, or not answerable."),
+    Code("WM879", "job failed", "A job of a comparison failed."),
     # lints
     Code("WM901", "unused parameter", "No value and no `when` names the parameter.", "warning"),
     Code("WM902", "unused import", "Nothing of the imported file is used.", "warning"),

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from wmdsl.diagnostics.codes import CODES
+
 
 class Problem(Exception):
     """What is wrong, where, and what to do: `code`, `what`, `where` (a path or key), `help`."""
 
     def __init__(self, code: str, what: str, where: str | Path, help: str) -> None:
+        if code not in CODES:
+            raise ValueError(f"{code} is not in wmdsl/diagnostics/codes.py")
         super().__init__(f"{code}: {what}\n  at: {where}\nhelp: {help}")
         self.code = code
         self.what = what

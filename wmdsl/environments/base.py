@@ -17,12 +17,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-CODES = {
-    "WM865": "no environment has this name",
-    "WM866": "a simulator, its assets or its graphics stack is missing",
-}
-
-
 class UnknownEnvironment(Problem):
     """No suite or task has this name; the help offers the nearest one."""
 

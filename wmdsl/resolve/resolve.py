@@ -114,12 +114,13 @@ class _Resolver:
         parameters = self._parameters(chain, given, own)
         layers = Layers(self.diagnostics, _forgiver(chain))
         whens = self._apply_layers(layers, chain, parameters)
-        substituter = Substituter(parameters)
+        shadowing = self._check_shadows(parameters, layers.declarations.values())
+        free = {name: part for name, part in parameters.items() if name not in shadowing}
+        substituter = Substituter(free)
         declarations = [substituter.declaration(entry) for entry in layers.declarations.values()]
         assertions = tuple(substituter.assertion(entry) for entry in layers.assertions)
-        self._check_shadows(parameters, declarations)
         if own:
-            used = {entry.parameter for entry in substituter.used} | whens
+            used = {entry.parameter for entry in substituter.used} | whens | shadowing
             self._lint_parameters(model, used)
         return Spec(
             name=model.name.text,
@@ -248,12 +249,16 @@ class _Resolver:
         return found
 
     def _check_shadows(
-        self, parameters: Mapping[str, Parameter], declarations: list[ast.Declaration]
-    ) -> None:
+        self, parameters: Mapping[str, Parameter], declarations: Iterable[ast.Declaration]
+    ) -> set[str]:
+        """Names of parameters that also name a thing; they are left alone where they stand."""
+        found = set()
         for entry in declarations:
             parameter = parameters.get(entry.name.text)
             if parameter is not None and entry.form in OWNERS:
+                found.add(entry.name.text)
                 self.diagnostics.add(errors.shadows(parameter.name, entry.name, entry.form))
+        return found
 
     def _lint_parameters(self, model: ast.Model, used: set[str]) -> None:
         params = (entry for entry in model.entries if isinstance(entry, ast.Param))

@@ -6,18 +6,6 @@ from pathlib import Path
 
 from wmdsl.diagnostics.problem import Problem
 
-CODES = {
-    "WM871": "a run directory, or a file of it, is missing",
-    "WM872": "a run belongs to another spec",
-    "WM873": "a checkpoint does not fit the model",
-    "WM874": "the loss is not finite",
-    "WM875": "the run cannot be written",
-    "WM876": "the run directory is taken",
-    "WM877": "a model and an environment do not fit",
-    "WM878": "a query is not declared or not answerable",
-    "WM879": "a job of a comparison failed",
-}
-
 
 class RunError(Problem):
     """A fault of a run that its user can mend."""

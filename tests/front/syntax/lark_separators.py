@@ -8,7 +8,7 @@ OPENERS = {"LPAR", "LSQB"}
 CLOSERS = {"RPAR", "RSQB"}
 CONTINUES = OPENERS | {
     "_SEP", "LBRACE", "COMMA", "COLON", "VBAR", "EQUAL", "COMPARE", "PLUS", "MINUS", "STAR",
-    "BY", "TO", "SEES", "WHERE", "THEN", "FROM",
+    "SLASH", "BY", "TO", "SEES", "WHERE", "THEN", "FROM",
 }  # fmt: skip
 
 
