@@ -1030,9 +1030,9 @@ def wrong_arity(item: ast.Item, predicate: ast.Declaration, wanted: int, given: 
 def wrong_object(
     argument: ast.Expression, found: str, wanted: str, predicate: ast.Declaration
 ) -> Diagnostic:
-    return _error("WM128", f"`{argument.span.text}` is {_a(found)}; `{predicate.name.text}` is about "
-                  f"a {wanted} here", argument.span, found, (predicate.span, "the predicate"),
-                  help=f"give it a {wanted}")  # fmt: skip
+    return _error("WM128", f"`{argument.span.text}` is {_a(found)}; `{predicate.name.text}` is "
+                  f"about {_a(wanted)} here", argument.span, found,
+                  (predicate.span, "the predicate"), help=f"give it {_a(wanted)}")  # fmt: skip
 
 
 # --- against a data set --------------------------------------------------------------------------
