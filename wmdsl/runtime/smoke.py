@@ -32,7 +32,9 @@ def smoke(
     optimizer.step()
     module.after_step()
     _require_finite("loss", losses["loss"])
-    yield "loss " + "  ".join(f"{name} {float(value):.4g}" for name, value in losses.items())
+    yield "loss " + "  ".join(
+        f"{name} {float(value.detach()):.4g}" for name, value in losses.items()
+    )
     module.eval()
     for name in model.queries:
         answer = module.query(name, random_batch(model, SIZE, name, seed),
