@@ -108,6 +108,12 @@ def _entry(entry: Entry, indent: int) -> Iterator[Line]:
     if flat is not None and indent + len(flat) <= WIDTH:
         yield Line(indent, flat, entry.comment, _sees(entry))
         return
+    if flat is not None and any(word.kind in _BREAK_BEFORE for word in entry.words):
+        lines = _wrapped(_with_block(entry), indent)
+        if all(line.width <= WIDTH for line in lines):
+            lines[-1].comment = entry.comment
+            yield from lines
+            return
     lines = _as_written(entry, indent) if entry.commented else _wrapped(entry.words, indent)
     if entry.block is None:
         lines[-1].comment = entry.comment or lines[-1].comment
@@ -125,6 +131,15 @@ def _entry(entry: Entry, indent: int) -> Iterator[Line]:
     yield Line(indent, "}", entry.comment)
 
 
+def _with_block(entry: Entry) -> list[Word]:
+    """The words and the flat block, which stays behind the last of them."""
+    inside = _flat_block(entry.block) if entry.block is not None else None
+    if inside is None:
+        return entry.words
+    last = entry.words[-1]
+    return [*entry.words[:-1], Word(last.kind, f"{last.text} {inside}", last.fresh)]
+
+
 def _sees(entry: Entry) -> int:
     """Where `sees` stands in a row of an attend; an assertion says it too, but is no row."""
     if entry.block is not None or entry.words[0].kind == "assert":
@@ -137,7 +152,7 @@ def _continuation(words: list[Word], indent: int) -> int:
     """Where later lines of an entry start: under the first value of an attribute."""
     if words[0].kind == "NAME" and len(words[0].text) <= 24 and not _is_row(words):
         return indent + len(words[0].text) + 1
-    return indent + 2 * STEP
+    return indent + STEP
 
 
 def _is_row(words: list[Word]) -> bool:
@@ -164,13 +179,17 @@ def _written_line(row: list[Word], indent: int) -> Line:
 
 
 def _wrapped(words: list[Word], indent: int) -> list[Line]:
-    """Fill lines; break after commas outside of brackets first, inside where nothing else helps."""
+    """Fill lines.  Breaks before `|`, `->`, `then`, `where` are taken first, then those after
+    commas outside of brackets, then those inside."""
     later = _continuation(words, indent)
+    pieces = _divided(words, commas=False)
+    if not _fit(pieces, later):
+        pieces = _split(_split(pieces, later, brackets=False), later, brackets=True)
     lines: list[Line] = []
     row: list[Word] = []
-    for piece in _pieces(words, indent, later):
+    for piece in pieces:
         at = later if lines else indent
-        if row and (at + len(_spaced(row + piece)) > WIDTH - 2):
+        if row and at + len(_spaced(row + piece)) > WIDTH - 2:
             lines.append(Line(at, _spaced(row)))
             row = []
         row = row + piece
@@ -178,17 +197,19 @@ def _wrapped(words: list[Word], indent: int) -> list[Line]:
     return lines
 
 
-def _pieces(words: list[Word], indent: int, later: int) -> list[list[Word]]:
-    """Runs of words that no break divides, unless one alone is wider than a line."""
-    pieces = _divided(words, brackets=False)
-    divided: list[list[Word]] = []
+def _fit(pieces: list[list[Word]], later: int) -> bool:
+    return all(later + len(_spaced(piece)) <= WIDTH - 2 for piece in pieces)
+
+
+def _split(pieces: list[list[Word]], later: int, *, brackets: bool) -> list[list[Word]]:
+    """Divide after commas what is wider than a line."""
+    found: list[list[Word]] = []
     for piece in pieces:
-        wide = max(indent, later) + len(_spaced(piece)) > WIDTH - 2
-        divided += _divided(piece, brackets=True) if wide else [piece]
-    return divided
+        found += [piece] if _fit([piece], later) else _divided(piece, brackets=brackets)
+    return found
 
 
-def _divided(words: list[Word], *, brackets: bool) -> list[list[Word]]:
+def _divided(words: list[Word], *, commas: bool = True, brackets: bool = False) -> list[list[Word]]:
     pieces: list[list[Word]] = [[]]
     depth = 0
     for word in words:
@@ -196,7 +217,7 @@ def _divided(words: list[Word], *, brackets: bool) -> list[list[Word]]:
             pieces.append([])
         depth += (word.kind in ("(", "[")) - (word.kind in (")", "]"))
         pieces[-1].append(word)
-        if word.kind == "," and (brackets or depth == 0):
+        if commas and word.kind == "," and (brackets or depth == 0):
             pieces.append([])
     return [piece for piece in pieces if piece]
 
@@ -249,7 +270,8 @@ def _with_comments(lines: list[Line]) -> Iterator[str]:
 
 def _commented(run: list[Line]) -> Iterator[str]:
     column = max((line.width for line in run), default=0) + 2
+    narrow = all(column - line.width - 2 <= WIDEST_GAP for line in run)
     fits = all(column + len(line.comment) <= WIDTH for line in run)
     for line in run:
         text = f"{' ' * line.indent}{line.text}"
-        yield (text.ljust(column) if fits else f"{text}  ") + line.comment
+        yield (text.ljust(column) if narrow and fits else f"{text}  ") + line.comment
