@@ -105,7 +105,7 @@ def _coupling(entry: Entry) -> dict[str, Any]:
 
 def _section(entry: Entry) -> dict[str, Any]:
     import wmdsl
-    from wmdsl.plan.draw import mask_svg, to_svg
+    from wmdsl.plan.draw import drawing_of, mask_svg, to_svg
 
     run = (entry.sighted or entry.blind)[0]
     spec = (run.path / "model.wm").read_text(encoding="utf-8")
@@ -114,8 +114,8 @@ def _section(entry: Entry) -> dict[str, Any]:
     return {
         "model": entry.model,
         "title": plan.model.title,
-        "graph": _safe(to_svg(plan)),
-        "mask": _safe(mask_svg(plan, "train")),
+        "graph": _safe(to_svg(drawing_of(plan))),
+        "mask": _safe(mask_svg(plan.train)),
         "spec": spec,
         "losses": _safe(plots.losses(entry)),
         "strips": [(path.stem.removeprefix("strip-"), _base64(path)) for path in strips],
