@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache
 
@@ -29,7 +29,7 @@ class Length:
 
     value: Fraction
     unit: str
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Layers:
     low: int
     high: int
     every: int
-    span: Span
+    span: Span = field(compare=False)
 
 
 def attributes(

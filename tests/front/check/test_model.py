@@ -8,6 +8,8 @@ from tests.front.check.spec import EXAMPLES, POLICY, example, model_of
 from wmdsl.check.model import CallValue
 from wmdsl.vocabulary import LAWS
 
+TABLES = ("streams", "codecs", "trunks", "joins", "crosses", "conditions", "aligns", "hands",
+          "generates", "queries", "layouts")  # fmt: skip
 FILES = sorted(
     str(path.relative_to(EXAMPLES))
     for folder in ("paradigms", "hybrids", "atlas")
@@ -171,3 +173,24 @@ def test_the_predictor_of_vla_jepa_meets_its_target_token_by_token():
 def test_what_has_no_runtime_is_listed_with_its_code():
     codes = {entry.code for entry in example("atlas/lingbot_va.wm").unrunnable}
     assert {"WM802", "WM807", "WM808", "WM810"} <= codes
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_the_canonical_text_is_the_same_model(path):
+    model = example(path)
+    again = model_of(model.canonical)
+    assert again.canonical == model.canonical
+    for table in TABLES:
+        assert getattr(again, table) == getattr(model, table), table
+    assert seen(again) == seen(model)
+
+
+def seen(model):
+    """Who sees whom, however the rows are cut."""
+    return {
+        (space, subject, other, rule.relations)
+        for space, attend in model.attends.items()
+        for rule in attend.rules
+        for subject in rule.subjects
+        for other in rule.objects or (None,)
+    }
