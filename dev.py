@@ -206,7 +206,8 @@ def setup(skip_system: bool) -> None:
 
 def demo(options: argparse.Namespace, rest: Sequence[str]) -> None:
     setup(options.skip_system)
-    become("-m", "wmdsl.tools.demo", *rest)
+    # Unbuffered, so that the text keeps its order with the progress bars in a log file.
+    become("-u", "-m", "wmdsl.tools.demo", *rest)
 
 
 def test(options: argparse.Namespace, rest: Sequence[str]) -> None:
