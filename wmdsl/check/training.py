@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from wmdsl.check import errors
+from wmdsl.check.causal import is_causal
 from wmdsl.check.codecs import kind_of, token_kind
 from wmdsl.check.couplings import clause_of, weight
-from wmdsl.check.model import CallValue, Generate, Segment, TokenGroup, Trunk
+from wmdsl.check.model import CallValue, Generate, Segment, TokenGroup
 from wmdsl.check.names import GroupName, all_segments
 from wmdsl.check.scope import Draft, Mistake, Values
 from wmdsl.check.streams import spacing
@@ -115,24 +116,9 @@ def _check_group(
     if trunk.positions == "none" and group.count > 1:
         raise Mistake(errors.tokens_alike(declaration, group, trunk))
     if objective == "autoregressive":
-        _check_causal(draft, declaration, group, trunk)
-
-
-def _check_causal(
-    draft: Draft, declaration: ast.Declaration, group: TokenGroup, trunk: Trunk
-) -> None:
-    """A token that sees the ones behind it would copy its answer."""
-    name = (group.trunk, group.name)
-    rules = [rule for attend in draft.attends.values() for rule in attend.rules]
-    mine = [rule for rule in rules if name in rule.subjects and name in rule.objects]
-    open_rule = next((rule for rule in mine if not rule.relations), None)
-    ruled = any(name in rule.subjects for rule in rules)
-    if open_rule or (not ruled and (trunk.kind != "decoder" or _joined(draft, trunk))):
-        raise Mistake(errors.not_causal(declaration, group, open_rule))
-
-
-def _joined(draft: Draft, trunk: Trunk) -> bool:
-    return any(join and trunk.name in join.trunks for join in draft.joins.values())
+        causal, rule = is_causal(draft, group, trunk)
+        if not causal:
+            raise Mistake(errors.not_causal(declaration, group, rule))
 
 
 def check_horizons(draft: Draft) -> None:
