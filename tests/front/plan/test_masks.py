@@ -254,7 +254,7 @@ def attends(draw) -> str:
     return "\n".join(rows)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(attends(), st.tuples(*[st.tuples(st.integers(1, 4), st.integers(1, 4))] * 3))
 def test_ranges_are_the_matrix(rows, sizes):
     layout = Layout(rows, **dict(zip(NAMES, sizes, strict=True)))
@@ -266,7 +266,7 @@ def test_ranges_are_the_matrix(rows, sizes):
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(attends(), st.sets(st.sampled_from(NAMES), min_size=1))
 def test_deleting_tokens_keeps_the_rest(rows, kept):
     layout = Layout(rows, a=(2, 2), b=(3, 1), c=(1, 3))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from wmdsl.check.model import Model, Segment, TokenSource, Trunk
 from wmdsl.plan.as_json import role_of, token_count
 from wmdsl.plan.differences import law_text
-from wmdsl.plan.edges import group_level
+from wmdsl.plan.edges import deepest_level, group_level
 from wmdsl.plan.nodes import Plan
 from wmdsl.plan.quantities import count, hertz
 
@@ -71,8 +71,8 @@ def _segments(plan: Plan) -> Iterator[Node]:
         for segment in stream.segments:
             role = role_of(plan, segment)
             tokens = token_count(plan, segment)
-            lines = [stream.modality if stream.rate_hz is None
-                     else f"{stream.modality}, {hertz(float(stream.rate_hz))}"]  # fmt: skip
+            rate = f", {hertz(float(stream.rate_hz))}" if stream.rate_hz else ""
+            lines = [] if role == "learned" else [f"{stream.modality}{rate}"]
             if tokens:
                 lines.append(f"{role}, {tokens} token{'s' * (tokens > 1)}")
             open_ = role in ("noisy", "masked", "placeholder", "learned")
@@ -93,7 +93,7 @@ def _trunks(plan: Plan) -> Iterator[Node]:
 
 
 def trunk_level(plan: Plan, trunk: Trunk) -> str:
-    """Semantic for a language model, control where actions are predicted, else what it reads."""
+    """Semantic for a language model, else that of what is predicted there, else of what is read."""
     if trunk.kind == "decoder":
         return "semantic"
     predicted = [
@@ -102,8 +102,7 @@ def trunk_level(plan: Plan, trunk: Trunk) -> str:
         for owner, name in generate.groups
         if owner == trunk.name
     ]
-    read = [group_level(plan.model, group) for group in trunk.groups]
-    return (predicted or read or ["latent"])[0]
+    return predicted[0] if predicted else deepest_level(plan.model, trunk.groups)
 
 
 def _heads(model: Model) -> Iterator[Node]:

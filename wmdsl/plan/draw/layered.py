@@ -183,17 +183,18 @@ def _align(
                 around = [boxes[other].middle for other in neighbours.get(name, ())]
                 goal = sum(around) / len(around) if around else boxes[name].middle
                 wished.append(goal - boxes[name].height / 2)
-            for name, y in zip(row, _spread(wished, [boxes[n].height for n in row]), strict=True):
+            tops = spread(wished, [boxes[name].height for name in row], ROW_GAP)
+            for name, y in zip(row, tops, strict=True):
                 box = boxes[name]
                 boxes[name] = Box(box.x, y, box.width, box.height)
 
 
-def _spread(wished: Sequence[float], heights: Sequence[float]) -> list[float]:
+def spread(wished: Sequence[float], heights: Sequence[float], gap: float) -> list[float]:
     """Tops near the wished ones, in order and apart: blocks that collide move as one."""
     blocks: list[tuple[float, list[int]]] = []
     offsets = [0.0]
     for height in heights[:-1]:
-        offsets.append(offsets[-1] + height + ROW_GAP)
+        offsets.append(offsets[-1] + height + gap)
     for index, goal in enumerate(wished):
         blocks.append((goal - offsets[index], [index]))
         while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from wmdsl.plan.draw.element import Element, element, write
+from wmdsl.plan.draw.layered import spread
 from wmdsl.plan.draw.palette import FAINT, INK, LINE, TRUNK_COLOURS
 from wmdsl.plan.nodes import Pass, Placed, Space
 from wmdsl.plan.quantities import percent
@@ -54,6 +55,7 @@ def title(space: Space) -> str:
 
 
 SIDE, LABEL, GAP, HEAD = 360, 130, 40, 44
+TEXT_GAP = 13.0
 
 
 def mask_svg(evaluation: Pass) -> str:
@@ -104,20 +106,18 @@ def _rows(space: Space, scale: float) -> Iterator[Element]:
 
 def _rulers(space: Space, scale: float) -> Iterator[Element]:
     """Borders between groups, their names at the left and below."""
-    for placed in space.groups:
-        low, middle = placed.start * scale, (placed.start + placed.end) * scale / 2
+    middles = [(placed.start + placed.end) * scale / 2 for placed in space.groups]
+    apart = spread([middle - TEXT_GAP / 2 for middle in middles], [TEXT_GAP] * len(middles), 0.0)
+    for placed, top in zip(space.groups, apart, strict=True):
+        border = placed.start * scale
         if placed.start:
-            yield _line(LABEL, HEAD + low, LABEL + SIDE, HEAD + low)
-            yield _line(LABEL + low, HEAD, LABEL + low, HEAD + SIDE)
-        name = placed.group.name
-        yield element("text", [name], x=LABEL - 8, y=HEAD + middle + 4, text_anchor="end")
-        turned = f"translate({_round(LABEL + middle + 4)},{HEAD + SIDE + 8}) rotate(-60)"
+            yield _line(LABEL, HEAD + border, LABEL + SIDE, HEAD + border)
+            yield _line(LABEL + border, HEAD, LABEL + border, HEAD + SIDE)
+        place, name = top + TEXT_GAP / 2 + 4, placed.group.name
+        yield element("text", [name], x=LABEL - 8, y=HEAD + place, text_anchor="end")
+        turned = f"translate({LABEL + place:.1f},{HEAD + SIDE + 8}) rotate(-60)"
         yield element("text", [name], transform=turned, text_anchor="end")
 
 
 def _line(x1: float, y1: float, x2: float, y2: float) -> Element:
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, stroke=LINE, stroke_width=0.7)
-
-
-def _round(number: float) -> str:
-    return f"{number:.1f}"
