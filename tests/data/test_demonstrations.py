@@ -108,8 +108,8 @@ def test_a_finished_attempt_is_not_recorded_again(tmp_path):
     (tmp_path / "no_task").mkdir()
     (tmp_path / "no_task/000003.npz").touch()
     (tmp_path / "no_task/000004.failed").touch()
-    assert demonstrate._attempt("no/task", 3, recording, tmp_path) is True
-    assert demonstrate._attempt("no/task", 4, recording, tmp_path) is False
+    assert demonstrate._attempt(("no/task", 3), recording, tmp_path) is True
+    assert demonstrate._attempt(("no/task", 4), recording, tmp_path) is False
 
 
 def test_failures_are_counted_and_replaced(tmp_path, monkeypatch):
@@ -137,10 +137,8 @@ class InProcess:
     def __init__(self, *_, **__):
         pass
 
-    def submit(self, function, *arguments):
-        future = demonstrate.Future()
-        future.set_result(function(*arguments))
-        return future
+    def map(self, function, jobs):
+        return map(function, jobs)
 
     def shutdown(self, **_):
         pass

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -193,13 +193,11 @@ def _resolved(dataset: Dataset, window: Window) -> Window:
     """The window with its shape filled in and checked against the dataset."""
     if window.key == keys.TASK:
         length = max(len(text.encode()) for text in dataset.tasks)
-        return _with_shape(window, window.shape or (length,))
+        return replace(window, shape=window.shape or (length,))
     if not window.offsets:
         raise errors.empty(f"stream {window.stream} reads no row", dataset.root, "give it offsets")
-    if not _present(dataset, window):
-        if window.optional and window.shape is not None:
-            return window
-        dataset.info.feature(window.key)
+    if not _present(dataset, window) and window.optional and window.shape is not None:
+        return window
     feature = dataset.info.feature(window.key)
     shape = feature.image_shape if feature.is_camera else feature.shape
     wanted = window.shape or shape
@@ -209,11 +207,7 @@ def _resolved(dataset: Dataset, window: Window) -> Window:
         fits = wanted == shape and feature.dtype not in TEXT_TYPES
     if not fits:
         raise errors.wrong_shape(window.key, shape, wanted, dataset.root)
-    return _with_shape(window, wanted)
-
-
-def _with_shape(window: Window, shape: tuple[int, ...]) -> Window:
-    return Window(window.stream, window.key, window.offsets, shape, window.optional)
+    return replace(window, shape=wanted)
 
 
 def _load_cameras(

@@ -15,10 +15,10 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from wmdsl.environments.seeds import Purpose, episode_seed
 from wmdsl.environments.workers import initialize_worker, usable_cores
 from wmdsl.progress import Progress
 
-_ATTEMPTS_PER_EPISODE = 4
+_FAILURES_PER_EPISODE = 3
 _RECORDED_PACKAGES = ("wmdsl", "metaworld", "mujoco", "hf-libero")
 
 
@@ -189,30 +189,23 @@ def _summary(out: Path, seconds: float) -> DemonstrationSummary:
 
 def _record_all(
     wanted: Mapping[str, int], recording: Recording, staging: Path, workers: int, progress: bool
-) -> dict[str, dict[int, bool]]:
-    """Per environment: attempt -> success, until as many as wanted have succeeded."""
-    results: dict[str, dict[int, bool]] = {name: {} for name in wanted}
-    jobs = [(name, attempt) for name, count in wanted.items() for attempt in range(count)]
+) -> dict[str, list[bool]]:
+    """The success of each attempt by environment, until as many as wanted have succeeded."""
+    results: dict[str, list[bool]] = {name: [] for name in wanted}
+    record = partial(_attempt, recording=recording, staging=staging)
+    label = f"demonstrations of {len(wanted)} task{'s' * (len(wanted) > 1)}"
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=initialize_worker
     )
-    label = f"demonstrations of {len(wanted)} task{'s' * (len(wanted) > 1)}"
     try:
-        for name in results:
-            (staging / _folder(name)).mkdir(parents=True, exist_ok=True)
-        with Progress(progress, label, len(jobs)) as bar:
-            running = {pool.submit(_attempt, *job, recording, staging): job for job in jobs}
-            while running:
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    name, attempt = running.pop(future)
-                    results[name][attempt] = _outcome(future, name)
-                    if results[name][attempt]:
-                        bar.advance()
-                        continue
-                    _check_expert(name, results[name], wanted[name])
-                    following = (name, _attempts_begun(name, results, running))
-                    running[pool.submit(_attempt, *following, recording, staging)] = following
+        staging.mkdir(parents=True, exist_ok=True)
+        with Progress(progress, label, sum(wanted.values())) as bar:
+            while jobs := _attempts_needed(wanted, results):
+                for (name, _), success in zip(jobs, pool.map(record, jobs), strict=True):
+                    results[name].append(success)
+                    bar.advance(int(success))
+    except BrokenProcessPool as error:
+        raise errors.worker_died(", ".join(wanted)) from error
     except OSError as error:
         raise errors.not_writable(staging, error) from error
     finally:
@@ -220,34 +213,30 @@ def _record_all(
     return results
 
 
-def _attempts_begun(
-    name: str, results: dict[str, dict[int, bool]], running: dict[Future, tuple[str, int]]
-) -> int:
-    pending = [attempt for other, attempt in running.values() if other == name]
-    return max([*results[name], *pending]) + 1
+def _attempts_needed(
+    wanted: Mapping[str, int], results: Mapping[str, list[bool]]
+) -> list[tuple[str, int]]:
+    """(environment, attempt) for every success that is still missing."""
+    jobs = []
+    for name, successes in results.items():
+        failures = successes.count(False)
+        if failures > _FAILURES_PER_EPISODE * wanted[name] + 10:
+            raise errors.expert_failing(name, failures, len(successes))
+        missing = wanted[name] - successes.count(True)
+        jobs += [(name, len(successes) + number) for number in range(missing)]
+    return jobs
 
 
-def _outcome(future: Future, name: str) -> bool:
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        raise errors.worker_died(name) from error
-
-
-def _check_expert(name: str, results: dict[int, bool], episodes: int) -> None:
-    failures = sum(not success for success in results.values())
-    if failures > (_ATTEMPTS_PER_EPISODE - 1) * episodes + 10:
-        raise errors.expert_failing(name, failures, len(results))
-
-
-def _attempt(name: str, attempt: int, recording: Recording, staging: Path) -> bool:
+def _attempt(job: tuple[str, int], recording: Recording, staging: Path) -> bool:
     """In a worker: record one attempt into the staging folder, unless it lies there already."""
-    kept = staging / _folder(name) / f"{attempt:06d}.npz"
+    name, attempt = job
+    kept = _attempt_file(staging, name, attempt)
     failed = kept.with_suffix(".failed")
     if kept.exists() or failed.exists():
         return kept.exists()
     seed = episode_seed(Purpose.DEMONSTRATION, recording.seed, attempt)
     arrays = record_attempt(_environment(name, recording.supersample), seed, recording)
+    kept.parent.mkdir(exist_ok=True)
     if arrays is None:
         failed.touch()
         return False
@@ -267,32 +256,28 @@ def _write_dataset(
     specs: list[EnvironmentSpec],
     recording: Recording,
     staging: Path,
-    results: dict[str, dict[int, bool]],
+    results: dict[str, list[bool]],
     out: Path,
     request: dict[str, Any],
 ) -> None:
     suite = specs[0].name.split("/")[0]
+    cameras = [keys.image_key(camera) for camera in recording.cameras]
     recorded = []
-    features = _features(specs[0], recording)
-    with DatasetWriter(out, specs[0].control_hz, features, suite) as writer:
+    with DatasetWriter(out, specs[0].control_hz, _features(specs[0], recording), suite) as writer:
         for spec in specs:
-            successes = sorted(a for a, success in results[spec.name].items() if success)
-            for attempt in successes:
-                with np.load(staging / _folder(spec.name) / f"{attempt:06d}.npz") as file:
-                    arrays = {key: file[key] for key in file}
-                images = {
-                    keys.image_key(c): arrays.pop(keys.image_key(c)) for c in recording.cameras
-                }
-                writer.add_episode(arrays, images, spec.instruction)
+            for attempt in np.flatnonzero(results[spec.name]).tolist():
+                with np.load(_attempt_file(staging, spec.name, attempt)) as arrays:
+                    vectors = {key: arrays[key] for key in arrays if key not in cameras}
+                    images = {key: arrays[key] for key in cameras}
+                writer.add_episode(vectors, images, spec.instruction)
                 seed = episode_seed(Purpose.DEMONSTRATION, recording.seed, attempt)
                 recorded.append({"environment": spec.name, "attempt": attempt, "seed": seed})
-        failures = {name: sum(not s for s in found.values()) for name, found in results.items()}
         writer.finish(
             {
                 "format_version": 1,
                 "request": request,
                 "versions": _versions(),
-                "failures": failures,
+                "failures": {name: found.count(False) for name, found in results.items()},
                 "episodes": recorded,
             }
         )
@@ -313,8 +298,8 @@ def _features(spec: EnvironmentSpec, recording: Recording) -> list[Feature]:
     ]
 
 
-def _folder(name: str) -> str:
-    return name.replace("/", "_")
+def _attempt_file(staging: Path, name: str, attempt: int) -> Path:
+    return staging / name.replace("/", "_") / f"{attempt:06d}.npz"
 
 
 def _versions() -> dict[str, str]:
