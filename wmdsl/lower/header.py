@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from wmdsl.check.model import Model
 from wmdsl.plan.nodes import Plan
+
+WIDTH = 96
 
 
 def header(plan: Plan) -> tuple[str, ...]:
@@ -53,16 +56,28 @@ def _trunks(model: Model) -> Iterator[tuple[str, ...]]:
 def _queries(plan: Plan) -> Iterator[tuple[str, ...]]:
     for query in plan.queries.values():
         steps = " ".join(f"{name} {count}" for name, count in query.steps.items())
-        sought = ", ".join(query.sought)
-        question = f"{sought} | {', '.join(query.given)}"
-        yield query.name, query.answerable, steps or "-", question
+        sought, given = (names(plan.model, part) for part in (query.sought, query.given))
+        yield query.name, query.answerable, steps or "-", f"{sought} | {given}"
+
+
+def names(model: Model, references: Sequence[str]) -> str:
+    """Segments by reference; a stream with one segment goes by its own name."""
+    streams = [model.streams[reference.partition(".")[0]] for reference in references]
+    pairs = zip(references, streams, strict=True)
+    return ", ".join(
+        stream.name if len(stream.segments) == 1 else reference for reference, stream in pairs
+    )
 
 
 def _table(head: Sequence[str], rows: Iterator[tuple[str, ...]]) -> list[str]:
-    """Columns aligned to the left; the last one is left as it is."""
+    """Columns aligned to the left; the last one goes on below itself where it is too long."""
     lines = [tuple(head), *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head) - 1)]
+    margin = sum(widths) + 2 * len(widths)
+    out = []
+    for line in lines:
+        cells = [cell.ljust(width) for cell, width in zip(line[:-1], widths, strict=True)]
+        first, *more = textwrap.wrap(line[-1], WIDTH - margin) or [""]
+        out.append("  ".join([*cells, first]).rstrip())
+        out += [" " * margin + part for part in more]
+    return out

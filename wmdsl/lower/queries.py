@@ -8,6 +8,7 @@ from wmdsl.check.model import Generate, Segment, TokenGroup
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.frame import BATCH, CLEAN, GENERATOR, LIKE, SIZE, Frame
+from wmdsl.lower.header import names
 from wmdsl.lower.loss import hand_over, times_needed
 from wmdsl.lower.objectives import NOISY, groups_of, shifted
 from wmdsl.lower.passes import Inputs, PassWriter
@@ -95,7 +96,7 @@ class _Query:
         )
 
     def _doc(self) -> str:
-        sought, given = ", ".join(self.plan.sought), ", ".join(self.plan.given)
+        sought, given = (names(self.model, n) for n in (self.plan.sought, self.plan.given))
         dropped = [f"{entry.what}: {entry.how.replace('_', ' ')}" for entry in self.plan.dropped]
         return "\n".join([f"{sought} given {given} ({self.plan.answerable}).", *dropped])
 
