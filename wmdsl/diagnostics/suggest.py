@@ -14,7 +14,7 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
             return name
     ranked = [(distance(folded, name.casefold()), name) for name in names]
     nearest, name = min(ranked, default=(len(word), ""))
-    return name if nearest <= max(len(word), len(name)) // 3 else None
+    return name if name and nearest <= max(len(word), len(name)) // 3 else None
 
 
 def distance(left: str, right: str) -> int:

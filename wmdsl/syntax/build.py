@@ -98,7 +98,7 @@ def _one(role: str) -> Rule:
     return lambda make, parts, span: ast.Clause(role, (ast.Item(parts[:1], span),), span)
 
 
-def _of(kind: type, parts: tuple[Any, ...]) -> tuple[Any, ...]:
+def _of(kind: type | tuple[type, ...], parts: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(part for part in parts if isinstance(part, kind))
 
 
@@ -296,7 +296,7 @@ _RULES: dict[str, Rule] = {
     "predicate": _symbol("predicate"),
     "operator": _symbol("operator"),
     "typed": _typed,
-    "rows": lambda make, parts, span: Rows(_of(ast.Sees, parts) + _of(ast.Order, parts)),
+    "rows": lambda make, parts, span: Rows(_of((ast.Sees, ast.Order), parts)),
     "sees": _sees,
     "subjects": lambda make, parts, span: tuple(item.terms[0] for item in parts),
     "objects_": lambda make, parts, span: tuple(item.terms[0] for item in parts),

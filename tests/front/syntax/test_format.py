@@ -101,8 +101,8 @@ def test_a_spec_with_syntax_errors_is_left_alone():
             "    longer, name sees c where q >= k, q - k <= -4\n  }\n}\n",
         ),
         (
-            "model m {\n\n\n  trunk t: dit {\n\n    layers 4 // deep\n    heads 4x32 // wide\n\n  }\n\n}",
-            "model m {\n  trunk t: dit {\n    layers 4    // deep\n    heads 4x32  // wide\n  }\n}\n",
+            "model m {\n\n\n  trunk t: dit {\n\n  layers 4 // a\n  heads 4x32 // b\n\n  }\n\n}",
+            "model m {\n  trunk t: dit {\n    layers 4    // a\n    heads 4x32  // b\n  }\n}\n",
         ),
         (
             "model m {\n  query q: a\n    then b\n\n    | c\n}",
