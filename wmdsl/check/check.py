@@ -76,7 +76,14 @@ def _model(draft: Draft, assertions: tuple[FlowAssertion, ...]) -> Model:
         queries=draft.queries,
         layouts=draft.layouts,
         assertions=assertions,
-        declarations={f"{entry.form} {entry.name.text}": entry for entry in spec.of(*UNTYPED)},
+        declarations=_untyped(draft),
         unrunnable=tuple(dict.fromkeys(draft.unrunnable)),
         span=spec.span,
     )
+
+
+def _untyped(draft: Draft) -> dict[str, ast.Declaration]:
+    """Declarations that stay as written: symbols, stages, and the attends of layouts."""
+    attends = [entry for entry in draft.spec.of("attend") if entry.name.text in draft.layouts]
+    kept = (*draft.spec.of(*UNTYPED), *attends)
+    return {f"{entry.form} {entry.name.text}": entry for entry in kept}

@@ -115,20 +115,22 @@ def _trunks(plan: Plan) -> Iterator[str]:
 
 
 def _edges(plan: Plan) -> Iterator[str]:
-    rows = [_edge(edge) for edge in plan.edges if edge.mechanism != "concat"]
+    rows = [
+        (f"{INDENT}{edge.source} -> {edge.target}", _edge(edge))
+        for edge in plan.edges
+        if edge.mechanism != "concat"
+    ]
     if rows:
         yield "couplings"
-        yield from _table(rows)
+        yield from _fields(rows)
 
 
-def _edge(edge: Edge) -> tuple[str, ...]:
-    marks = [
-        *(["blocks " + _runs(edge.layers)] if edge.layers else []),
-        *(["no gradient"] if edge.stop_gradient else []),
-        *(["training only"] if edge.train_only else []),
-    ]
-    return (f"{edge.source} -> {edge.target}", edge.mechanism, edge.level, ", ".join(marks),
-            at(edge.span))  # fmt: skip
+def _edge(edge: Edge) -> str:
+    marks = [edge.mechanism, edge.level]
+    marks += [f"blocks {_runs(edge.layers)}"] if edge.layers else []
+    marks += ["no gradient"] if edge.stop_gradient else []
+    marks += ["training only"] if edge.train_only else []
+    return f"{', '.join(marks)} ({at(edge.span)})"
 
 
 def _runs(numbers: Sequence[int]) -> str:

@@ -15,6 +15,7 @@ from wmdsl.plan.edges import edges_of
 from wmdsl.plan.factors import factorisation
 from wmdsl.plan.findings import findings
 from wmdsl.plan.flow import Flow
+from wmdsl.plan.layouts import layout_masks
 from wmdsl.plan.nodes import Mask, Pass, Plan, QueryPlan, Row
 from wmdsl.plan.paradigm import paradigm_of
 from wmdsl.plan.parameters import count_parameters
@@ -42,7 +43,7 @@ def build_plan(model: Model, diagnostics: Diagnostics) -> Plan:
         model=model,
         train=train,
         edges=edges_of(flow, policy),
-        masks=_masks(train, queries),
+        masks={**_masks(train, queries), **layout_masks(model, flow.spaces)},
         parameters=count_parameters(model),
         train_flops=pass_flops(model, train, flow.generates),
         paradigm=paradigm_of(flow, policy),
