@@ -1,0 +1,76 @@
+"""Every shipped configuration compiles without a GPU, spill-free and within shared memory."""
+
+from __future__ import annotations
+
+import pytest
+
+triton = pytest.importorskip("triton")
+
+from wmdsl_kernels.attention import triton_kernels  # noqa: E402
+from wmdsl_kernels.attention.configurations import HALF, SINGLE, narrowed  # noqa: E402
+from wmdsl_kernels.testing.compile_gate import SHARED_MEMORY_BYTES, compiled  # noqa: E402
+
+TENSORS = {"query", "key", "value", "output", "grad_output", "grad_query", "grad_key", "grad_value"}
+STATISTICS = {"lse", "delta"}
+TABLES = {"tiles", "pointers", "ranges"}
+
+ROWS = [
+    *((capability, width, "bf16", row) for (capability, width), row in HALF.items()),
+    *((capability, width, "bf16", narrowed(row)) for (capability, width), row in HALF.items()),
+    *((capability, width, "fp32", row) for capability in (80, 90) for width, row in SINGLE.items()),
+]
+
+
+def kernels(row):
+    """(kernel, rows, keys, launch) of one configuration."""
+    query, key = row.query_tile, row.key_tile
+    yield triton_kernels.forward_kernel, query, row.forward.step, row.forward
+    yield triton_kernels.grad_query_kernel, query, row.grad_query.step, row.grad_query
+    launch = row.grad_key_value
+    yield triton_kernels.grad_key_value_kernel, launch.step, key, launch
+
+
+def signature(kernel, dtype, rows, width, descriptors):
+    types = {}
+    for name in kernel.arg_names:
+        if descriptors and name in ("query", "grad_output"):
+            types[name] = f"tensordesc<{dtype}[1, {rows}, 1, {width}]>"
+        elif name in TENSORS:
+            types[name] = f"*{dtype}"
+        elif name in STATISTICS | TABLES:
+            types[name] = "*fp32" if name in STATISTICS else "*i32"
+        else:
+            types[name] = "fp32" if name == "scale" else "i32"
+    return types
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("capability", "width", "dtype", "row"),
+    ROWS,
+    ids=[f"sm{c}-{w}-{d}-tile{row.query_tile}" for c, w, d, row in ROWS],
+)
+def test_configuration_compiles(capability, width, dtype, row):
+    for kernel, rows, keys, launch in kernels(row):
+        constants = {
+            "HEADS": 24,
+            "KEY_HEADS": 24,
+            "GROUP": 1,
+            "HEAD_DIM": width,
+            "WIDTH": width,
+            "ROWS": rows,
+            "KEYS": keys,
+            "PRECISION": "ieee",
+            "DESCRIPTORS": launch.descriptors,
+        }
+        constants = {name: constants[name] for name in kernel.arg_names if name in constants}
+        types = signature(kernel, dtype, rows, width, launch.descriptors)
+        report = compiled(kernel, types, constants, capability, launch.warps, launch.stages)
+        context = f"{kernel.__name__}: {report}"
+        assert report.shared_bytes <= SHARED_MEMORY_BYTES[capability], context
+        if width <= 128:
+            assert report.spills == 0, context
+        if dtype == "bf16":
+            assert report.warpgroup_products + report.warp_products > 0, context
+        if dtype == "bf16" and capability == 90 and rows >= 64:
+            assert report.warpgroup_products > 0, context

@@ -1,0 +1,115 @@
+"""The Triton attention kernels under the interpreter, against float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+triton = pytest.importorskip("triton")
+
+import triton.language as tl  # noqa: E402
+
+from wmdsl_kernels import Schedule  # noqa: E402
+from wmdsl_kernels.attention import triton_executor, triton_kernels  # noqa: E402
+from wmdsl_kernels.attention.configurations import configuration  # noqa: E402
+from wmdsl_kernels.attention.naive import naive_attention  # noqa: E402
+from wmdsl_kernels.testing import interpreter  # noqa: E402
+from wmdsl_kernels.testing.families import FAMILIES  # noqa: E402
+
+TOLERANCE = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
+"""Relative to the largest value; half precision rounds the weights and the result."""
+NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+
+
+SLOW = pytest.mark.slow
+HALVES = [
+    pytest.param(dtype, marks=SLOW, id=name) for dtype, name in NAMES.items() if name != "fp32"
+]
+DTYPES = [pytest.param(torch.float32, id="fp32"), *HALVES]
+
+
+@pytest.fixture(
+    autouse=True, params=[pytest.param(90, id="sm90"), pytest.param(80, id="sm80", marks=SLOW)]
+)
+def capability(request, monkeypatch):
+    monkeypatch.setattr(triton_executor, "capability", lambda device: request.param)
+    with interpreter.interpreted(triton_kernels):
+        yield request.param
+
+
+def run(schedule: Schedule, dtype, capability, heads=(2, 1), head_dim=32, grad_lse=False):
+    """Largest relative errors of output, LSE and the three gradients against float64."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [
+        (1, schedule.query_length, heads[0], head_dim),
+        (1, schedule.key_length, heads[1], head_dim),
+        (1, schedule.key_length, heads[1], head_dim),
+        (1, schedule.query_length, heads[0], head_dim),
+    ]
+    query, key, value, gradient = (
+        torch.randn(shape, generator=generator).to(dtype) for shape in shapes
+    )
+    truth = [tensor.double().requires_grad_() for tensor in (query, key, value)]
+    exact, exact_lse = naive_attention(*truth, schedule)
+    lse_gradient = torch.randn(exact_lse.shape, generator=generator) if grad_lse else None
+    total = (exact * gradient.double()).sum()
+    if grad_lse:
+        seen = torch.isfinite(exact_lse)
+        total = total + (exact_lse * lse_gradient.double())[seen].sum()
+    gradients = torch.autograd.grad(total, truth)
+    longest = max(stop - start for start, stop in schedule.rows.blocks)
+    tiles = configuration(capability, head_dim, dtype.itemsize, longest)
+    buffers = schedule.buffers(torch.device("cpu"), tiles.query_tile, tiles.key_tile)
+    scale = head_dim**-0.5
+    output, lse = triton_executor.forward(query, key, value, buffers, scale)
+    found = triton_executor.backward(
+        gradient, lse_gradient, query, key, value, output, lse, buffers, scale
+    )
+    torch.testing.assert_close(lse.double(), exact_lse, rtol=0, atol=1e-5)
+    pairs = [(output, exact), *zip(found, gradients, strict=True)]
+    return [((left - right).abs().max() / right.abs().max()).item() for left, right in pairs]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_mask_family(name, dtype, capability):
+    assert max(run(FAMILIES[name], dtype, capability)) <= TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "head_dim", [48, 64, *(pytest.param(size, marks=SLOW) for size in (32, 128, 256))]
+)
+def test_every_head_dim(head_dim, dtype, capability):
+    schedule = FAMILIES["fast_wam"]
+    assert max(run(schedule, dtype, capability, head_dim=head_dim)) <= TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("heads", [(2, 2), (4, 2), (3, 1)], ids=["mha", "gqa", "mqa"])
+def test_head_groups(heads, capability):
+    assert max(run(FAMILIES["policy"], torch.float32, capability, heads)) <= 2e-6
+
+
+def test_lse_gradient(capability):
+    errors = run(FAMILIES["empty_rows"], torch.float32, capability, grad_lse=True)
+    assert max(errors) <= 2e-6
+
+
+def multiply(left, right, out, SIZE: tl.constexpr):
+    at = tl.arange(0, SIZE)[:, None] * SIZE + tl.arange(0, SIZE)[None, :]
+    product = tl.dot(tl.load(left + at), tl.load(right + at))
+    tl.store(out + at, product)
+
+
+@pytest.mark.parametrize("patched", [True, False])
+def test_the_bf16_dot_patch_is_needed_and_right(patched, monkeypatch):
+    if not patched:
+        monkeypatch.setattr(
+            interpreter.interpreter.InterpreterBuilder, "create_dot", interpreter.STOCK_DOT
+        )
+    left, right = torch.randn(2, 16, 16, generator=torch.Generator().manual_seed(0)).bfloat16()
+    out = torch.zeros(16, 16)
+    kernel = interpreter.interpreter.InterpretedFunction(multiply)
+    kernel[(1,)](left, right, out, SIZE=16)
+    exact = left.float() @ right.float()
+    assert torch.allclose(out, exact, atol=1e-4) == patched

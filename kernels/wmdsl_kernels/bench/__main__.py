@@ -1,0 +1,69 @@
+"""`python -m wmdsl_kernels.bench`: the workload table against what else is installed.
+
+A green test run is the gate: figures of a wrong kernel mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from wmdsl_kernels.bench import report, rivals
+from wmdsl_kernels.bench.run import DTYPES, bench
+from wmdsl_kernels.bench.workloads import TABLES
+
+TESTS = Path(__file__).parents[2] / "tests"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the gate, then the table; print it and write JSON and a plot."""
+    options = _parser().parse_args(arguments)
+    device = torch.device(options.device)
+    torch.set_num_threads(options.threads)
+    if not options.no_gate and not _gate_is_green():
+        return 1
+    names = options.rivals or rivals.available(device)
+    results = []
+    print(report.HEADER)
+    for workload in TABLES[device.type]:
+        if options.only and workload.name not in options.only:
+            continue
+        for dtype in options.dtypes:
+            for result in bench(workload, dtype, names, device, options.seconds):
+                print(report.row(result), flush=True)
+                results.append(result)
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        report.write_json(results, device, options.out / "bench.json")
+        report.write_plot(results, options.out / "bench.svg")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m wmdsl_kernels.bench", description=__doc__)
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", choices=TABLES, default=default)
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
+    parser.add_argument("--only", nargs="+", metavar="WORKLOAD", help="some workloads by name")
+    parser.add_argument("--rivals", nargs="+", choices=rivals.RIVALS, help="sdpa must be one")
+    parser.add_argument("--seconds", type=float, default=1.0, help="per workload and direction")
+    parser.add_argument("--out", type=Path, help="folder for bench.json and bench.svg")
+    parser.add_argument("--no-gate", action="store_true", help="skip the test run")
+    return parser
+
+
+def _gate_is_green() -> bool:
+    if not TESTS.is_dir():
+        print("the tests are not installed here: run from a checkout, or with --no-gate")
+        return False
+    command = [sys.executable, "-m", "pytest", "-q", str(TESTS)]
+    return subprocess.run(command, cwd=TESTS.parents[1]).returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

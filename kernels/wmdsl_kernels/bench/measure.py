@@ -1,0 +1,65 @@
+"""Interleaved timing: medians of ratios, because a shared machine has no steady clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Time of one call over that of the reference call beside it, over many rounds."""
+
+    median: float
+    low: float
+    high: float
+    rounds: int
+    reference_milliseconds: float
+    """The fastest round of the reference."""
+
+
+def ratios(
+    calls: dict[str, Callable[[], object]],
+    reference: str,
+    device: torch.device,
+    seconds: float,
+) -> dict[str, Ratio]:
+    """Time all calls in turn, round after round, for about `seconds`; at least seven rounds.
+
+    `low` and `high` are the tenth and ninetieth percentile.
+    """
+    for call in calls.values():
+        call()
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    begin = time.perf_counter()
+    while len(times[reference]) < 7 or time.perf_counter() - begin < seconds:
+        for name, call in calls.items():
+            times[name].append(_timed(call, device))
+    return {name: _ratio(times[name], times[reference]) for name in calls}
+
+
+def _ratio(ours: list[float], reference: list[float]) -> Ratio:
+    values = sorted(our / their for our, their in zip(ours, reference, strict=True))
+    tenth = len(values) // 10
+    return Ratio(
+        median(values), values[tenth], values[-1 - tenth], len(values), 1e3 * min(reference)
+    )
+
+
+def _timed(call: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one call: device time on a GPU, processor time on one thread, else wall time."""
+    if device.type == "cuda":
+        start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        call()
+        stop.record()
+        stop.synchronize()
+        return start.elapsed_time(stop) * 1e-3
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    begin = clock()
+    call()
+    return clock() - begin

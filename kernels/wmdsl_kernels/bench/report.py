@@ -1,0 +1,75 @@
+"""The bench's table, JSON and plot."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+
+import torch
+
+from wmdsl_kernels.bench.run import REFERENCE, Result
+
+HEADER = "workload     dtype direction  density | ratio to dense-mask SDPA: median [10 %, 90 %]"
+
+
+def row(result: Result) -> str:
+    """One line: every contender's ratio, ours also over the mask's density."""
+    parts = []
+    for name, ratio in result.ratios.items():
+        if name == REFERENCE:
+            parts.append(f"sdpa {ratio.reference_milliseconds:.2f} ms")
+            continue
+        text = f"{name} {ratio.median:.3f} [{ratio.low:.2f}, {ratio.high:.2f}]"
+        if name == "ours":
+            text += f" = {ratio.median / result.density:.2f} x density"
+        parts.append(text)
+    head = f"{result.workload:12} {result.dtype:5} {result.direction:10} {result.density:7.3f}"
+    return f"{head} | {'; '.join(parts)}"
+
+
+def environment(device: torch.device) -> dict[str, object]:
+    """What the figures depend on."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def write_json(results: list[Result], device: torch.device, path: Path) -> None:
+    """All figures with their spread and the environment."""
+    record = {"environment": environment(device), "results": [r.as_record() for r in results]}
+    path.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def write_plot(results: list[Result], path: Path) -> None:
+    """Our ratio per workload beside the mask's density; needs matplotlib."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(10, 0.32 * len(results) + 1.2))
+    labels = [f"{r.workload} {r.dtype} {r.direction}" for r in results]
+    ours = [r.ratios["ours"] for r in results]
+    spread = [
+        [o.median - o.low for o in ours],
+        [o.high - o.median for o in ours],
+    ]
+    places = range(len(results))
+    axes.barh(places, [o.median for o in ours], xerr=spread, color="#4878a8", label="ours")
+    axes.plot([r.density for r in results], places, "k|", markersize=11, label="mask density")
+    axes.axvline(1.0, color="#a04040", linewidth=1, label="dense-mask SDPA")
+    axes.set_yticks(places, labels, fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xlabel("time / time of dense-mask SDPA (median; 10 % to 90 %)")
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path)
+    pyplot.close(figure)
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

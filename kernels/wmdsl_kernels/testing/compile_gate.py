@@ -1,0 +1,83 @@
+"""Compile Triton kernels for a GPU that is not there, and read what the compiler made of them.
+
+Works with the plain wheel: it ships ptxas, cuobjdump and nvdisasm.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+SHARED_MEMORY_BYTES = {80: 163 * 1024, 90: 227 * 1024}
+DIVISIBLE_BY_16 = [["tt.divisibility", 16]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one compiled kernel takes: registers, spilled loads, shared bytes, tensor-core ops."""
+
+    registers: int
+    spills: int
+    shared_bytes: int
+    warpgroup_products: int
+    warp_products: int
+
+
+def compiled(
+    kernel: triton.runtime.JITFunction,
+    signature: Mapping[str, str],
+    constants: Mapping[str, object],
+    capability: int,
+    warps: int,
+    stages: int,
+) -> Report:
+    """Compile `kernel` for a compute capability.
+
+    `signature` types the arguments ("*bf16", "i32", "tensordesc<...>"), `constants` gives the
+    compile-time ones. Pointers and strides count as multiples of 16, as in a real launch.
+    """
+    names = kernel.arg_names
+    types = {name: "constexpr" if name in constants else signature[name] for name in names}
+    aligned = {
+        (index,): DIVISIBLE_BY_16
+        for index, name in enumerate(names)
+        if types[name].startswith("*") or (types[name] == "i32" and name != "length")
+    }
+    source = ASTSource(
+        fn=kernel,
+        signature=types,
+        constexprs={(names.index(name),): value for name, value in constants.items()},
+        attrs=aligned,
+    )
+    options = {"num_warps": warps, "num_stages": stages}
+    result = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    return _report(result.asm["cubin"], result.metadata.shared)
+
+
+def _report(cubin: bytes, shared_bytes: int) -> Report:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(cubin)
+        usage = _output(TOOLS / "cuobjdump", "-res-usage", path)
+        assembly = _output(TOOLS / "nvdisasm", "-c", path)
+    return Report(
+        registers=int(re.search(r"REG:(\d+)", usage)[1]),
+        spills=len(re.findall(r"\b(?:LDL|STL)\b", assembly)),
+        shared_bytes=shared_bytes,
+        warpgroup_products=len(re.findall(r"\bHGMMA\b", assembly)),
+        warp_products=len(re.findall(r"\bHMMA\b", assembly)),
+    )
+
+
+def _output(tool: Path, *arguments: object) -> str:
+    command = [str(tool), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,55 @@
+"""Triton kernels on CPU tensors: the interpreter, with its bf16 dot product put right.
+
+The stock interpreter keeps bf16 as uint16 and multiplies the bit patterns in `tl.dot`, silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+import numpy as np
+import triton
+import triton.experimental.gluon
+import triton.language as tl
+from triton.runtime import interpreter
+
+STOCK_DOT = interpreter.InterpreterBuilder.create_dot
+
+
+@contextmanager
+def interpreted(*modules: ModuleType) -> Iterator[None]:
+    """Inside, all Triton kernels of these modules run under the patched interpreter.
+
+    Triton's own `tl.sum`, `tl.max` and the like are kernels too, and are interpreted with them.
+    (Gluon copies them when it is imported, so it is imported above, before any of this.)
+    """
+    compiled = [
+        (module, name, kernel)
+        for module in (*modules, tl, tl.standard)
+        for name, kernel in vars(module).items()
+        if isinstance(kernel, triton.runtime.JITFunction)
+    ]
+    interpreter.InterpreterBuilder.create_dot = _exact_dot
+    for module, name, kernel in compiled:
+        setattr(module, name, interpreter.InterpretedFunction(kernel.fn))
+    try:
+        yield
+    finally:
+        interpreter.InterpreterBuilder.create_dot = STOCK_DOT
+        for module, name, kernel in compiled:
+            setattr(module, name, kernel)
+
+
+def _exact_dot(builder, left, right, added, input_precision, max_num_imprecise_acc):
+    product = np.matmul(_single(left), _single(right))
+    return interpreter.TensorHandle(
+        (product + added.data).astype(added.data.dtype), added.dtype.scalar
+    )
+
+
+def _single(handle: interpreter.TensorHandle) -> np.ndarray:
+    if handle.dtype.scalar == tl.bfloat16:
+        return (handle.data.astype(np.uint32) << 16).view(np.float32)
+    return handle.data.astype(np.float32)
