@@ -16,6 +16,9 @@ from wmdsl.diagnostics.problem import Problem
 if TYPE_CHECKING:
     import numpy as np
 
+# A goal site is one or two pixels wide at 64 pixels: render at twice the size, average down.
+SUPERSAMPLE = 2
+
 
 class UnknownEnvironment(Problem):
     """No suite or task has this name; the help offers the nearest one."""

@@ -29,7 +29,7 @@ from wmdsl.data import errors, keys, lerobot
 from wmdsl.data.lerobot import Feature
 from wmdsl.data.writer import DatasetWriter
 from wmdsl.environments import registry
-from wmdsl.environments.base import Environment, EnvironmentSpec
+from wmdsl.environments.base import SUPERSAMPLE, Environment, EnvironmentSpec
 from wmdsl.environments.seeds import Purpose, episode_seed
 from wmdsl.environments.workers import initialize_worker, usable_cores
 from wmdsl.progress import Progress
@@ -77,7 +77,7 @@ def demos(
     cameras: Sequence[str] = ("corner", "wrist"),
     camera_hz: int = 20,
     size: int = 64,
-    supersample: int = 1,
+    supersample: int = SUPERSAMPLE,
     tail: int = 8,
     workers: int | None = None,
     progress: bool = True,

@@ -75,7 +75,7 @@ def spec_of(task: str) -> EnvironmentSpec:
 class Libero(Environment):
     """One task. The seed chooses among the benchmark's initial states (mostly 50)."""
 
-    def __init__(self, task: str, supersample: int = 1) -> None:
+    def __init__(self, task: str, supersample: int) -> None:
         self.spec = spec_of(task)
         suite, number = _parts(task)
         self._supersample = supersample

@@ -123,7 +123,7 @@ class Snapshot:
 class MetaWorld(Environment):
     """One task; `supersample` renders at a multiple of the size and averages."""
 
-    def __init__(self, task: str, supersample: int = 1) -> None:
+    def __init__(self, task: str, supersample: int) -> None:
         self.spec = spec_of(task)
         self._mujoco = rendering.import_mujoco()
         self._simulator, policy = _build(task)

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from wmdsl.diagnostics.suggest import did_you_mean
-from wmdsl.environments.base import UnknownEnvironment
+from wmdsl.environments.base import SUPERSAMPLE, UnknownEnvironment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ def names(text: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def make(name: str, supersample: int = 1) -> Environment:
+def make(name: str, supersample: int = SUPERSAMPLE) -> Environment:
     """The environment called `suite/task`.
 
     `supersample` renders at a multiple of the asked size and averages it down.

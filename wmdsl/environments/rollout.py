@@ -19,7 +19,7 @@ import numpy as np
 
 from wmdsl.data import errors, keys
 from wmdsl.environments import registry
-from wmdsl.environments.base import EnvironmentSpec
+from wmdsl.environments.base import SUPERSAMPLE, EnvironmentSpec
 from wmdsl.environments.intervals import wilson_interval
 from wmdsl.environments.seeds import Purpose, episode_seed
 from wmdsl.environments.stepping import (
@@ -129,7 +129,7 @@ def evaluate(
     *,
     seed: int = 0,
     size: int = 64,
-    supersample: int = 1,
+    supersample: int = SUPERSAMPLE,
     instructions: Mapping[str, str] | None = None,
     slots: int = _SLOTS,
     workers: int | None = None,

@@ -16,8 +16,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cameras", default="corner,wrist", help="corner,wrist")
     parser.add_argument("--camera-hz", type=int, default=20, help="frames per second (20)")
     parser.add_argument("--size", type=int, default=64, help="side of a frame in pixels (64)")
-    parser.add_argument("--supersample", type=int, default=1,
-                        help="render larger and average down (1)")  # fmt: skip
+    parser.add_argument("--supersample", type=int, default=2,
+                        help="render larger and average down (2)")  # fmt: skip
     parser.add_argument("--workers", type=int, help="processes; all cores if absent")
 
 
