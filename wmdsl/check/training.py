@@ -52,7 +52,7 @@ def _generate(draft: Draft, declaration: ast.Declaration) -> Generate:
         segments=found,
         groups=tuple((group.trunk, group.name) for group in groups),
         objective=kind.name,
-        predict=values["predict"] if kind.name == "diffusion" else PREDICTS[kind.name],
+        predict=values.get("predict") or PREDICTS[kind.name],
         distance=values.get("distance", "l2"),
         law=_law(draft, declaration, values),
         shift=values.get("shift", 1),

@@ -139,7 +139,7 @@ class Trainer:
         return Block("valid_mean")(error, valid(self.frame, segment))
 
     def _target(self, segment: Segment, group: TokenGroup, tokens: Expression) -> Expression:
-        if self.generate.objective == "regression":
+        if self.generate.predict == "data":
             return tokens
         noise = self._noise[segment.reference]
         if self.generate.objective == "flow":
@@ -180,6 +180,8 @@ class Trainer:
 
 def ends(generate: Generate, x: Expression, output: Expression, at: Expression) -> Expression:
     """The clean end of the path that a head's output implies."""
+    if generate.predict == "data":
+        return output
     if generate.objective == "flow":
         return x - at * output
     return Block(f"ends_from_{generate.predict}")(x, output, at)[0]

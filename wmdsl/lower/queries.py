@@ -297,6 +297,10 @@ class _Generator:
         generate, segment = self._generate(reference), self.query.segments[reference]
         x = self.frame.local(("x", reference), self.frame.name_of(segment))
         output = self.writer.output(self._groups(reference)[0])
+        if generate.predict == "data":
+            point = of(torch, "lerp")(output, x, then / now)
+            self.frame.body.assign(x, point, generate.span)
+            return
         if generate.objective == "flow":
             self.frame.body.assign(x, x + (then - now) * output, generate.span)
             return

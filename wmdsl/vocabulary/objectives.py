@@ -39,8 +39,11 @@ TIME = (
 )  # fmt: skip
 
 OBJECTIVES = table(
-    Kind("flow", "Flow matching: velocity = noise - data on the straight path.", TIME,
-         source="arXiv 2210.02747"),
+    Kind("flow", "Flow matching: velocity = noise - data on the straight path.",
+         (*TIME, Attribute("predict", "choice", "What the head puts out: the velocity, or the data "
+                           "at its end, which is easier where a token has more numbers than the "
+                           "trunk is wide.", default="velocity", choices=("velocity", "data"))),
+         source="arXiv 2210.02747; data: arXiv 2511.13720"),
     Kind("diffusion", "Denoising diffusion on the variance-preserving cosine path.",
          (*TIME, Attribute("predict", "choice", "What the head puts out.", default="eps",
                            choices=("eps", "x0", "v"))), source="DDPM, arXiv 2006.11239"),
