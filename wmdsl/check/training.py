@@ -12,7 +12,7 @@ from wmdsl.check.scope import Draft, Mistake, Values
 from wmdsl.check.streams import spacing
 from wmdsl.check.values import attributes
 from wmdsl.syntax import ast
-from wmdsl.vocabulary import FORMS, LAWS, OBJECTIVES
+from wmdsl.vocabulary import FORMS, LAWS, OBJECTIVES, TRUNKS
 
 DENOISING = ("flow", "diffusion", "edm")
 DISCRETE = ("autoregressive", "masked")
@@ -113,7 +113,8 @@ def _check_group(
     if objective in DENOISING and (trunk.kind != "dit" or trunk.told == "none"):
         draft.cannot_run("WM805", f"{objective} in a trunk that is not told the time",
                          declaration.span)  # fmt: skip
-    if trunk.positions == "none" and group.count > 1:
+    placeless = TRUNKS[trunk.kind].attribute("positions") and trunk.positions == "none"
+    if placeless and group.count > 1:
         raise Mistake(errors.tokens_alike(declaration, group, trunk))
     if objective == "autoregressive":
         causal, rule = is_causal(draft, group, trunk)

@@ -67,10 +67,11 @@ def used_codecs(model: Model) -> list[Codec]:
         for source in coupling.sources
     }
     read |= {align.target_codec for align in model.aligns.values()}
-    pooled = {model.codecs[name].attributes["of"] for name in read & set(model.codecs)
-              if model.codecs[name].kind == "pool"}  # fmt: skip
-    names = read | {getattr(reference, "dotted", reference) for reference in pooled}
-    return [codec for name, codec in model.codecs.items() if name in names]
+    return [
+        codec
+        for codec in model.codecs.values()
+        if codec.name in read or read & set(_pools_of(model, codec))
+    ]
 
 
 # codecs
@@ -95,7 +96,14 @@ def read_streams(model: Model, codec: Codec) -> list[str]:
         if source.segment is not None
     ]
     read += [(align.target_codec, align.target.stream) for align in model.aligns.values()]
-    return list(dict.fromkeys(stream for name, stream in read if name == codec.name))
+    names = {codec.name, *_pools_of(model, codec)}
+    return list(dict.fromkeys(stream for name, stream in read if name in names))
+
+
+def _pools_of(model: Model, codec: Codec) -> list[str]:
+    """Names of the codecs that put out means of its tokens."""
+    pools = [pool for pool in model.codecs.values() if pool.kind == "pool"]
+    return [pool.name for pool in pools if pool.attributes["of"].dotted == codec.name]
 
 
 def _sample_shape(model: Model, codec: Codec) -> tuple[int, ...]:
@@ -174,7 +182,7 @@ def block_weights(trunk: Trunk) -> int:
     heads = heads_weights(width, query_width(trunk), key_width(trunk), trunk.kind != "decoder")
     match trunk.kind:
         case "dit":
-            own = linear(width, 6 * width) + _gelu_weights(width, trunk.ffn)
+            own = _modulation_weights(trunk) + _gelu_weights(width, trunk.ffn)
         case "vit":
             own = 4 * width + _gelu_weights(width, trunk.ffn)
         case "decoder":
@@ -182,6 +190,16 @@ def block_weights(trunk: Trunk) -> int:
         case _:
             return linear(width, width)
     return own + heads + norm_weights(trunk)
+
+
+def _modulation_weights(trunk: Trunk) -> int:
+    """What turns the time code into the six numbers of one block."""
+    width, rank = trunk.width, trunk.attributes["rank"]
+    return {
+        "per_block": linear(width, 6 * width),
+        "shared": 6 * width,
+        "low_rank": linear(width, rank) + linear(rank, 6 * width),
+    }[trunk.attributes["modulation"]]
 
 
 def query_width(trunk: Trunk) -> int:
@@ -207,6 +225,8 @@ def trunk_weights(model: Model, trunk: Trunk) -> int:
 def _final_weights(trunk: Trunk) -> int:
     width = trunk.width
     time_code = linear(FREQUENCIES, width) + linear(width, width)
+    if trunk.attributes.get("modulation") == "shared":
+        time_code += linear(width, 6 * width)
     return {
         "dit": linear(width, 2 * width) + time_code,
         "vit": 2 * width,
@@ -258,11 +278,16 @@ def head_weights(model: Model, trunk: str, name: str) -> int:
 
 def cross_weights(model: Model, cross: Cross) -> int:
     """One cross-attention per target trunk and block; sources are read as one sequence."""
-    source = cross.sources[0].width
-    return sum(
-        len(cross.layers) * _cross_block(model.trunks[name], source, cross.gate)
-        for name in cross.targets
-    )
+    targets = (model.trunks[name] for name in cross.targets)
+    return sum(_reader_weights(cross, trunk, cross.sources[0].width) for trunk in targets)
+
+
+def _reader_weights(cross: Cross, trunk: Trunk, source: int) -> int:
+    """Cross-attention of one target, and what embeds the source at its width."""
+    if not cross.embedded:
+        return len(cross.layers) * _cross_block(trunk, source, cross.gate)
+    embedding = linear(source, trunk.width) + linear(trunk.width, trunk.width)
+    return embedding + len(cross.layers) * _cross_block(trunk, trunk.width, cross.gate)
 
 
 def _cross_block(trunk: Trunk, source: int, gate: str) -> int:
