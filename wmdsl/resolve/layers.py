@@ -5,12 +5,14 @@ A layer adds declarations, overrides them attribute by attribute, or drops them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from wmdsl.diagnostics import Diagnostics
 from wmdsl.resolve import errors
+from wmdsl.resolve.canon import kind_of
 from wmdsl.syntax import ast
+from wmdsl.vocabulary import FORMS
 
 Key = tuple[str, str]
 Expand = Callable[[ast.Declaration], ast.Declaration]
@@ -74,9 +76,12 @@ class Layers:
 
 
 def merge(base: ast.Declaration, over: ast.Declaration) -> ast.Declaration:
-    """`over` on top of `base`: a head replaces the head, attributes and rows replace their like."""
+    """`over` on top of `base`: a head replaces the head, attributes and rows replace their like.
+
+    A head of another kind leaves behind what only the old kind has.
+    """
     changed = {entry.name.text: entry for entry in over.attributes}
-    kept = tuple(changed.pop(entry.name.text, entry) for entry in base.attributes)
+    kept = tuple(changed.pop(entry.name.text, entry) for entry in _lasting(base, over))
     return replace(
         base,
         clauses=over.clauses or base.clauses,
@@ -84,6 +89,17 @@ def merge(base: ast.Declaration, over: ast.Declaration) -> ast.Declaration:
         rows=merge_rows(base.rows, over.rows),
         damaged=base.damaged or over.damaged,
     )
+
+
+def _lasting(base: ast.Declaration, over: ast.Declaration) -> Iterator[ast.Attribute]:
+    """The attributes of `base` that an override keeps."""
+    before, after = kind_of(base), kind_of(over)
+    if after is None or after == before:
+        return iter(base.attributes)
+    form = FORMS[base.form]
+    lost = {row.name for row in form.attributes_of(before)}
+    lost -= {row.name for row in form.attributes_of(after)}
+    return (entry for entry in base.attributes if entry.name.text not in lost)
 
 
 def merge_rows(
