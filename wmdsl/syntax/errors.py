@@ -175,6 +175,23 @@ def too_many(span: Span, limit: int) -> Diagnostic:
                       help="repair the first ones; later ones often follow from them")  # fmt: skip
 
 
+def colon_missing(span: Span, name: Span) -> Diagnostic:
+    end = Span(name.source, name.end, name.end)
+    return Diagnostic(
+        "WM011", f"`:` is missing behind `{name.text}`",
+        (Label(span, "what it is follows a colon"),), help="write `:` after the name",
+        fixes=(Fix(True, (Edit(end, ":"),)),),
+    )  # fmt: skip
+
+
+def sign_in_value(span: Span) -> Diagnostic:
+    return Diagnostic(
+        "WM012", f"`{span.text}` has no place between an attribute and its value",
+        (Label(span, "remove this"),), help="write `name value`, with a blank between",
+        fixes=(Fix(True, (Edit(span, ""),)),),
+    )  # fmt: skip
+
+
 def semicolon_in_brackets(span: Span) -> Diagnostic:
     return Diagnostic(
         "WM012", "`;` stands inside of brackets", (Label(span, "`;` ends an entry"),),

@@ -141,7 +141,8 @@ class _Parser:
             return False
         if kind == END:
             return self._finish(token)
-        repairs = (self._respell, self._separate, self._list_in_brackets)
+        repairs = (self._respell, self._separate, self._insert_colon, self._drop_sign,
+                   self._list_in_brackets)  # fmt: skip
         if any(repair(kind, token) for repair in repairs):
             return True
         if not self._blame_bracket(kind):
@@ -181,6 +182,26 @@ class _Parser:
                 return False
         self._report(errors.run_together(self._span(token), self._span(self.last)), token)
         return self.automaton.take("_SEP", token._replace(end=token.start))
+
+    def _insert_colon(self, kind: str, token: Token) -> bool:
+        """`trunk seer dit` is read as `trunk seer: dit`."""
+        if not self.automaton.would_take((":", kind)):
+            return False
+        self._report(errors.colon_missing(self._span(token), self._span(self.last)), token)
+        return self.automaton.take(":", Token(":", "", self.last.end, self.last.end))
+
+    def _drop_sign(self, kind: str, token: Token) -> bool:
+        """`layers = 4` and `layers: 4` are read as `layers 4`."""
+        following = self.reader.tokens[self.reader.at + 1]
+        values = ("NAME", "NUMBER", "DIMS", "STRING")
+        if kind not in ("=", ":") or following.kind not in values or self.reader.brackets:
+            return False
+        after_name = self.last.kind == "NAME" and self.last.text not in self.tables.entry_keywords
+        if not after_name or not self.automaton.would_take((following.kind,)):
+            return False
+        self._report(errors.sign_in_value(self._span(token)), token)
+        self.reader.resume(self.reader.at + 1)
+        return True
 
     def _list_in_brackets(self, kind: str, token: Token) -> bool:
         """`f(a; b)` is read as `f(a, b)`."""

@@ -108,7 +108,7 @@ def test_what_follows_a_mistake_is_still_read():
     assert names == [("stream", "a", True), ("codec", "eyes", True), ("trunk", "seer", True),
                      ("query", "policy", False)]  # fmt: skip
     trunk = model.entries[2]
-    assert [part.name.text for part in trunk.attributes] == ["layers", "heads"]
+    assert [part.name.text for part in trunk.attributes] == ["layers", "widht", "heads"]
 
 
 def test_skipped_text_remembers_the_names_in_it():
