@@ -40,15 +40,21 @@ def evaluate_run(
     the first task.
     """
     from wmdsl.environments import registry
+    from wmdsl.environments.base import SUPERSAMPLE
     from wmdsl.environments.rollout import evaluate
 
     run = RunDirectory(Path(path))
     module = load_run(run.path)
-    blind = bool(run.read_json(run.training)["settings"]["blind"])
+    training = run.read_json(run.training)
+    blind = bool(training["settings"]["blind"])
     policy = ModulePolicy(module, query, seed=seed, blind=blind)
     for name in environments:
         _check_fit(module, policy, registry.spec(name))
-    common = {"seed": seed, "size": _image_size(module), "workers": workers, "progress": progress}
+    supersample = training["recording"].get("supersample", SUPERSAMPLE)
+    common = {
+        "seed": seed, "size": _image_size(module), "supersample": supersample,
+        "workers": workers, "progress": progress,
+    }  # fmt: skip
     result = evaluate(
         policy, environments, episodes,
         videos=videos, video_folder=run.path / "videos", **common,
@@ -61,7 +67,7 @@ def evaluate_run(
         swapped = evaluate(policy, list(swaps), few, instructions=told, **common)
         result["swapped"] = swapped.to_json()["tasks"]
     if strips:
-        result["strips"] = _film_strips(run, module, environments[0])
+        result["strips"] = _film_strips(run, module, environments[0], supersample)
     report = {
         "query": query, "blind": blind, "seed": seed, "execute": policy.execute,
         "latency_ms": latency(module, query), **result,
@@ -121,13 +127,13 @@ def _image_size(module: nn.Module) -> int:
     return max(sizes, default=64)
 
 
-def _film_strips(run: RunDirectory, module: nn.Module, name: str) -> list[str]:
+def _film_strips(run: RunDirectory, module: nn.Module, name: str, supersample: int) -> list[str]:
     from wmdsl.environments import registry
     from wmdsl.environments.seeds import Purpose, episode_seed
     from wmdsl.runtime.filmstrip import film, strips
 
     cameras = [s.key for s in module.plan.model.streams.values() if s.modality == "video"]
-    environment = registry.make(name)
+    environment = registry.make(name, supersample)
     try:
         seed = episode_seed(Purpose.EVALUATION, 0, 0)
         episode = film(environment, cameras, _image_size(module), seed)

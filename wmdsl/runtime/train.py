@@ -225,6 +225,14 @@ class Trainer:
         self.step, self.seconds = int(position["step"]), float(position["seconds"])
 
 
+def _recording(data: Path) -> dict[str, Any]:
+    """How our own demonstrations were recorded; evaluation renders in the same way."""
+    from wmdsl.data import lerobot
+
+    path = data / lerobot.PROVENANCE_PATH
+    return lerobot.read_json(path, "the provenance").get("request", {}) if path.is_file() else {}
+
+
 def loss_weights(model: Model) -> dict[str, float]:
     """Weight of each loss term by its name."""
     terms = (*model.generates.values(), *model.aligns.values())
@@ -278,6 +286,7 @@ def _describe(
             "spec_sha256": model.sha256,
             "parameters": dict(model.parameters),
             "data": str(data),
+            "recording": _recording(Path(data)),
             "settings": settings.to_json(),
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
