@@ -45,7 +45,7 @@ def spec_at(path: Path, **parameters: object) -> Spec:
     return spec
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_the_canonical_form_is_its_own_canonical_form(path):
     text = canon(spec_at(path))
     again = canon(spec_of(text))

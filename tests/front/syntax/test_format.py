@@ -39,7 +39,7 @@ def assert_formats(text: str) -> str:
     return once
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_example_stands_in_its_layout(path):
     text = source(path).text
     assert assert_formats(text) == text, f"run `wmdsl fmt {path}`"

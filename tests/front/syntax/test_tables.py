@@ -61,7 +61,7 @@ def plain(node):
     return tuple(map(plain, node)) if type(node) is tuple else getattr(node, "text", node)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_lark_reads_the_same_tree(lark, path):
     text = source(path).text
     tree = lark.parse(text)
@@ -69,7 +69,7 @@ def test_lark_reads_the_same_tree(lark, path):
     assert shape(text) == shape_of_lark(tree)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_correct_texts_have_no_syntax_errors(path):
     found = Diagnostics()
     tree = parse(source(path), found)
