@@ -1,5 +1,6 @@
 """Simulators: exact, seeded, and clear about what is missing."""
 
+import copy
 import hashlib
 import os
 import subprocess
@@ -9,7 +10,15 @@ import numpy as np
 import pytest
 
 from wmdsl.data import keys
-from wmdsl.environments import EnvironmentUnavailable, UnknownEnvironment, make, names, spec
+from wmdsl.environments import (
+    EnvironmentUnavailable,
+    UnknownEnvironment,
+    make,
+    meshes,
+    names,
+    rendering,
+    spec,
+)
 from wmdsl.environments.metaworld import ACTION_NAMES, tasks
 from wmdsl.environments.rendering import average_down
 from wmdsl.environments.seeds import Purpose, episode_seed
@@ -154,6 +163,23 @@ def test_unknown_cameras_and_sizes_are_refused(push):
         push.render("side", 64)
     with pytest.raises(ValueError, match="exceeds"):
         push.render("corner", 4096)
+
+
+def test_coarse_meshes_look_the_same(push, monkeypatch):
+    """Against the full meshes: below half a grey level on average, with a third of the faces."""
+    model, data = push._simulator.model, push._simulator.data
+    push.reset(1)
+    coarse = meshes.coarse_copy(model)
+    assert coarse.mesh_facenum.sum() < model.mesh_facenum.sum() / 3
+    images = [push.render(camera, 64) for camera in ("corner", "wrist")]
+    monkeypatch.setattr(rendering, "coarse_copy", copy.deepcopy)
+    full = rendering.Renderer(model)
+    for image, camera, flip in zip(images, ("corner", "wrist"), (-1, 1), strict=True):
+        sharp = full.render(model, data, push._camera_ids[camera], 128)[::flip, ::flip]
+        difference = np.abs(average_down(sharp, 2).astype(int) - image)
+        assert difference.mean() < 0.5
+        assert (difference.max(-1) > 16).mean() < 0.02
+    full.close()
 
 
 def test_supersampling_averages():

@@ -2,7 +2,7 @@
 
 A software renderer spends its time on shadow maps, multisampling and reflections, none of
 which a 64-pixel image shows; without them an image costs a tenth. What remains depends on
-the vertices, not on the pixels, so supersampling is nearly free.
+the vertices (see `meshes`), not on the pixels, so supersampling is nearly free.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from wmdsl.environments.base import EnvironmentUnavailable
+from wmdsl.environments.meshes import coarse_copy
 
 MAX_SIZE = 512
 _SCENE_GEOMS = 1000
@@ -45,8 +46,9 @@ class Renderer:
     """Images of one compiled model; scenes of other instances of that model render too."""
 
     def __init__(self, model: Any) -> None:
-        """`model` is the MjModel whose meshes are uploaded; it is changed to render cheaply."""
+        """`model` is the MjModel whose meshes are uploaded, coarser than they are."""
         mujoco = import_mujoco()
+        model = coarse_copy(model)
         model.vis.quality.shadowsize = 0
         model.vis.quality.offsamples = 0
         model.vis.global_.offwidth = max(model.vis.global_.offwidth, MAX_SIZE)
