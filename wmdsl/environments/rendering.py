@@ -91,9 +91,11 @@ def average_down(image: np.ndarray, factor: int) -> np.ndarray:
     if factor == 1:
         return np.ascontiguousarray(image)
     height, width = image.shape[0] // factor, image.shape[1] // factor
-    blocks = image.reshape(height, factor, width, factor, 3).astype(np.uint16)
-    total = blocks.sum(axis=(1, 3), dtype=np.uint16)
-    return ((total + factor * factor // 2) // (factor * factor)).astype(np.uint8)
+    total = np.full((height, width, 3), factor * factor // 2, dtype=np.uint16)
+    for row in range(factor):
+        for column in range(factor):
+            total += image[row::factor, column::factor]
+    return (total // (factor * factor)).astype(np.uint8)
 
 
 @cache
