@@ -1,5 +1,6 @@
 """The command line: exit codes, one clear line for every wrong use, never a traceback."""
 
+import ast
 import io
 import json
 import os
@@ -39,6 +40,16 @@ def test_help_names_every_verb_and_each_teaches_by_an_example(capsys):
 def test_each_verb_teaches_by_an_example(capsys, verb):
     code, out, _ = run(capsys, verb, "--help")
     assert code == 0 and f"example:\n  wmdsl {verb} " in out
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_each_verb_is_a_module(verb):
+    path = ROOT / "wmdsl" / "tools" / f"{verb}.py"
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    names = {target.id for node in tree.body if isinstance(node, ast.Assign)
+             for target in node.targets if isinstance(target, ast.Name)}  # fmt: skip
+    assert {"arguments", "run"} <= functions and "EXAMPLE" in names
 
 
 def test_no_words_are_wrong_use(capsys):

@@ -14,7 +14,7 @@ from wmdsl.resolve.canon import identity
 from wmdsl.syntax import read_source
 from wmdsl.tools.common import parameters_argument, spec_path
 
-EXAMPLE = "wmdsl canon examples/paradigms/mot.wm -P chunk=8"
+EXAMPLE = "wmdsl canon examples/paradigms/mot.wm -P chunk=32"
 
 
 def resolved(text: str, parameters: Mapping[str, object]) -> Spec:

@@ -12,7 +12,7 @@ from wmdsl.source import Source
 from wmdsl.syntax import parse, read_source
 from wmdsl.tools.common import expand, parameters_argument, show, spec_path
 
-EXAMPLE = "wmdsl check examples/paradigms examples/hybrids/mot_latent.wm -P chunk=8"
+EXAMPLE = "wmdsl check examples/paradigms examples/hybrids --format github"
 FORMATS = ("text", "json", "sarif", "github")
 
 

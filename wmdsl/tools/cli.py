@@ -30,8 +30,6 @@ VERBS = {
     "eval": "closed-loop success of a trained run",
     "query": "ask a trained run any declared query",
     "compare": "train and evaluate several specs under one budget",
-    "faithful": "does the imagined future follow the action?",
-    "atlas": "the table of published systems",
 }
 
 
