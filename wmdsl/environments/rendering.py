@@ -91,7 +91,7 @@ def average_down(image: np.ndarray, factor: int) -> np.ndarray:
     if factor == 1:
         return np.ascontiguousarray(image)
     height, width = image.shape[0] // factor, image.shape[1] // factor
-    total = np.full((height, width, 3), factor * factor // 2, dtype=np.uint16)
+    total = np.full((height, width, 3), factor * factor // 2, dtype=np.uint32)
     for row in range(factor):
         for column in range(factor):
             total += image[row::factor, column::factor]
