@@ -26,6 +26,7 @@ from wmdsl.vocabulary import CONDITIONS, DISTANCES, FORMS, GUARDS, Attribute
 
 TAP = ("layer", "at", "stop")
 TIMED = ("dit",)
+ALIGNED = ("adaln_per_token", "inject")
 
 
 def build_couplings(draft: Draft) -> None:
@@ -196,6 +197,7 @@ def _cross(draft: Draft, declaration: ast.Declaration) -> Cross:
         targets=tuple(trunk.name for trunk in targets),
         layers=layers.pop(),
         gate=values["gate"],
+        embedded=values["embed"],
         span=declaration.span,
     )
 
@@ -226,7 +228,7 @@ def _condition(draft: Draft, declaration: ast.Declaration) -> Condition:
         _check_not_itself(source, [trunk], declaration)
     if mechanism.name.startswith("adaln") and trunk.kind not in TIMED:
         raise Mistake(errors.no_modulation(declaration, mechanism.name, trunk))
-    if mechanism.name == "adaln_per_token":
+    if mechanism.name in ALIGNED:
         _check_aligned(draft, declaration, read, trunk, found)
     return Condition(
         name=declaration.name.text,

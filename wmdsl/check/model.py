@@ -187,6 +187,7 @@ class Cross:
     targets: tuple[str, ...]  # trunks
     layers: tuple[int, ...]
     gate: str  # none | zero
+    embedded: bool  # at the target's width, before keys and values are made
     span: Span = field(compare=False)
 
 

@@ -26,10 +26,10 @@ def build_streams(draft: Draft) -> None:
 
 
 def _stream(draft: Draft, declaration: ast.Declaration) -> Stream:
-    kind, shape = _type(declaration)
     values = attributes(draft, FORMS["stream"], declaration)
     with draft.guard():
         values["rate_hz"] = _rate(declaration)
+    kind, shape = _type(declaration)
     if not kind.runs:
         draft.cannot_run("WM801", f"streams of {kind.name}", declaration.span)
     hertz = values["rate_hz"]

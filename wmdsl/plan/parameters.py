@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from math import prod
 
-from wmdsl.check.codecs import conv_kernel, conv_strides
+from wmdsl.check.codecs import FREQUENCIES, conv_kernel, conv_strides
 from wmdsl.check.model import Align, Codec, Condition, Cross, Model, TokenGroup, Trunk
 from wmdsl.plan.nodes import Parameters
 from wmdsl.plan.roles import training_roles
 from wmdsl.plan.spaces import space_names
 
-FREQUENCIES = 256
 BYTE_ROWS = 257
 MASK_CHANNELS = 16
 SHRUNK_CHANNELS = 16

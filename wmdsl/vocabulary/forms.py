@@ -23,6 +23,8 @@ STREAM = Form("stream", "What is seen, done or said: one modality, one rate, nam
      Attribute("every", "length", "Distance between two samples, where it is not 1 / rate.",
                minimum=0),
      Attribute("offset", "length", "First sample of the future segment after now."),
+     Attribute("clock", "choice", "What its samples are apart in: time, or shares of the rest of "
+               "the task.", choices=("time", "progress"), runs=False),
      Attribute("resample", "choice", "What stands between two samples of a slower stream.",
                choices=("hold", "linear", "nearest"), runs=False),
      Attribute("level", "choice", "Level where the modality does not tell.", choices=LEVELS),
@@ -58,6 +60,10 @@ CROSS = Form("cross", "One-way cross-attention with its own keys and values.",
     "cross read: words(instruction) -> seer, doer { layers even }",
     (Attribute("layers", "layers", "Blocks of the target that read.", default="all"),
      Attribute("paired", "flag", "Block i reads block i of the source trunk.", runs=False),
+     Attribute("per_frame", "flag", "The target's tokens, shared out evenly over the frames of the "
+               "source, read that frame alone.", runs=False),
+     Attribute("embed", "flag", "The source is embedded at the target's width first, by two "
+               "layers.", runs=False),
      Attribute("gate", "choice", "Gate of the result; `zero` starts closed.", default="none",
                choices=("none", "zero"))))  # fmt: skip
 
@@ -72,6 +78,8 @@ ALIGN = Form("align", "A loss between predicted and target features; never a dat
                choices=("none", "linear", "mlp")),
      Attribute("teacher", "teacher", "Whose weights make the target.", default="same"),
      Attribute("gradient", "flag", "Let the gradient into the target; demands a guard."),
+     Attribute("hide", "share", "Share of the target's cells, in blocks through all frames, that no "
+               "codec may see in training; they alone are compared.", runs=False),
      Attribute("guard", "guard", "Named guard against collapse."),
      Attribute("weight", "weights", "Weight of the loss.", default="1")),
     DISTANCES)  # fmt: skip
@@ -95,6 +103,8 @@ ATTEND = Form("attend", "Who sees whom: one row per token group; the only way to
 GENERATE = Form("generate", "What is predicted, by which objective, at which weight.",
     "generate act: action by flow { time beta(1.5, 1.0) }",
     (Attribute("weight", "weights", "Weight of the loss term.", default="1"),
+     Attribute("critic", "real", "Weight of the adversarial term of a critic, which is trained "
+               "beside the model and then left out.", minimum=0, runs=False),
      Attribute("stage", "names", "Stages in which the term is trained; all if absent.")),
     OBJECTIVES)  # fmt: skip
 

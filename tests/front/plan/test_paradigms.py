@@ -115,9 +115,9 @@ def renamed(node, names: Mapping[str, str]):
         changed = {
             name: renamed(part, names)
             for name, part in parts.items()
-            if isinstance(part, tuple) or is_dataclass(part)
+            if name != "span" and (isinstance(part, tuple) or is_dataclass(part))
         }
-        return replace(node, **{n: p for n, p in changed.items() if n != "span"})
+        return replace(node, **changed)
     return node
 
 
