@@ -28,11 +28,23 @@ SILENT_ROLES = ("learned", "placeholder")
 
 
 def chain_flops(model: Model, chain: Iterable[Generation]) -> int:
-    """All steps of all generations."""
-    return sum(
-        step.steps * pass_flops(model, step.evaluation, (*step.segments, *step.joint))
-        for step in chain
-    )
+    """All steps of all generations; what no step changes is computed once."""
+    return sum(_generation_flops(model, step) for step in chain)
+
+
+def _generation_flops(model: Model, step: Generation) -> int:
+    moving = {*step.segments, *step.joint}
+    once = repeated = 0
+    for space in step.evaluation.spaces:
+        still = [placed for placed in space.groups if placed.group.name not in moving]
+        entering = sum(_inward(model, p, step.evaluation.roles[p.key]) for p in still)
+        whole = _space_products(model, step.evaluation, space, moving)
+        if not repeated and all(placed.key in step.constant for placed in space.groups):
+            once += whole
+        else:
+            once += entering
+            repeated += whole - entering
+    return 2 * (once + step.steps * repeated)
 
 
 def pass_flops(model: Model, evaluation: Pass, predicted: Iterable[str]) -> int:
