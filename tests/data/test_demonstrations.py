@@ -73,13 +73,10 @@ def test_running_it_again_keeps_what_is_there(recorded):
 def test_kill_and_resume_gives_the_same_bytes(recorded, tmp_path):
     """One worker, killed after the first finished episode; two end what it began."""
     root = tmp_path / "faucets"
-    code = (
-        "from wmdsl.environments.demonstrate import demos\n"
-        f"demos({TASKS!r}, 1, {str(root)!r}, workers=1, **{REQUEST!r})"
-    )
-    script = tmp_path / "run.py"
+    script = tmp_path / "unguarded.py"
     script.write_text(
-        f"if __name__ == '__main__':\n    {code.replace(chr(10), chr(10) + '    ')}\n"
+        "from wmdsl.environments.demonstrate import demos\n"
+        f"demos({TASKS!r}, 1, {str(root)!r}, workers=1, **{REQUEST!r})\n"
     )
     process = subprocess.Popen(
         [sys.executable, script], env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

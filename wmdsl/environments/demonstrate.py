@@ -31,7 +31,7 @@ from wmdsl.data.writer import DatasetWriter
 from wmdsl.environments import registry
 from wmdsl.environments.base import SUPERSAMPLE, Environment, EnvironmentSpec
 from wmdsl.environments.seeds import Purpose, episode_seed
-from wmdsl.environments.workers import initialize_worker, usable_cores
+from wmdsl.environments.workers import hidden_main, initialize_worker, usable_cores
 from wmdsl.progress import Progress
 
 _FAILURES_PER_EPISODE = 3
@@ -201,7 +201,9 @@ def _record_all(
         staging.mkdir(parents=True, exist_ok=True)
         with Progress(progress, label, sum(wanted.values())) as bar:
             while jobs := _attempts_needed(wanted, results):
-                for (name, _), success in zip(jobs, pool.map(record, jobs), strict=True):
+                with hidden_main():
+                    outcomes = pool.map(record, jobs)
+                for (name, _), success in zip(jobs, outcomes, strict=True):
                     results[name].append(success)
                     bar.advance(int(success))
     except BrokenProcessPool as error:

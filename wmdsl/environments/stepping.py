@@ -16,7 +16,7 @@ from wmdsl.data import errors, keys
 from wmdsl.data.video import write_preview
 from wmdsl.environments import registry
 from wmdsl.environments.base import Environment
-from wmdsl.environments.workers import initialize_worker
+from wmdsl.environments.workers import hidden_main, initialize_worker
 
 _FILM_HZ = 20
 _FILM_SIZE = 256
@@ -141,7 +141,8 @@ class WorkerSteppers:
         for _ in range(workers):
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, settings), daemon=True)
-            process.start()
+            with hidden_main():
+                process.start()
             theirs.close()
             self._pipes.append(ours)
             self._processes.append(process)
