@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 from wmdsl.plan.nodes import Edge, Plan, QueryPlan
 from wmdsl.plan.quantities import count, percent
+
+WIDTH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +42,36 @@ def compare(first: Plan, second: Plan) -> Comparison:
     )
 
 
+HEADINGS = {"paradigm": "paradigm", "edge": "derived edges", "mask": "derived masks",
+            "query": "answers", "weights": "sizes"}  # fmt: skip
+
+
 def comparison_text(comparison: Comparison) -> str:
-    lines = [
-        f"{entry.kind} {entry.name}: {entry.before or 'absent'} -> {entry.after or 'absent'}"
-        for entry in comparison.differences
-    ]
-    lines.append(f"weights that load: {', '.join(comparison.loadable) or 'none'}")
-    if comparison.missing:
-        lines.append(f"weights that start anew: {', '.join(comparison.missing)}")
+    """The derived differences by kind (`~` changed, `+` new, `-` gone), then the weights."""
+    lines: list[str] = []
+    for kind, heading in HEADINGS.items():
+        entries = [entry for entry in comparison.differences if entry.kind == kind]
+        lines += [heading] if entries else []
+        for entry in entries:
+            lines.append(f"  {_sign(entry)} {entry.name}".rstrip())
+            lines += _wrapped("-", entry.before) + _wrapped("+", entry.after)
+    lines += _listed("weights that load", comparison.loadable)
+    lines += _listed("weights that start anew", comparison.missing)
     return "\n".join(lines) + "\n"
+
+
+def _sign(entry: Difference) -> str:
+    if entry.before and entry.after:
+        return "~"
+    return "-" if entry.before else "+"
+
+
+def _wrapped(sign: str, text: str) -> list[str]:
+    return wrap(text, WIDTH, initial_indent=f"      {sign} ", subsequent_indent=" " * 10)
+
+
+def _listed(heading: str, owners: Sequence[str]) -> list[str]:
+    return wrap(f"{heading}: {', '.join(owners) or 'none'}", WIDTH, subsequent_indent="  ")
 
 
 def weight_shapes(plan: Plan) -> Mapping[str, tuple[object, ...]]:

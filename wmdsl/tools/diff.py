@@ -1,4 +1,4 @@
-"""`wmdsl diff`: what changed between two specs."""
+"""`wmdsl diff`: what changed between two specs, what follows from it, and which weights load."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import argparse
 import sys
 from collections.abc import Mapping
 
+from wmdsl.driver import SpecError
+from wmdsl.plan.compare import compare, comparison_text
 from wmdsl.resolve.diff import Change, diff_text
 from wmdsl.resolve.diff import diff as changes
 from wmdsl.tools.canon import resolved
-from wmdsl.tools.common import parameters_argument
+from wmdsl.tools.common import parameters_argument, show
+from wmdsl.tools.plan import plan
 
 EXAMPLE = "wmdsl diff examples/paradigms/mot.wm examples/hybrids/mot_latent.wm"
 
@@ -27,4 +30,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     sys.stdout.write(diff_text(diff(options.first, options.second, options.parameters)))
+    try:
+        plans = [plan(path, options.parameters) for path in (options.first, options.second)]
+    except SpecError as error:
+        show(error.diagnostics)
+        return 1
+    sys.stdout.write("\n" + comparison_text(compare(*plans)))
     return 0

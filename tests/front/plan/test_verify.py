@@ -93,6 +93,9 @@ def test_another_mask_changes_queries_but_no_weights(plan):
         ("query", "policy"),
     }  # fmt: skip
     assert not found.missing
+    text = comparison_text(found)
+    assert "answers\n  ~ policy\n      - action.future |" in text
+    assert "weights that load: codec.words" in text
 
 
 def test_weights_of_another_size_start_anew(plan):
