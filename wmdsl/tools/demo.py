@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("-o", "--out", type=Path, default=Path("runs/demo"))
     made.add_argument("--demonstrations", type=int, default=100,
                       help="per task; the hard ones get twice as many")  # fmt: skip
-    made.add_argument("--steps", type=int, default=1800, help="training steps")
+    made.add_argument("--steps", type=int, default=2400, help="training steps")
     made.add_argument("--blind-steps", type=int, default=600, help="of the blind control")
     made.add_argument("--episodes", type=int, default=50, help="evaluation episodes per task")
     made.add_argument("--seed", type=int, default=0)
