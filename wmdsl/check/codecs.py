@@ -16,6 +16,8 @@ from wmdsl.source import Span
 from wmdsl.syntax import ast
 from wmdsl.vocabulary import CODECS, FORMS, Kind
 
+TIME = "time"  # of a generated segment, as so many sinusoids
+FREQUENCIES = 256
 IMPLICIT = {**dict.fromkeys(NUMBERS, "linear"), "latent": "linear", "token": "embed"}
 
 
@@ -86,7 +88,7 @@ def codec_named(draft: Draft, reference: ast.Reference) -> Codec:
         if draft.codecs[name] is None:
             raise Mistake
         return draft.codecs[name]
-    if name in IMPLICIT.values():
+    if name in (*IMPLICIT.values(), TIME):
         return _implicit(draft, name, reference.span)
     other = draft.spec.find(name, *NAMED)
     raise missing(draft, name, errors.unknown_codec(reference, draft.codecs, other))
@@ -232,6 +234,12 @@ def _codes(stream: Stream, segment: Segment, codec: Codec, span: Span) -> Geomet
     return Geometry(segment.length, per_frame, None, 1)
 
 
+def _time(stream: Stream, segment: Segment, codec: Codec, span: Span) -> Geometry:
+    if segment.observed:
+        raise Mistake(errors.time_of_observed(span, segment))
+    return Geometry(1, 1, None, FREQUENCIES)
+
+
 def _latent_frame(stream: Stream, segment: Segment, codec: Codec, span: Span) -> Geometry:
     channels, height, width = codec.attributes["tile"]
     patch = codec.attributes["patch"]
@@ -292,6 +300,7 @@ _GEOMETRY: dict[str, Callable[[Stream, Segment, Codec, Span], Geometry]] = {
     "vit": _hub,
     "text_encoder": _text,
     "external": _external,
+    TIME: _time,
 }
 
 

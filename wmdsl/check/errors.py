@@ -938,6 +938,12 @@ def loss_on_observed(span: Span, segment: Segment, stream: Stream) -> Diagnostic
                   fixes=_replace(span, future and future.reference))  # fmt: skip
 
 
+def time_of_observed(span: Span, segment: Segment) -> Diagnostic:
+    return _error("WM402", f"`{segment.reference}` is observed, it has no noise level", span,
+                  "read here", (segment.span, "observed"),
+                  help="read the time of a segment that is generated")  # fmt: skip
+
+
 def weightless(item: ast.Item) -> Diagnostic:
     return _error("WM912", "a loss of weight 0 is never felt", item.span, "",
                   help="remove the loss, or give it a weight")  # fmt: skip

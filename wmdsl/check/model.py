@@ -44,6 +44,11 @@ class Segment:
         return self.stream if self.name == "whole" else f"{self.stream}.{self.name}"
 
     @property
+    def whole(self) -> str:
+        """The reference of the segment of which this is a slice; else its own."""
+        return self.reference.partition("[")[0]
+
+    @property
     def length(self) -> int:
         return max(len(self.offsets), 1)
 

@@ -98,7 +98,7 @@ class Draft:
 
     def mark_read(self, segment: Segment) -> None:
         """Note that something reads the segment, or the one it is a slice of."""
-        self.read.add(segment.reference.partition("[")[0])
+        self.read.add(segment.whole)
 
     @property
     def readable(self) -> bool:

@@ -67,7 +67,7 @@ def _standing(
     inside = {group.name for group in trunk.groups}
     for item in items or ():
         for segment in segments(draft, single(item)):
-            if segment.reference.partition("[")[0] not in inside:
+            if segment.whole not in inside:
                 path = (trunk.name, *single(item).path)
                 groups_of_trunk(draft, trunk, ast.Reference(path, None, item.span))
     return all_segments(draft, items or ())
@@ -141,6 +141,7 @@ def _extern(draft: Draft, declaration: ast.Declaration) -> None:
         draft.mark_read(segment)
     for item in values["gives"]:
         if isinstance(single(item), ast.Reference):
+            draft.used_externs.add(declaration.name.text)
             for segment in segments(draft, single(item)):
                 draft.mark_read(segment)
 

@@ -105,14 +105,25 @@ def _broken(node: Expression, indent: int, before: int, after: int) -> list[str]
         return _followed(lines(base, indent, before, after + len(inside)), inside)
     inner = indent + INDENT
     body = ", ".join(flats)
-    if inner + len(body) <= WIDTH and not isinstance(node, Table):
+    if inner + len(body) <= WIDTH and opening != "{" and not _is_tuple(node):
         return [f"{head}{opening}", " " * inner + body, " " * indent + CLOSING[opening]]
     block, comma = [f"{head}{opening}"], "," if len(items) > 1 else ""
     for prefix, item in items:
-        parts = lines(item, inner, len(prefix), len(comma))
-        parts[0] = " " * inner + prefix + parts[0]
-        block += _followed(parts, comma)
+        block += _followed(_item_lines(item, inner, prefix, len(comma)), comma)
     return [*block, " " * indent + CLOSING[opening]]
+
+
+def _is_tuple(node: Expression) -> bool:
+    return isinstance(node, Sequence) and node.bracket == "("
+
+
+def _item_lines(item: Expression, indent: int, prefix: str, after: int) -> list[str]:
+    """One item in lines with their indent; an operation is cut before its operators."""
+    fits = indent + len(prefix) + len(flat(item)) + after <= WIDTH
+    if isinstance(item, Binary) and not fits and not prefix:
+        return _operand_lines(item, indent)
+    parts = lines(item, indent, len(prefix), after)
+    return [" " * indent + prefix + parts[0], *parts[1:]]
 
 
 def _items(node: Expression) -> list[tuple[str, Expression]]:
@@ -151,19 +162,22 @@ def _weak(node: Expression, operator: str) -> bool:
 
 def _broken_sum(node: Binary, indent: int) -> list[str]:
     """An operation in brackets, one operand per line."""
-    inner, level = indent + INDENT, PRECEDENCE[node.operator]
-    block = ["("]
+    return ["(", *_operand_lines(node, indent + INDENT), " " * indent + ")"]
+
+
+def _operand_lines(node: Binary, indent: int) -> list[str]:
+    """One operand per line, each behind its operator."""
+    level, out = PRECEDENCE[node.operator], []
     for operator, operand in _operands(node, node.operator):
         prefix = f"{operator} " if operator else ""
         weak = isinstance(operand, Binary) and PRECEDENCE[operand.operator] < level + bool(operator)
+        parts = lines(operand, indent, len(prefix), 0)
         if weak:
             parts = [f"({flat(operand)})"]
-            if inner + len(prefix) + len(parts[0]) > WIDTH:
-                parts = _broken_sum(operand, inner)
-        else:
-            parts = lines(operand, inner, len(prefix), 0)
-        block += [" " * inner + prefix + parts[0], *parts[1:]]
-    return [*block, " " * indent + ")"]
+            if indent + len(prefix) + len(parts[0]) > WIDTH:
+                parts = _broken_sum(operand, indent)
+        out += [" " * indent + prefix + parts[0], *parts[1:]]
+    return out
 
 
 def _operands(node: Expression, operator: str) -> list[tuple[str, Expression]]:

@@ -116,15 +116,23 @@ class Trainer:
 
     def error(self, writer: PassWriter) -> Expression:
         """The mean error over the valid samples of every segment and group."""
-        terms = [
-            self._term(writer, segment, group)
+        pairs = [
+            (segment, group)
             for segment in self.generate.segments
             for group in groups_of(self.context, self.generate, segment)
         ]
-        total = terms[0]
-        for term in terms[1:]:
+        if len(pairs) == 1:
+            return self._term(writer, *pairs[0])
+        total, *others = (self._kept_term(writer, *pair) for pair in pairs)
+        for term in others:
             total = total + term
-        return total / len(terms) if len(terms) > 1 else total
+        return total / len(pairs)
+
+    def _kept_term(self, writer: PassWriter, segment: Segment, group: TokenGroup) -> Expression:
+        """One of several terms, under its own name."""
+        key = ("error", group.trunk, group.name)
+        wanted = f"{self.frame.name_of(segment)}_error"
+        return self.frame.keep(key, wanted, self._term(writer, segment, group))
 
     def _term(self, writer: PassWriter, segment: Segment, group: TokenGroup) -> Expression:
         shift = 1 if self.generate.objective == "autoregressive" else 0

@@ -302,7 +302,9 @@ class _Generator:
             self.frame.body.assign(x, point, generate.span)
             return
         if generate.objective == "flow":
-            self.frame.body.assign(x, x + (then - now) * output, generate.span)
+            wanted = f"{self.frame.name_of(segment)}_velocity"
+            velocity = self.frame.keep(("velocity", reference), wanted, output, generate.span)
+            self.frame.body.assign(x, x + (then - now) * velocity)
             return
         at, later = (of(LIKE, "new_full")((1, 1, 1), time) for time in (now, then))
         wanted = f"{self.frame.name_of(segment)}_ends"
@@ -360,7 +362,7 @@ class _Generator:
         group = self._groups(reference)[0]
         mask = vocabulary(self.model, group)
         with self.frame.body.loop(
-            (NOW, THEN), Block("descending")(STEPS.or_(self.generation.steps))
+            (Name("_"), THEN), Block("descending")(STEPS.or_(self.generation.steps))
         ):
             self._evaluate(left)
             shown = Block("revealed")(x, self.writer.output(group), mask, THEN, GENERATOR)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from wmdsl.check.codecs import TIME
 from wmdsl.check.model import Condition, Cross, Generate, Model, TokenSource
 from wmdsl.plan.nodes import Placed, Space
 from wmdsl.plan.ranges import overlaps
 from wmdsl.plan.reach import Graph, Link, Node, aligned, feature, hidden, predicted, segment
 from wmdsl.plan.roles import carries_data, generates_by_segment, noise_hides, training_roles
-from wmdsl.plan.spaces import rule_span, training_spaces
+from wmdsl.plan.spaces import PREFIXES, rule_span, training_spaces
 from wmdsl.source import Span
 
 GroupName = tuple[str, str]
@@ -112,9 +113,12 @@ def _read(model: Model, sources: Iterable[TokenSource]) -> Iterator[Node]:
 
 
 def _encoded(sources: Iterable[TokenSource], by: str) -> Iterator[Link]:
-    """segment -> codec, where a coupling reads a segment that need not be tokens anywhere."""
+    """segment -> codec, where a coupling reads a segment that need not be tokens anywhere.
+
+    A noise level says nothing of the segment's value.
+    """
     for source in sources:
-        if source.segment is not None:
+        if source.segment is not None and source.codec != TIME:
             reference = source.segment.reference
             read = feature(source.codec or "", reference)
             yield Link(segment(reference), read, f"is read by {by}", source.span)
@@ -142,7 +146,7 @@ def _condition(model: Model, spaces: Sequence[Space], condition: Condition) -> I
     names = tuple((trunk.name, name) for name in groups)
     blocks = tuple(range(1, trunk.layers + 1))
     for mechanism in condition.mechanisms:
-        if mechanism == "prefix":
+        if mechanism in PREFIXES:
             token = ((trunk.name, condition.name),)
             yield from _into(spaces, sources, token, (0,), by, condition.span)
         else:

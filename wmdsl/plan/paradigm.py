@@ -7,7 +7,7 @@ docs/paradigm-table.md is the same table in words.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wmdsl.check.model import Model, TokenGroup, TokenSource
 from wmdsl.plan.asked import VISUAL_LEVELS, actions
@@ -111,6 +111,24 @@ def _trunks(flow: Flow, references: Iterable[str]) -> tuple[str, ...]:
 
 
 def _reads(
+    flow: Flow,
+    sources: tuple[str, ...],
+    readers: tuple[str, ...],
+    handed: tuple[str, ...],
+    passed: tuple[str, ...] = (),
+) -> Iterator[Read]:
+    """Everything by which a trunk of `readers` reads one of `sources`, or trunks that read them."""
+    yield from _direct(flow, sources, readers, handed)
+    passed = (*passed, *sources, *readers)
+    for relay in (name for name in flow.model.trunks if name not in passed):
+        onward = list(_direct(flow, (relay,), readers, ()))
+        if onward:
+            stopped = all(read.stopped for read in onward)
+            for read in _reads(flow, sources, (relay,), handed, passed):
+                yield replace(read, stopped=read.stopped or stopped)
+
+
+def _direct(
     flow: Flow, sources: tuple[str, ...], readers: tuple[str, ...], handed: tuple[str, ...]
 ) -> Iterator[Read]:
     """Everything by which a trunk of `readers` reads another trunk of `sources`."""

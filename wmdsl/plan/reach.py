@@ -40,7 +40,8 @@ class Link(NamedTuple):
 
 
 def segment(reference: str) -> Node:
-    return Node("segment", reference)
+    """The segment of a reference; a slice of a segment, `future[0..3]`, is read from it."""
+    return Node("segment", reference.partition("[")[0])
 
 
 def feature(codec: str, reference: str) -> Node:

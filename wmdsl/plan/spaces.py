@@ -13,6 +13,7 @@ from wmdsl.plan.ranges import is_dense, restricted
 from wmdsl.source import Span
 
 GroupName = tuple[str, str]
+PREFIXES = ("prefix", "prefix_tokens")
 
 
 def space_names(model: Model) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -136,20 +137,21 @@ def prefixes(model: Model, trunk: str) -> list[Condition]:
     return [
         condition
         for condition in model.conditions.values()
-        if condition.trunk == trunk and "prefix" in condition.mechanisms
+        if condition.trunk == trunk and set(PREFIXES) & set(condition.mechanisms)
     ]
 
 
 def prefix_group(condition: Condition) -> TokenGroup:
-    """The one token that a prefix condition puts in front of its trunk's tokens."""
+    """The tokens that a prefix condition puts in front of its trunk's tokens."""
     source = condition.sources[0]
+    pooled = "prefix" in condition.mechanisms
     return TokenGroup(
         name=condition.name,
         trunk=condition.trunk or "",
         segment=source.segment,
         codec="",
         frames=1,
-        per_frame=1,
+        per_frame=1 if pooled else sum(source.count for source in condition.sources),
         grid=None,
         features=sum(source.width for source in condition.sources),
         span=condition.span,

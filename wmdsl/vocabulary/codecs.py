@@ -17,6 +17,8 @@ HUB = (
     Attribute("parameters", "integer", "Parameter count of the pretrained part.", minimum=0),
     Attribute("tokens", "integer", "Tokens per frame where the grid does not tell.", minimum=1),
     Attribute("cached", "flag", "Features are computed once and stored beside the data."),
+    Attribute("filter", "choice", "Fixed filter of what it puts out: edges in space, a band of "
+              "frequencies in time.", choices=("edges", "band"), runs=False),
 )  # fmt: skip
 
 CODECS = table(
@@ -87,6 +89,8 @@ CODECS = table(
           Attribute("tokens", "integer", "Tokens the text is cut or padded to.", required=True,
                     minimum=1)),
          level="semantic", reads=("language",), tokens="index", runs=False),
+    Kind("time", "The noise level of a generated segment, as sinusoids; nothing of its value.",
+         level="control", runs=False),
     Kind("external", "An extern with a checked signature.",
          (Attribute("extern", "name", "The extern called.", required=True),
           Attribute("tokens", "integer", "Tokens put out.", required=True, minimum=1),

@@ -22,6 +22,10 @@ LAWS = table(
          arguments=(Attribute("mean", "real", "Mean of the log.", default="-1.2"),
                     Attribute("deviation", "real", "Deviation of the log.", default="1.2")),
          source="EDM, arXiv 2206.00364", runs=False),
+    Kind("loglogistic", "EDM noise level, logistic in its log.",
+         arguments=(Attribute("mean", "real", "Mean of the log.", default="-0.69"),
+                    Attribute("scale", "real", "Scale of the log.", default="0.5")),
+         source="BESO, arXiv 2304.02532", runs=False),
     Kind("mix", "A mixture of laws with weights, `mix(uniform(0, 1) 0.3, beta(1.5, 1) 0.7)`.",
          arguments=(Attribute("parts", "any", "Laws with weights.", required=True),), runs=False),
 )  # fmt: skip

@@ -129,7 +129,7 @@ def _wires(plan: Plan) -> Iterator[Wire]:
         for group in trunk.groups:
             if (trunk.name, group.name) not in handed:
                 label = "" if group.codec in PLAIN_CODECS else group.codec
-                yield Wire(f"segment {group.name}", f"trunk {trunk.name}", label,
+                yield Wire(f"segment {group.segment.whole}", f"trunk {trunk.name}", label,
                            group_level(model, group),
                            dashed=(group.name, trunk.name) in idle)  # fmt: skip
     yield from _joints(plan)
@@ -174,7 +174,7 @@ def _codec_of(source: TokenSource) -> str:
 
 def _end(source: TokenSource) -> str:
     if source.segment is not None:
-        return f"segment {source.segment.reference}"
+        return f"segment {source.segment.whole}"
     return f"trunk {source.trunk}"
 
 
@@ -193,4 +193,4 @@ def _predictions(model: Model) -> Iterator[Wire]:
         layer = "" if align.source.layer is None else f"layer {align.source.layer}"
         yield Wire(_end(align.source), end, layer, align.target_level, dashed=True)
         label = f"{align.target_codec} ({align.teacher.name})"
-        yield Wire(f"segment {align.target.reference}", end, label, align.target_level, dashed=True)
+        yield Wire(f"segment {align.target.whole}", end, label, align.target_level, dashed=True)
