@@ -113,7 +113,7 @@ def _section(entry: Entry) -> dict[str, Any]:
     strips = sorted(run.path.glob("strip-*.png"))
     return {
         "model": entry.model,
-        "title": plan.model.title,
+        "title": run.training["title"],
         "graph": _safe(to_svg(drawing_of(plan))),
         "mask": _safe(mask_svg(plan.train)),
         "spec": spec,

@@ -283,6 +283,7 @@ def _describe(
         run.training,
         {
             "model": model.name,
+            "title": model.title,
             "spec_sha256": model.sha256,
             "parameters": dict(model.parameters),
             "data": str(data),
