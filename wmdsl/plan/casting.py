@@ -10,7 +10,7 @@ from wmdsl.plan.asked import Asked
 from wmdsl.plan.flow import Flow
 from wmdsl.plan.nodes import Placed, Space
 from wmdsl.plan.refusals import observed_but_not_given
-from wmdsl.plan.roles import noise_hides, shown_as_noise, shown_clean
+from wmdsl.plan.roles import noise_hides, shown_as_noise, shown_clean, shown_in_layout
 
 GroupName = tuple[str, str]
 
@@ -49,7 +49,8 @@ def cast(
         elif space.time is not None and trained == "noisy":
             role = _held(space, reference, known, made)
         elif reference in known:
-            role = _known(flow, asked, placed, beside, made)
+            shown = shown_in_layout(flow.model, reference, targets)
+            role = _known(flow, asked, placed, [] if shown else beside, made)
         elif reference in flow.generates:
             role = _unknown(flow, asked, placed, beside, made)
         else:

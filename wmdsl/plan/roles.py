@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 
 from wmdsl.check.model import CallValue, Generate, Model, Segment
@@ -74,6 +74,17 @@ def shown_clean(generate: Generate, beside: Generate) -> bool:
     if generate.objective in (*NOISY, "masked"):
         return independent(generate, beside) and reaches(generate.law, 0)
     return False
+
+
+def shown_in_layout(model: Model, reference: str, targets: Iterable[str]) -> bool:
+    """Whether some layout of training gives a segment while all these are predicted."""
+    wanted = set(targets)
+    return any(
+        reference in layout.tokens
+        and reference not in layout.predicted
+        and wanted <= set(layout.predicted)
+        for layout in model.layouts.values()
+    )
 
 
 def shown_as_noise(generate: Generate, beside: Generate) -> bool:

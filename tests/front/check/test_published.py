@@ -26,3 +26,11 @@ def test_the_variants_of_fast_wam_differ_by_their_masks_alone():
     base, joint = (example(f"atlas/{name}.wm") for name in ("fast_wam", "fast_wam_joint"))
     assert base.trunks == joint.trunks and base.streams == joint.streams
     assert base.attends != joint.attends
+
+
+def test_layouts_show_what_the_queries_of_cosmos_policy_ask():
+    plan = build_plan(example("atlas/cosmos_policy.wm"), Diagnostics())
+    assert {name: query.answerable for name, query in plan.queries.items()} == {
+        "policy": "exact", "world": "exact", "worth": "exact",
+    }  # fmt: skip
+    assert plan.canonical_queries["inverse_dynamics"].answerable == "approximate"
