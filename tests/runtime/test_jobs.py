@@ -1,0 +1,64 @@
+"""Jobs side by side, and what a comparison makes of specs and budgets."""
+
+import json
+
+import pytest
+
+from tests.runtime.conftest import SPEC
+from wmdsl.runtime import errors
+from wmdsl.runtime.compare import Budget, _job, spec_files
+from wmdsl.runtime.jobs import Job, last_count, run_jobs
+from wmdsl.runtime.settings import TrainSettings
+
+
+def test_commands_of_a_job_run_in_turn(tmp_path):
+    log = tmp_path / "job.log"
+    run_jobs([Job("two", log, (("--version",), ("--help",)))], workers=1, progress=False)
+    text = log.read_text()
+    assert text.index("wmdsl 0.1.0") < text.index("usage: wmdsl VERB")
+
+
+def test_a_failed_job_stops_all_and_shows_its_log(tmp_path):
+    jobs = [Job("bad", tmp_path / "bad.log", (("train", "none.wm", "--data", "x", "-o", "y"),)),
+            Job("idle", tmp_path / "idle.log", (("--version",),))]  # fmt: skip
+    with pytest.raises(errors.RunError, match="bad ended with exit code") as caught:
+        run_jobs(jobs, workers=1, progress=False)
+    assert "none.wm" in str(caught.value)
+    assert not (tmp_path / "idle.log").exists()
+
+
+def test_the_newest_count_of_a_log(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("training x: 3/10  1.0/s  7 s left\ntraining x: 4/10  1.1/s  6 s left  loss 2\n")
+    assert last_count(log) == (4, 10, "1.1/s  6 s left  loss 2")
+    log.write_text("nothing yet\n")
+    assert last_count(log) is None
+
+
+def test_folders_stand_for_the_specs_directly_in_them(tmp_path):
+    (tmp_path / "lib").mkdir()
+    for name in ("b.wm", "a.wm", "lib/part.wm", "note.txt"):
+        (tmp_path / name).write_text("")
+    assert [path.name for path in spec_files([tmp_path, SPEC])] == ["a.wm", "b.wm", "tiny.wm"]
+
+
+def test_a_finished_job_has_nothing_to_do_and_a_stopped_one_resumes(finished, tmp_path):
+    budget = Budget(TrainSettings(steps=6), seeds=(0,))
+    arguments = (tmp_path, ["suite/task"], budget, 0, False)
+    fresh = _job(SPEC, tmp_path / "new", *arguments)
+    assert [command[0] for command in fresh.commands] == ["train", "eval"]
+    assert "--resume" not in fresh.commands[0]
+    trained = _job(SPEC, finished, *arguments)
+    assert [command[0] for command in trained.commands] == ["eval"]
+    stopped = tmp_path / "stopped"
+    stopped.mkdir()
+    (stopped / "train.json").write_text(json.dumps({"finished": False}))
+    assert "--resume" in _job(SPEC, stopped, *arguments).commands[0]
+
+
+def test_a_blind_job_has_its_own_steps_and_tasks(tmp_path):
+    budget = Budget(TrainSettings(steps=600), (0,), 200, blind_tasks=("suite/task",))
+    job = _job(SPEC, tmp_path / "b", tmp_path, budget.blind_tasks, budget, 0, blind=True)
+    train, evaluate = job.commands
+    assert "--blind" in train and train[train.index("--steps") + 1] == "200"
+    assert "--swap" not in evaluate and "--strips" not in evaluate
