@@ -14,7 +14,7 @@ from fractions import Fraction
 from wmdsl.check.model import Segment
 from wmdsl.plan.asked import DEFAULT_STEPS, Asked
 from wmdsl.plan.casting import Cast, cast
-from wmdsl.plan.flow import Flow
+from wmdsl.plan.flow import Flow, sliced
 from wmdsl.plan.nodes import Generation, Pass, Placed, Space
 from wmdsl.plan.reach import Node, aligned, hidden, predicted, segment
 from wmdsl.plan.refusals import (
@@ -52,15 +52,21 @@ def chain_of(flow: Flow, asked: Asked) -> tuple[Step, ...]:
     """The steps that answer a question; raises Unanswerable with the reason and the line."""
     for wanted in asked.sought:
         _check_generated(flow, asked, wanted)
-    known = {given.reference for given in asked.given}
+    known = _with_slices(flow, {given.reference for given in asked.given})
     steps: list[Step] = []
     for stage in asked.stages:
         for targets, until in _order(flow, asked, [part.reference for part in stage], known):
             steps.append(_step(flow, asked, targets, frozenset(known), until))
             if not until:
-                known.update(targets)
+                known = _with_slices(flow, known | set(targets))
     _check_givens_are_read(flow, asked)
     return tuple(steps)
+
+
+def _with_slices(flow: Flow, references: set[str]) -> set[str]:
+    """Who knows a segment knows its parts."""
+    parts = {part for part in sliced(flow.model) if part.partition("[")[0] in references}
+    return references | parts
 
 
 def _check_generated(flow: Flow, asked: Asked, wanted: Segment) -> None:

@@ -43,6 +43,7 @@ class Flow:
 
 
 def _links(model: Model, spaces: Sequence[Space], roles: Mapping[GroupName, str]) -> Iterator[Link]:
+    yield from _slices(model)
     for space in spaces:
         yield from _inputs(space, roles)
         yield from _attention(model, space)
@@ -55,6 +56,19 @@ def _links(model: Model, spaces: Sequence[Space], roles: Mapping[GroupName, str]
     for align in model.aligns.values():
         for node in _read(model, (align.source,)):
             yield Link(node, aligned(align.name), f"is read by align {align.name}", align.span)
+
+
+def _slices(model: Model) -> Iterator[Link]:
+    """`clip.future[0..3]` is a part of `clip.future`."""
+    for reference in sliced(model):
+        whole = reference.partition("[")[0]
+        yield Link(segment(whole), segment(reference), "contains it", None)
+
+
+def sliced(model: Model) -> Iterator[str]:
+    """References of parts of segments that stand in some trunk."""
+    groups = (group for trunk in model.trunks.values() for group in trunk.groups)
+    return (reference for group in groups if "[" in (reference := group.segment.reference))
 
 
 def _inputs(space: Space, roles: Mapping[GroupName, str]) -> Iterator[Link]:

@@ -161,7 +161,7 @@ def without_names(plan: Plan, names: Mapping[str, str]) -> dict:
 FRESH = [f"{letter}{number}" for letter in "zyxwvu" for number in range(9)]
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 @pytest.mark.parametrize("path", [path for path in ROWS if not path.startswith("atlas")])
 def test_renaming_everything_changes_nothing(path, monkeypatch, data):

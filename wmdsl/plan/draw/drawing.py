@@ -67,8 +67,10 @@ def drawing_of(plan: Plan) -> Drawing:
 
 
 def _segments(plan: Plan) -> Iterator[Node]:
+    groups = [group for trunk in plan.model.trunks.values() for group in trunk.groups]
     for stream in plan.model.streams.values():
-        for segment in stream.segments:
+        slices = [group.segment for group in groups if group.segment.stream == stream.name]
+        for segment in dict.fromkeys((*stream.segments, *slices)):
             role = role_of(plan, segment)
             tokens = token_count(plan, segment)
             rate = f", {hertz(float(stream.rate_hz))}" if stream.rate_hz else ""
