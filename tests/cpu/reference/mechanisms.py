@@ -33,7 +33,7 @@ def scaled(w, name, x):
     return (x - w[f"{name}_mean"]) / w[f"{name}_scale"]
 
 
-def everything(x, valid=None):
+def everything(x):
     return torch.ones(x.shape[:2], dtype=torch.bool)
 
 

@@ -1,0 +1,806 @@
+"""SingleBackbone: p(o',a|o,l).
+
+spec sha256 e850b5dc2c45d145583be28add27e567c2e8ccda119849d9e1a195dd2cca5077
+edition 2026, wmdsl 0.1.0; edit the spec, not this file
+lines such as model.wm:12 are those of the canonical spec (`wmdsl canon`)
+
+stream       type           rate   segments         batch
+corner       video 3x64x64  5 Hz   now 1, future 1  [B, 2, 3, 64, 64]
+wrist        video 3x64x64  20 Hz  now 1            [B, 1, 3, 64, 64]
+proprio      proprio 4      80 Hz  now 1            [B, 1, 4]
+instruction  language 32    -      whole 1          [B, 32]
+action       action 4       80 Hz  future 16        [B, 16, 4]
+
+trunk     kind  blocks  width  heads  tokens
+backbone  dit   3       192    4x32   instruction:1 corner.now:4 wrist.now:4 proprio.now:1
+                                      corner.future:16 action.future:16
+
+query         answer  steps                sought | given
+policy        exact   action 5 corner 5    action | corner.now, wrist, instruction, proprio
+joint         exact   action 5 corner 5    action, corner.future | corner.now, wrist,
+                                           instruction, proprio
+imagine       exact   corner 10 action 10  corner.future | corner.now, wrist, instruction,
+                                           proprio
+controllable  exact   corner 10            corner.future | corner.now, wrist, instruction,
+                                           proprio, action
+inverse       exact   action 5             action | corner.now, corner.future, wrist,
+                                           instruction, proprio
+
+2635652 parameters
+
+B batch  T tokens  S source tokens  W width  H heads  G key heads  K head dim
+F frames  N samples  C channels or features  R rows of codes  V vocabulary
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from wmdsl_kernels import Schedule, attention
+
+
+class Heads(nn.Module):
+    """Queries, keys and values of tokens, and the way back from the heads to the width."""
+
+    def __init__(self, width: int, heads: int, kv_heads: int, head_dim: int, bias: bool = True):
+        super().__init__()
+        self.sizes = (heads, kv_heads, kv_heads)
+        self.head_dim = head_dim
+        self.inward = nn.Linear(width, sum(self.sizes) * head_dim, bias=bias)
+        self.outward = nn.Linear(heads * head_dim, width, bias=bias)
+
+    def project(self, x_BTW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query [B, T, H, K], key and value [B, T, G, K]."""
+        return self.inward(x_BTW).unflatten(-1, (-1, self.head_dim)).split(self.sizes, dim=2)
+
+    def merge(self, mixed_BTHK: Tensor) -> Tensor:
+        return self.outward(mixed_BTHK.flatten(2))
+
+
+class ViTBlock(nn.Module):
+    """Attention and feed-forward behind layer norms."""
+
+    def __init__(self, width: int, heads: nn.Module, ffn: int):
+        super().__init__()
+        self.heads_norm = nn.LayerNorm(width)
+        self.heads = heads
+        self.ffn_norm = nn.LayerNorm(width)
+        self.ffn = nn.Sequential(nn.Linear(width, ffn), nn.GELU(), nn.Linear(ffn, width))
+
+    def project(self, x_BTW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value."""
+        return self.heads.project(self.heads_norm(x_BTW))
+
+    def merge(self, x_BTW: Tensor, mixed_BTHK: Tensor) -> Tensor:
+        """What attention mixed, added to the tokens."""
+        return x_BTW + self.heads.merge(mixed_BTHK)
+
+    def feed(self, x_BTW: Tensor) -> Tensor:
+        """The feed-forward part."""
+        return x_BTW + self.ffn(self.ffn_norm(x_BTW))
+
+
+class BytesEncoder(nn.Module):
+    """Bytes [B, T] (byte + 1, 0 pads) -> pooled tokens [B, tokens, W]; padding is never read."""
+
+    def __init__(self, length: int, width: int, layers: int, heads: int, tokens: int):
+        super().__init__()
+        self.table = nn.Embedding(257, width)
+        self.places = nn.Parameter(0.02 * torch.randn(length, width))
+        self.blocks = nn.ModuleList(
+            [
+                ViTBlock(width, Heads(width, heads, heads, width // heads), 4 * width)
+                for _ in range(layers)
+            ]
+        )
+        self.norm = nn.LayerNorm(width)
+        self.scores = nn.Linear(width, tokens, bias=False)
+
+    def forward(self, bytes_BT: Tensor) -> Tensor:
+        # Most samples of a batch share their instruction: each text is encoded once.
+        texts, text_of_sample = torch.unique(bytes_BT, dim=0, return_inverse=True)
+        # A large finite number: an empty text must not become NaN.
+        hidden = torch.zeros(texts.shape, device=texts.device, dtype=self.places.dtype)
+        hidden = hidden.masked_fill(texts == 0, -1e9)
+        x = self.table(texts) + self.places
+        for block in self.blocks:
+            heads = [part.transpose(1, 2) for part in block.project(x)]
+            mixed = functional.scaled_dot_product_attention(*heads, attn_mask=hidden[:, None, None])
+            x = block.feed(block.merge(x, mixed.transpose(1, 2)))
+        x = self.norm(x)
+        weight = (self.scores(x) + hidden[..., None]).softmax(dim=1)
+        return (weight.transpose(1, 2) @ x)[text_of_sample]
+
+
+class ConvGrid(nn.Module):
+    """Frames [B, F, C, H, W] -> one token per cell of the last map [B, F * cells, channels[-1]]."""
+
+    def __init__(self, inputs: int, channels: tuple[int, ...], strides: tuple[int, ...]):
+        super().__init__()
+        layers = []
+        for before, after, stride in zip((inputs, *channels[:-1]), channels, strides, strict=True):
+            kernel = 3 if stride < 3 else 2 * stride
+            layers.append(nn.Conv2d(before, after, kernel, stride, (kernel - stride + 1) // 2))
+            layers.append(nn.GroupNorm(math.gcd(8, after), after))
+            layers.append(nn.SiLU())
+        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+    def maps(self, x_BFCHW: Tensor) -> Tensor:
+        """The last map of every frame [B * F, C, rows, columns]."""
+        frames = x_BFCHW.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        return self.layers(frames)
+
+    def forward(self, x_BFCHW: Tensor) -> Tensor:
+        cells = self.maps(x_BFCHW).flatten(2).transpose(1, 2)
+        return cells.unflatten(0, (x_BFCHW.shape[0], -1)).flatten(1, 2)
+
+
+class ConvKeypoints(ConvGrid):
+    """Frames -> `tokens` tokens per frame, from key points and the flattened half-size map.
+
+    A key point is the mean place, in -1..1, under the softmax of its map; `shrunk` are the rows
+    and columns of the half-size map.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        channels: tuple[int, ...],
+        strides: tuple[int, ...],
+        shrunk: tuple[int, int],
+        points: int,
+        tokens: int,
+    ):
+        super().__init__(inputs, channels, strides)
+        self.tokens = tokens
+        self.points = nn.Conv2d(channels[-1], points, kernel_size=1)
+        self.shrink = nn.Sequential(
+            nn.Conv2d(channels[-1], 16, kernel_size=3, stride=2, padding=1),
+            nn.GroupNorm(8, 16),
+            nn.SiLU(),
+        )
+        read = 2 * points + 16 * math.prod(shrunk)
+        self.outward = nn.Linear(read, tokens * channels[-1])
+
+    def forward(self, x_BFCHW: Tensor) -> Tensor:
+        maps = self.maps(x_BFCHW)
+        points = self.points(maps)
+        weight = points.flatten(2).softmax(dim=-1).view_as(points)
+        rows = torch.linspace(-1, 1, maps.shape[2], dtype=maps.dtype, device=maps.device)
+        columns = torch.linspace(-1, 1, maps.shape[3], dtype=maps.dtype, device=maps.device)
+        row = (weight.sum(dim=3) * rows).sum(dim=2)
+        column = (weight.sum(dim=2) * columns).sum(dim=2)
+        read = torch.cat([row, column, self.shrink(maps).flatten(1)], dim=1)
+        tokens = self.outward(read)
+        return tokens.view(x_BFCHW.shape[0], x_BFCHW.shape[1] * self.tokens, -1)
+
+
+class Tokens(nn.Module):
+    """Features [B, T, C] -> tokens [B, T, W], with a learned place for each token."""
+
+    def __init__(self, features: int, width: int, count: int):
+        super().__init__()
+        self.projection = nn.Linear(features, width)
+        self.places = nn.Parameter(0.02 * torch.randn(count, width))
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        return self.projection(x_BTC) + self.places
+
+
+class TimeCode(nn.Module):
+    """Times [B, R] in 0 (clean) to 1 (noise) -> codes [B, R, W], from 256 sinusoids."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        frequencies = 1000 * torch.exp(-math.log(10000) * torch.arange(128) / 128)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.layers = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, time_BR: Tensor) -> Tensor:
+        angles = time_BR[..., None] * self.frequencies
+        return self.layers(torch.cat([angles.cos(), angles.sin()], dim=-1))
+
+
+class Runs(NamedTuple):
+    """Rows [B, R, W]; row r belongs to the next `lengths[r]` tokens."""
+
+    rows: Tensor
+    lengths: tuple[int, ...]
+
+    def chunk(self, count: int) -> list[Runs]:
+        """The channels cut into equal parts."""
+        return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
+
+    def beside(self, x_BTW: Tensor) -> zip:
+        """Pairs of a run of tokens [B, length, W] and its row [B, 1, W]."""
+        return zip(x_BTW.split(self.lengths, dim=1), self.rows.split(1, dim=1), strict=True)
+
+
+def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
+    """x + gate * change, run by run."""
+    parts = x_BTW.split(gate.lengths, dim=1)
+    pairs = zip(parts, gate.beside(change_BTW), strict=True)
+    return torch.cat([torch.addcmul(part, row, change) for part, (change, row) in pairs], dim=1)
+
+
+def modulated(x_BTW: Tensor, shift: Runs, scale: Runs) -> Tensor:
+    """x (1 + scale) + shift, run by run."""
+    shifts = shift.rows.split(1, dim=1)
+    pairs = zip(scale.beside(x_BTW), shifts, strict=True)
+    return torch.cat([torch.addcmul(low, part, 1 + high) for (part, high), low in pairs], dim=1)
+
+
+class DiTBlock(nn.Module):
+    """Attention and feed-forward, each scaled, shifted and gated by the code (adaLN-zero)."""
+
+    def __init__(self, width: int, heads: nn.Module, ffn: int):
+        super().__init__()
+        self.adaln = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.heads_norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.heads = heads
+        self.ffn_norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.ffn = nn.Sequential(
+            nn.Linear(width, ffn), nn.GELU(approximate="tanh"), nn.Linear(ffn, width)
+        )
+        nn.init.zeros_(self.adaln[1].weight)
+        nn.init.zeros_(self.adaln[1].bias)
+
+    def modulation(self, code: Runs) -> list[Runs]:
+        """Shift, scale and gate of the attention, then those of the feed-forward part."""
+        return Runs(self.adaln(code.rows), code.lengths).chunk(6)
+
+    def project(self, x_BTW: Tensor, modulation: list[Runs]) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value."""
+        return self.heads.project(modulated(self.heads_norm(x_BTW), *modulation[:2]))
+
+    def merge(self, x_BTW: Tensor, mixed_BTHK: Tensor, modulation: list[Runs]) -> Tensor:
+        """What attention mixed, added to the tokens."""
+        return gated(x_BTW, self.heads.merge(mixed_BTHK), modulation[2])
+
+    def feed(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+        """The feed-forward part."""
+        change = self.ffn(modulated(self.ffn_norm(x_BTW), *modulation[3:5]))
+        return gated(x_BTW, change, modulation[5])
+
+
+class ModulatedNorm(nn.Module):
+    """The last norm of a diffusion transformer, scaled and shifted by the code."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.adaln = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        nn.init.zeros_(self.adaln[1].weight)
+        nn.init.zeros_(self.adaln[1].bias)
+
+    def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
+        return modulated(self.norm(x_BTW), *Runs(self.adaln(code.rows), code.lengths).chunk(2))
+
+
+class Head(nn.Linear):
+    """Linear read-out of tokens that starts at zero."""
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
+def samples(
+    batch: Mapping[str, Tensor], name: str, first: int, window: int, shape: tuple[int, ...], at: str
+) -> Tensor:
+    """The first samples [B, first, *shape] of a stream; the batch holds them or all its window."""
+    if name not in batch:
+        raise ValueError(f"the batch has no {name!r}, which {at} declares")
+    x = batch[name]
+    if x.ndim != 2 + len(shape) or x.shape[2:] != shape or not first <= x.shape[1] <= window:
+        counts = f"{window}" if first == window else f"{first}..{window}"
+        wanted = ", ".join(("B", counts, *map(str, shape)))
+        raise ValueError(f"batch[{name!r}] is {list(x.shape)}, but {at} declares [{wanted}]")
+    return x[:, :first]
+
+
+def whole(batch: Mapping[str, Tensor], name: str, shape: tuple[int, ...], at: str) -> Tensor:
+    """A stream without a time axis [B, *shape]."""
+    if name not in batch:
+        raise ValueError(f"the batch has no {name!r}, which {at} declares")
+    x = batch[name]
+    if x.shape[1:] != shape:
+        wanted = ", ".join(("B", *map(str, shape)))
+        raise ValueError(f"batch[{name!r}] is {list(x.shape)}, but {at} declares [{wanted}]")
+    return x
+
+
+Shape = tuple[int, ...]
+
+
+def uniform(
+    shape: Shape, low: float, high: float, like: Tensor, generator: Generator | None
+) -> Tensor:
+    """Uniform between `low` and `high`."""
+    draw = torch.rand(shape, generator=generator, dtype=like.dtype, device=like.device)
+    return low + (high - low) * draw
+
+
+def patchify(x_BFCHW: Tensor, height: int, width: int) -> Tensor:
+    """Frames -> tokens [B, F * rows * columns, C * height * width]."""
+    x = x_BFCHW.unflatten(4, (-1, width)).unflatten(3, (-1, height))
+    return x.permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(1, 3)
+
+
+def normal(shape: tuple[int, ...], like: Tensor, generator: Generator | None) -> Tensor:
+    """Standard normal noise with the dtype and device of `like`."""
+    return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+
+
+def beta(shape: Shape, a: float, b: float, like: Tensor, generator: Generator | None) -> Tensor:
+    """0.001 + 0.999 Beta(a, b); more weight near pure noise for a > b."""
+    shapes = torch.tensor([a, b], dtype=like.dtype, device=like.device).expand(*shape, 2)
+    gamma = torch._standard_gamma(shapes, generator)
+    return 0.001 + 0.999 * gamma[..., 0] / gamma.sum(dim=-1)
+
+
+def validity(batch: Mapping[str, Tensor], name: str, size: int, window: int) -> Tensor:
+    """Which samples [B, window] count in a loss: `NAME.valid`, all where it is absent."""
+    valid = batch.get(f"{name}.valid")
+    if valid is None:
+        return torch.ones(size, window, dtype=torch.bool, device=batch[name].device)
+    if valid.shape != (size, window):
+        found = list(valid.shape)
+        raise ValueError(f"batch['{name}.valid'] is {found}, but is to be [{size}, {window}]")
+    return valid
+
+
+def valid_mean(error_BT: Tensor, valid_BN: Tensor) -> Tensor:
+    """Mean of the errors of valid samples; a sample stands for T / N tokens in a row."""
+    weight_BN = valid_BN.to(error_BT.dtype)
+    error_BN = error_BT.unflatten(1, (weight_BN.shape[1], -1)).mean(dim=2)
+    return (error_BN * weight_BN).sum() / weight_BN.sum().clamp(min=1)
+
+
+def l2(x_BTC: Tensor, y_BTC: Tensor) -> Tensor:
+    """Mean squared difference of each token [B, T]."""
+    return (x_BTC - y_BTC).square().mean(dim=-1)
+
+
+def descending(steps: int, stop: float = 0.0) -> Iterator[tuple[float, float]]:
+    """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
+    for step in range(steps):
+        yield 1 - (1 - stop) * step / steps, 1 - (1 - stop) * (step + 1) / steps
+
+
+def unpatchify(x_BTC: Tensor, shape: tuple[int, int, int, int], height: int, width: int) -> Tensor:
+    """Tokens -> frames [B, F, C, H, W] of `shape` (F, C, H, W)."""
+    frames, channels, rows, columns = shape
+    x = x_BTC.unflatten(1, (frames, rows // height, columns // width))
+    x = x.unflatten(-1, (channels, height, width))
+    return x.permute(0, 1, 4, 2, 5, 3, 6).flatten(5).flatten(3, 4)
+
+
+def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
+    """The query of that name; ValueError where there is none."""
+    if name not in queries:
+        raise ValueError(f"there is no query {name!r}; there are {', '.join(queries) or 'none'}")
+    return queries[name]
+
+
+TRAIN_BACKBONE = Schedule.from_ranges(42, 42, [(0, 10, 0, 10), (10, 42, 0, 42)])  # model.wm:72
+
+
+class SingleBackbone(nn.Module):
+    """The model `single_backbone`."""
+
+    def __init__(self):
+        super().__init__()
+
+        # stream proprio, normalised by zscore (model.wm:17)
+        self.register_buffer("proprio_mean", torch.zeros(4))
+        self.register_buffer("proprio_scale", torch.ones(4))
+
+        # stream action, normalised by zscore (model.wm:28)
+        self.register_buffer("action_mean", torch.zeros(4))
+        self.register_buffer("action_scale", torch.ones(4))
+
+        # codec words: bytes (model.wm:34)
+        self.words = BytesEncoder(32, 64, layers=1, heads=2, tokens=1)
+
+        # codec eyes: conv (model.wm:40)
+        self.eyes = ConvKeypoints(3, (48, 64), (4, 1), shrunk=(8, 8), points=32, tokens=4)
+
+        # codec wrist_eyes: conv (model.wm:48)
+        self.wrist_eyes = ConvKeypoints(3, (48, 64), (4, 1), shrunk=(8, 8), points=32, tokens=4)
+
+        # trunk backbone: dit, 3 blocks, width 192, 4 heads x 32 (model.wm:60)
+        self.backbone = nn.ModuleDict(
+            dict(
+                instruction_in=Tokens(64, 192, 1),
+                corner_now_in=Tokens(64, 192, 4),
+                wrist_in=Tokens(64, 192, 4),
+                proprio_in=Tokens(4, 192, 1),
+                corner_future_in=Tokens(768, 192, 16),
+                action_in=Tokens(4, 192, 16),
+                time=TimeCode(192),
+                blocks=nn.ModuleList([DiTBlock(192, Heads(192, 4, 4, 32), 384) for _ in range(3)]),
+                norm=ModulatedNorm(192),
+                corner_future_out=Head(192, 768),
+                action_out=Head(192, 4),
+            )
+        )
+
+    def run_backbone(self, backbone: Tensor, code: Runs, schedule: Schedule | None) -> Tensor:
+        """The blocks of backbone (model.wm:60)."""
+        for block in self.backbone.blocks:
+            modulation = block.modulation(code)
+            query, key, value = block.project(backbone, modulation)
+            mixed = attention(query, key, value, schedule)
+            backbone = block.merge(backbone, mixed, modulation)
+            backbone = block.feed(backbone, modulation)
+        return self.backbone.norm(backbone, code)
+
+    def loss(
+        self, batch: dict[str, Tensor], generator: Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Loss terms of a batch; `loss` is their weighted sum."""
+        corner = samples(batch, "corner", 2, 2, (3, 64, 64), "model.wm:4")
+        corner = 2 * corner - 1
+        corner_now, corner_future = corner.split([1, 1], dim=1)
+        wrist = samples(batch, "wrist", 1, 1, (3, 64, 64), "model.wm:11")
+        wrist = 2 * wrist - 1
+        proprio = samples(batch, "proprio", 1, 1, (4,), "model.wm:17")
+        proprio = (proprio - self.proprio_mean) / self.proprio_scale
+        instruction = whole(batch, "instruction", (32,), "model.wm:23")
+        action = samples(batch, "action", 16, 16, (4,), "model.wm:28")
+        action = (action - self.action_mean) / self.action_scale
+        like = next(self.parameters())
+        size = len(corner_now)
+        clean = like.new_zeros(size, 1)
+
+        # foresight: corner.future by flow (model.wm:80)
+        corner_future_time = uniform((size, 1), 0, 1, like, generator)
+        corner_future_patches = patchify(corner_future, 16, 16)  # model.wm:56
+        corner_future_noise = normal(corner_future_patches.shape, like, generator)
+        corner_future_noisy = torch.lerp(
+            corner_future_patches, corner_future_noise, corner_future_time[..., None]
+        )
+
+        # act: action.future by flow (model.wm:89)
+        action_time = beta((size, 1), 1.5, 1, like, generator)
+        action_noise = normal(action.shape, like, generator)
+        action_noisy = torch.lerp(action, action_noise, action_time[..., None])
+
+        # backbone (model.wm:60)
+        instruction_words = self.words(instruction)  # model.wm:34
+        corner_now_eyes = self.eyes(corner_now)  # model.wm:40
+        wrist_eyes = self.wrist_eyes(wrist)  # model.wm:48
+        backbone = torch.cat(
+            [
+                self.backbone.instruction_in(instruction_words),
+                self.backbone.corner_now_in(corner_now_eyes),
+                self.backbone.wrist_in(wrist_eyes),
+                self.backbone.proprio_in(proprio),
+                self.backbone.corner_future_in(corner_future_noisy),
+                self.backbone.action_in(action_noisy),
+            ],
+            dim=1,
+        )
+        backbone_code = Runs(
+            self.backbone.time(torch.cat([clean, corner_future_time, action_time], dim=1)),
+            (10, 16, 16),
+        )
+        backbone_out = self.run_backbone(backbone, backbone_code, TRAIN_BACKBONE)
+
+        # foresight: error (model.wm:80)
+        corner_future_out = self.backbone.corner_future_out(backbone_out[:, 10:26])
+        corner_valid = validity(batch, "corner", size, 2)
+        foresight = valid_mean(l2(corner_future_out, corner_future_patches), corner_valid[:, 1:2])
+
+        # act: error (model.wm:89)
+        action_out = self.backbone.action_out(backbone_out[:, 26:42])
+        action_valid = validity(batch, "action", size, 16)
+        act = valid_mean(l2(action_out, action), action_valid)
+        return {"loss": 2 * foresight + act, "foresight": foresight, "act": act}
+
+    @torch.no_grad()
+    def query_policy(
+        self, batch: dict[str, Tensor], generator: Generator | None = None, steps: int | None = None
+    ) -> dict[str, Tensor]:
+        """action given corner.now, wrist, instruction, proprio (exact) (model.wm:98).
+
+        corner.future: output ignored
+        """
+        corner = samples(batch, "corner", 1, 2, (3, 64, 64), "model.wm:4")
+        corner = 2 * corner - 1
+        wrist = samples(batch, "wrist", 1, 1, (3, 64, 64), "model.wm:11")
+        wrist = 2 * wrist - 1
+        proprio = samples(batch, "proprio", 1, 1, (4,), "model.wm:17")
+        proprio = (proprio - self.proprio_mean) / self.proprio_scale
+        instruction = whole(batch, "instruction", (32,), "model.wm:23")
+        like = next(self.parameters())
+        size = len(corner)
+        clean = like.new_zeros(size, 1)
+
+        # action.future by flow (model.wm:89)
+        action = normal((size, 16, 4), like, generator)
+        corner_future = normal((size, 16, 768), like, generator)
+        instruction_words = self.words(instruction)  # model.wm:34
+        corner_now_eyes = self.eyes(corner)  # model.wm:40
+        wrist_eyes = self.wrist_eyes(wrist)  # model.wm:48
+        backbone_given = torch.cat(
+            [
+                self.backbone.instruction_in(instruction_words),
+                self.backbone.corner_now_in(corner_now_eyes),
+                self.backbone.wrist_in(wrist_eyes),
+                self.backbone.proprio_in(proprio),
+            ],
+            dim=1,
+        )
+        for now, then in descending(steps or 5):
+            action_time = like.new_full((size, 1), now)
+            corner_future_time = like.new_full((size, 1), now)
+            backbone = torch.cat(
+                [
+                    backbone_given,
+                    self.backbone.corner_future_in(corner_future),
+                    self.backbone.action_in(action),
+                ],
+                dim=1,
+            )
+            backbone_code = Runs(
+                self.backbone.time(torch.cat([clean, corner_future_time, action_time], dim=1)),
+                (10, 16, 16),
+            )
+            backbone_out = self.run_backbone(backbone, backbone_code, TRAIN_BACKBONE)
+            action = torch.lerp(
+                self.backbone.action_out(backbone_out[:, 26:42]), action, then / now
+            )  # model.wm:89
+            corner_future = torch.lerp(
+                self.backbone.corner_future_out(backbone_out[:, 10:26]), corner_future, then / now
+            )  # model.wm:80
+        return {"action": action * self.action_scale + self.action_mean}
+
+    @torch.no_grad()
+    def query_joint(
+        self, batch: dict[str, Tensor], generator: Generator | None = None, steps: int | None = None
+    ) -> dict[str, Tensor]:
+        """action, corner.future given corner.now, wrist, instruction, proprio (exact)
+        (model.wm:103).
+        """
+        corner = samples(batch, "corner", 1, 2, (3, 64, 64), "model.wm:4")
+        corner = 2 * corner - 1
+        wrist = samples(batch, "wrist", 1, 1, (3, 64, 64), "model.wm:11")
+        wrist = 2 * wrist - 1
+        proprio = samples(batch, "proprio", 1, 1, (4,), "model.wm:17")
+        proprio = (proprio - self.proprio_mean) / self.proprio_scale
+        instruction = whole(batch, "instruction", (32,), "model.wm:23")
+        like = next(self.parameters())
+        size = len(corner)
+        clean = like.new_zeros(size, 1)
+
+        # action.future and corner.future by flow (model.wm:89)
+        action = normal((size, 16, 4), like, generator)
+        corner_future = normal((size, 16, 768), like, generator)
+        instruction_words = self.words(instruction)  # model.wm:34
+        corner_now_eyes = self.eyes(corner)  # model.wm:40
+        wrist_eyes = self.wrist_eyes(wrist)  # model.wm:48
+        backbone_given = torch.cat(
+            [
+                self.backbone.instruction_in(instruction_words),
+                self.backbone.corner_now_in(corner_now_eyes),
+                self.backbone.wrist_in(wrist_eyes),
+                self.backbone.proprio_in(proprio),
+            ],
+            dim=1,
+        )
+        for now, then in descending(steps or 5):
+            action_time = like.new_full((size, 1), now)
+            corner_future_time = like.new_full((size, 1), now)
+            backbone = torch.cat(
+                [
+                    backbone_given,
+                    self.backbone.corner_future_in(corner_future),
+                    self.backbone.action_in(action),
+                ],
+                dim=1,
+            )
+            backbone_code = Runs(
+                self.backbone.time(torch.cat([clean, corner_future_time, action_time], dim=1)),
+                (10, 16, 16),
+            )
+            backbone_out = self.run_backbone(backbone, backbone_code, TRAIN_BACKBONE)
+            action = torch.lerp(
+                self.backbone.action_out(backbone_out[:, 26:42]), action, then / now
+            )  # model.wm:89
+            corner_future = torch.lerp(
+                self.backbone.corner_future_out(backbone_out[:, 10:26]), corner_future, then / now
+            )  # model.wm:80
+        corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
+        return {
+            "action": action * self.action_scale + self.action_mean,
+            "corner": ((corner_future_samples + 1) / 2).clamp(0, 1),
+        }
+
+    @torch.no_grad()
+    def query_imagine(
+        self, batch: dict[str, Tensor], generator: Generator | None = None, steps: int | None = None
+    ) -> dict[str, Tensor]:
+        """corner.future given corner.now, wrist, instruction, proprio (exact) (model.wm:107).
+
+        action.future: output ignored
+        """
+        corner = samples(batch, "corner", 1, 2, (3, 64, 64), "model.wm:4")
+        corner = 2 * corner - 1
+        wrist = samples(batch, "wrist", 1, 1, (3, 64, 64), "model.wm:11")
+        wrist = 2 * wrist - 1
+        proprio = samples(batch, "proprio", 1, 1, (4,), "model.wm:17")
+        proprio = (proprio - self.proprio_mean) / self.proprio_scale
+        instruction = whole(batch, "instruction", (32,), "model.wm:23")
+        like = next(self.parameters())
+        size = len(corner)
+        clean = like.new_zeros(size, 1)
+
+        # corner.future by flow (model.wm:80)
+        corner_future = normal((size, 16, 768), like, generator)
+        action = normal((size, 16, 4), like, generator)
+        instruction_words = self.words(instruction)  # model.wm:34
+        corner_now_eyes = self.eyes(corner)  # model.wm:40
+        wrist_eyes = self.wrist_eyes(wrist)  # model.wm:48
+        backbone_given = torch.cat(
+            [
+                self.backbone.instruction_in(instruction_words),
+                self.backbone.corner_now_in(corner_now_eyes),
+                self.backbone.wrist_in(wrist_eyes),
+                self.backbone.proprio_in(proprio),
+            ],
+            dim=1,
+        )
+        for now, then in descending(steps or 10):
+            corner_future_time = like.new_full((size, 1), now)
+            action_time = like.new_full((size, 1), now)
+            backbone = torch.cat(
+                [
+                    backbone_given,
+                    self.backbone.corner_future_in(corner_future),
+                    self.backbone.action_in(action),
+                ],
+                dim=1,
+            )
+            backbone_code = Runs(
+                self.backbone.time(torch.cat([clean, corner_future_time, action_time], dim=1)),
+                (10, 16, 16),
+            )
+            backbone_out = self.run_backbone(backbone, backbone_code, TRAIN_BACKBONE)
+            corner_future = torch.lerp(
+                self.backbone.corner_future_out(backbone_out[:, 10:26]), corner_future, then / now
+            )  # model.wm:80
+            action = torch.lerp(
+                self.backbone.action_out(backbone_out[:, 26:42]), action, then / now
+            )  # model.wm:89
+        corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
+        return {"corner": ((corner_future_samples + 1) / 2).clamp(0, 1)}
+
+    @torch.no_grad()
+    def query_controllable(
+        self, batch: dict[str, Tensor], generator: Generator | None = None, steps: int | None = None
+    ) -> dict[str, Tensor]:
+        """corner.future given corner.now, wrist, instruction, proprio, action (exact)
+        (model.wm:111).
+        """
+        corner = samples(batch, "corner", 1, 2, (3, 64, 64), "model.wm:4")
+        corner = 2 * corner - 1
+        wrist = samples(batch, "wrist", 1, 1, (3, 64, 64), "model.wm:11")
+        wrist = 2 * wrist - 1
+        proprio = samples(batch, "proprio", 1, 1, (4,), "model.wm:17")
+        proprio = (proprio - self.proprio_mean) / self.proprio_scale
+        instruction = whole(batch, "instruction", (32,), "model.wm:23")
+        action = samples(batch, "action", 16, 16, (4,), "model.wm:28")
+        action = (action - self.action_mean) / self.action_scale
+        like = next(self.parameters())
+        size = len(corner)
+        clean = like.new_zeros(size, 1)
+
+        # corner.future by flow (model.wm:80)
+        corner_future = normal((size, 16, 768), like, generator)
+        instruction_words = self.words(instruction)  # model.wm:34
+        corner_now_eyes = self.eyes(corner)  # model.wm:40
+        wrist_eyes = self.wrist_eyes(wrist)  # model.wm:48
+        backbone_given = torch.cat(
+            [
+                self.backbone.instruction_in(instruction_words),
+                self.backbone.corner_now_in(corner_now_eyes),
+                self.backbone.wrist_in(wrist_eyes),
+                self.backbone.proprio_in(proprio),
+            ],
+            dim=1,
+        )
+        backbone_action_future = self.backbone.action_in(action)
+        for now, then in descending(steps or 10):
+            corner_future_time = like.new_full((size, 1), now)
+            backbone = torch.cat(
+                [
+                    backbone_given,
+                    self.backbone.corner_future_in(corner_future),
+                    backbone_action_future,
+                ],
+                dim=1,
+            )
+            backbone_code = Runs(
+                self.backbone.time(torch.cat([clean, corner_future_time, clean], dim=1)),
+                (10, 16, 16),
+            )
+            backbone_out = self.run_backbone(backbone, backbone_code, TRAIN_BACKBONE)
+            corner_future = torch.lerp(
+                self.backbone.corner_future_out(backbone_out[:, 10:26]), corner_future, then / now
+            )  # model.wm:80
+        corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
+        return {"corner": ((corner_future_samples + 1) / 2).clamp(0, 1)}
+
+    @torch.no_grad()
+    def query_inverse(
+        self, batch: dict[str, Tensor], generator: Generator | None = None, steps: int | None = None
+    ) -> dict[str, Tensor]:
+        """action given corner.now, corner.future, wrist, instruction, proprio (exact)
+        (model.wm:115).
+        """
+        corner = samples(batch, "corner", 2, 2, (3, 64, 64), "model.wm:4")
+        corner = 2 * corner - 1
+        corner_now, corner_future = corner.split([1, 1], dim=1)
+        wrist = samples(batch, "wrist", 1, 1, (3, 64, 64), "model.wm:11")
+        wrist = 2 * wrist - 1
+        proprio = samples(batch, "proprio", 1, 1, (4,), "model.wm:17")
+        proprio = (proprio - self.proprio_mean) / self.proprio_scale
+        instruction = whole(batch, "instruction", (32,), "model.wm:23")
+        like = next(self.parameters())
+        size = len(corner_now)
+        clean = like.new_zeros(size, 1)
+
+        # action.future by flow (model.wm:89)
+        action = normal((size, 16, 4), like, generator)
+        instruction_words = self.words(instruction)  # model.wm:34
+        corner_now_eyes = self.eyes(corner_now)  # model.wm:40
+        wrist_eyes = self.wrist_eyes(wrist)  # model.wm:48
+        corner_future_patches = patchify(corner_future, 16, 16)  # model.wm:56
+        backbone_given = torch.cat(
+            [
+                self.backbone.instruction_in(instruction_words),
+                self.backbone.corner_now_in(corner_now_eyes),
+                self.backbone.wrist_in(wrist_eyes),
+                self.backbone.proprio_in(proprio),
+                self.backbone.corner_future_in(corner_future_patches),
+            ],
+            dim=1,
+        )
+        for now, then in descending(steps or 5):
+            action_time = like.new_full((size, 1), now)
+            backbone = torch.cat([backbone_given, self.backbone.action_in(action)], dim=1)
+            backbone_code = Runs(
+                self.backbone.time(torch.cat([clean, action_time], dim=1)), (26, 16)
+            )
+            backbone_out = self.run_backbone(backbone, backbone_code, TRAIN_BACKBONE)
+            action = torch.lerp(
+                self.backbone.action_out(backbone_out[:, 26:42]), action, then / now
+            )  # model.wm:89
+        return {"action": action * self.action_scale + self.action_mean}
+
+    def query(
+        self,
+        name: str,
+        batch: dict[str, Tensor],
+        generator: Generator | None = None,
+        steps: int | None = None,
+    ) -> dict[str, Tensor]:
+        """The answer to a query, by name; `steps` overrides those of the spec."""
+        return chosen(
+            name,
+            {
+                "policy": self.query_policy,
+                "joint": self.query_joint,
+                "imagine": self.query_imagine,
+                "controllable": self.query_controllable,
+                "inverse": self.query_inverse,
+            },
+        )(batch, generator, steps)

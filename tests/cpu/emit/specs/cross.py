@@ -1,0 +1,641 @@
+"""Cross: p(o'|o,l) p(a|o,o',l).
+
+spec sha256 b99f731d9009e640564a181a9ada1ff76bdd2618422b4bbb14962e9fb23f8001
+edition 2026, wmdsl 0.1.0; edit the spec, not this file
+lines such as model.wm:12 are those of the canonical spec (`wmdsl canon`)
+
+stream  type           rate   segments         batch
+scene   video 3x16x16  10 Hz  now 1, future 2  [B, 3, 3, 16, 16]
+text    language 8     -      whole 1          [B, 8]
+action  action 3       20 Hz  future 4         [B, 4, 3]
+
+trunk  kind  blocks  width  heads  tokens
+seer   dit   2       32     2x16   scene.now:4 scene.future:8
+doer   dit   4       24     2x12   action.future:4
+
+query    answer  steps             sought | given
+policy   exact   action 3 scene 3  action | scene.now, text
+imagine  exact   scene 2           scene.future | scene.now, text
+
+161947 parameters
+
+B batch  T tokens  S source tokens  W width  H heads  G key heads  K head dim
+F frames  N samples  C channels or features  R rows of codes  V vocabulary
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from wmdsl_kernels import Schedule, attention
+
+
+class Heads(nn.Module):
+    """Queries, keys and values of tokens, and the way back from the heads to the width."""
+
+    def __init__(self, width: int, heads: int, kv_heads: int, head_dim: int, bias: bool = True):
+        super().__init__()
+        self.sizes = (heads, kv_heads, kv_heads)
+        self.head_dim = head_dim
+        self.inward = nn.Linear(width, sum(self.sizes) * head_dim, bias=bias)
+        self.outward = nn.Linear(heads * head_dim, width, bias=bias)
+
+    def project(self, x_BTW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query [B, T, H, K], key and value [B, T, G, K]."""
+        return self.inward(x_BTW).unflatten(-1, (-1, self.head_dim)).split(self.sizes, dim=2)
+
+    def merge(self, mixed_BTHK: Tensor) -> Tensor:
+        return self.outward(mixed_BTHK.flatten(2))
+
+
+class ViTBlock(nn.Module):
+    """Attention and feed-forward behind layer norms."""
+
+    def __init__(self, width: int, heads: nn.Module, ffn: int):
+        super().__init__()
+        self.heads_norm = nn.LayerNorm(width)
+        self.heads = heads
+        self.ffn_norm = nn.LayerNorm(width)
+        self.ffn = nn.Sequential(nn.Linear(width, ffn), nn.GELU(), nn.Linear(ffn, width))
+
+    def project(self, x_BTW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value."""
+        return self.heads.project(self.heads_norm(x_BTW))
+
+    def merge(self, x_BTW: Tensor, mixed_BTHK: Tensor) -> Tensor:
+        """What attention mixed, added to the tokens."""
+        return x_BTW + self.heads.merge(mixed_BTHK)
+
+    def feed(self, x_BTW: Tensor) -> Tensor:
+        """The feed-forward part."""
+        return x_BTW + self.ffn(self.ffn_norm(x_BTW))
+
+
+class BytesEncoder(nn.Module):
+    """Bytes [B, T] (byte + 1, 0 pads) -> pooled tokens [B, tokens, W]; padding is never read."""
+
+    def __init__(self, length: int, width: int, layers: int, heads: int, tokens: int):
+        super().__init__()
+        self.table = nn.Embedding(257, width)
+        self.places = nn.Parameter(0.02 * torch.randn(length, width))
+        self.blocks = nn.ModuleList(
+            [
+                ViTBlock(width, Heads(width, heads, heads, width // heads), 4 * width)
+                for _ in range(layers)
+            ]
+        )
+        self.norm = nn.LayerNorm(width)
+        self.scores = nn.Linear(width, tokens, bias=False)
+
+    def forward(self, bytes_BT: Tensor) -> Tensor:
+        # Most samples of a batch share their instruction: each text is encoded once.
+        texts, text_of_sample = torch.unique(bytes_BT, dim=0, return_inverse=True)
+        # A large finite number: an empty text must not become NaN.
+        hidden = torch.zeros(texts.shape, device=texts.device, dtype=self.places.dtype)
+        hidden = hidden.masked_fill(texts == 0, -1e9)
+        x = self.table(texts) + self.places
+        for block in self.blocks:
+            heads = [part.transpose(1, 2) for part in block.project(x)]
+            mixed = functional.scaled_dot_product_attention(*heads, attn_mask=hidden[:, None, None])
+            x = block.feed(block.merge(x, mixed.transpose(1, 2)))
+        x = self.norm(x)
+        weight = (self.scores(x) + hidden[..., None]).softmax(dim=1)
+        return (weight.transpose(1, 2) @ x)[text_of_sample]
+
+
+class TimeCode(nn.Module):
+    """Times [B, R] in 0 (clean) to 1 (noise) -> codes [B, R, W], from 256 sinusoids."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        frequencies = 1000 * torch.exp(-math.log(10000) * torch.arange(128) / 128)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.layers = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, time_BR: Tensor) -> Tensor:
+        angles = time_BR[..., None] * self.frequencies
+        return self.layers(torch.cat([angles.cos(), angles.sin()], dim=-1))
+
+
+class Runs(NamedTuple):
+    """Rows [B, R, W]; row r belongs to the next `lengths[r]` tokens."""
+
+    rows: Tensor
+    lengths: tuple[int, ...]
+
+    def chunk(self, count: int) -> list[Runs]:
+        """The channels cut into equal parts."""
+        return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
+
+    def beside(self, x_BTW: Tensor) -> zip:
+        """Pairs of a run of tokens [B, length, W] and its row [B, 1, W]."""
+        return zip(x_BTW.split(self.lengths, dim=1), self.rows.split(1, dim=1), strict=True)
+
+
+def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
+    """x + gate * change, run by run."""
+    parts = x_BTW.split(gate.lengths, dim=1)
+    pairs = zip(parts, gate.beside(change_BTW), strict=True)
+    return torch.cat([torch.addcmul(part, row, change) for part, (change, row) in pairs], dim=1)
+
+
+def modulated(x_BTW: Tensor, shift: Runs, scale: Runs) -> Tensor:
+    """x (1 + scale) + shift, run by run."""
+    shifts = shift.rows.split(1, dim=1)
+    pairs = zip(scale.beside(x_BTW), shifts, strict=True)
+    return torch.cat([torch.addcmul(low, part, 1 + high) for (part, high), low in pairs], dim=1)
+
+
+class DiTBlock(nn.Module):
+    """Attention and feed-forward, each scaled, shifted and gated by the code (adaLN-zero)."""
+
+    def __init__(self, width: int, heads: nn.Module, ffn: int):
+        super().__init__()
+        self.adaln = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.heads_norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.heads = heads
+        self.ffn_norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.ffn = nn.Sequential(
+            nn.Linear(width, ffn), nn.GELU(approximate="tanh"), nn.Linear(ffn, width)
+        )
+        nn.init.zeros_(self.adaln[1].weight)
+        nn.init.zeros_(self.adaln[1].bias)
+
+    def modulation(self, code: Runs) -> list[Runs]:
+        """Shift, scale and gate of the attention, then those of the feed-forward part."""
+        return Runs(self.adaln(code.rows), code.lengths).chunk(6)
+
+    def project(self, x_BTW: Tensor, modulation: list[Runs]) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value."""
+        return self.heads.project(modulated(self.heads_norm(x_BTW), *modulation[:2]))
+
+    def merge(self, x_BTW: Tensor, mixed_BTHK: Tensor, modulation: list[Runs]) -> Tensor:
+        """What attention mixed, added to the tokens."""
+        return gated(x_BTW, self.heads.merge(mixed_BTHK), modulation[2])
+
+    def feed(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+        """The feed-forward part."""
+        change = self.ffn(modulated(self.ffn_norm(x_BTW), *modulation[3:5]))
+        return gated(x_BTW, change, modulation[5])
+
+
+class NormedHeads(Heads):
+    """Heads whose queries and keys are RMS-normalised per head."""
+
+    def __init__(self, width: int, heads: int, kv_heads: int, head_dim: int, bias: bool = True):
+        super().__init__(width, heads, kv_heads, head_dim, bias)
+        self.query_norm = nn.RMSNorm(head_dim, eps=1e-6)
+        self.key_norm = nn.RMSNorm(head_dim, eps=1e-6)
+
+    def project(self, x_BTW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value = super().project(x_BTW)
+        return self.query_norm(query), self.key_norm(key), value
+
+
+class ModulatedNorm(nn.Module):
+    """The last norm of a diffusion transformer, scaled and shifted by the code."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.adaln = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        nn.init.zeros_(self.adaln[1].weight)
+        nn.init.zeros_(self.adaln[1].bias)
+
+    def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
+        return modulated(self.norm(x_BTW), *Runs(self.adaln(code.rows), code.lengths).chunk(2))
+
+
+class Head(nn.Linear):
+    """Linear read-out of tokens that starts at zero."""
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
+def angles_3d(places: list[Tensor], head_dim: int) -> Tensor:
+    """Angles [T, K / 2] of places [T, 3]; each axis has a third of them, the first one the rest."""
+    places_T3 = torch.cat([part.float() for part in places])
+    side = head_dim // 6
+    angles = []
+    for axis, count in enumerate((head_dim // 2 - 2 * side, side, side)):
+        rates = 10000.0 ** (-torch.arange(count) / count)
+        angles.append(torch.outer(places_T3[:, axis], rates))
+    return torch.cat(angles, dim=1)
+
+
+def cells(first: int, frames: int, rows: int, columns: int) -> Tensor:
+    """Places (frame, row, column) of the cells of frames [T, 3], counted from frame `first`."""
+    sides = torch.arange(first, first + frames), torch.arange(rows), torch.arange(columns)
+    return torch.cartesian_prod(*sides)
+
+
+class JointlyNormedHeads(Heads):
+    """Heads whose queries and keys are RMS-normalised across all heads together."""
+
+    def __init__(self, width: int, heads: int, kv_heads: int, head_dim: int, bias: bool = True):
+        super().__init__(width, heads, kv_heads, head_dim, bias)
+        self.query_norm = nn.RMSNorm((heads, head_dim), eps=1e-6)
+        self.key_norm = nn.RMSNorm((kv_heads, head_dim), eps=1e-6)
+
+    def project(self, x_BTW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value = super().project(x_BTW)
+        return self.query_norm(query), self.key_norm(key), value
+
+
+def angles_1d(count: int, head_dim: int) -> Tensor:
+    """Angles [T, K / 2] of places 0, 1, 2, ..."""
+    rates = 10000.0 ** (-torch.arange(0, head_dim, 2) / head_dim)
+    return torch.outer(torch.arange(count), rates)
+
+
+class CrossAttention(nn.Module):
+    """Tokens [B, T, W] read source tokens [B, S, C]; the result is added to them."""
+
+    def __init__(self, width: int, source_width: int, heads: int, kv_heads: int, head_dim: int):
+        super().__init__()
+        self.head_dim = head_dim
+        self.norm = nn.LayerNorm(width)
+        self.query = nn.Linear(width, heads * head_dim)
+        self.key_value = nn.Linear(source_width, 2 * kv_heads * head_dim)
+        self.outward = nn.Linear(heads * head_dim, width)
+
+    def read(self, x_BTW: Tensor, source_BSC: Tensor) -> Tensor:
+        """What the tokens read [B, T, W]."""
+        query = self.query(self.norm(x_BTW)).unflatten(-1, (-1, self.head_dim))
+        key, value = self.key_value(source_BSC).unflatten(-1, (-1, self.head_dim)).chunk(2, dim=2)
+        return self.outward(attention(query, key, value).flatten(2))
+
+    def forward(self, x_BTW: Tensor, source_BSC: Tensor) -> Tensor:
+        return x_BTW + self.read(x_BTW, source_BSC)
+
+
+class GatedCrossAttention(CrossAttention):
+    """Cross-attention behind a gate per channel that starts closed."""
+
+    def __init__(self, width: int, source_width: int, heads: int, kv_heads: int, head_dim: int):
+        super().__init__(width, source_width, heads, kv_heads, head_dim)
+        self.gate = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x_BTW: Tensor, source_BSC: Tensor) -> Tensor:
+        return x_BTW + self.gate * self.read(x_BTW, source_BSC)
+
+
+def rotated(x_BTHK: Tensor, angles_TK: Tensor) -> Tensor:
+    """The pairs (k, k + K / 2) of each head, turned by the angle of the token."""
+    left, right = x_BTHK.chunk(2, dim=-1)
+    cos, sin = angles_TK.cos()[:, None], angles_TK.sin()[:, None]
+    return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
+
+
+def samples(
+    batch: Mapping[str, Tensor], name: str, first: int, window: int, shape: tuple[int, ...], at: str
+) -> Tensor:
+    """The first samples [B, first, *shape] of a stream; the batch holds them or all its window."""
+    if name not in batch:
+        raise ValueError(f"the batch has no {name!r}, which {at} declares")
+    x = batch[name]
+    if x.ndim != 2 + len(shape) or x.shape[2:] != shape or not first <= x.shape[1] <= window:
+        counts = f"{window}" if first == window else f"{first}..{window}"
+        wanted = ", ".join(("B", counts, *map(str, shape)))
+        raise ValueError(f"batch[{name!r}] is {list(x.shape)}, but {at} declares [{wanted}]")
+    return x[:, :first]
+
+
+def whole(batch: Mapping[str, Tensor], name: str, shape: tuple[int, ...], at: str) -> Tensor:
+    """A stream without a time axis [B, *shape]."""
+    if name not in batch:
+        raise ValueError(f"the batch has no {name!r}, which {at} declares")
+    x = batch[name]
+    if x.shape[1:] != shape:
+        wanted = ", ".join(("B", *map(str, shape)))
+        raise ValueError(f"batch[{name!r}] is {list(x.shape)}, but {at} declares [{wanted}]")
+    return x
+
+
+Shape = tuple[int, ...]
+
+
+def logit_normal(
+    shape: Shape, mean: float, deviation: float, like: Tensor, generator: Generator | None
+) -> Tensor:
+    """Logistic of a normal variable."""
+    draw = torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+    return torch.sigmoid(mean + deviation * draw)
+
+
+def patchify(x_BFCHW: Tensor, height: int, width: int) -> Tensor:
+    """Frames -> tokens [B, F * rows * columns, C * height * width]."""
+    x = x_BFCHW.unflatten(4, (-1, width)).unflatten(3, (-1, height))
+    return x.permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(1, 3)
+
+
+def normal(shape: tuple[int, ...], like: Tensor, generator: Generator | None) -> Tensor:
+    """Standard normal noise with the dtype and device of `like`."""
+    return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+
+
+def shifted(time: Tensor | float, shift: float) -> Tensor | float:
+    """The time moved towards noise by a shift above 1: a number or a tensor."""
+    return shift * time / (1 + (shift - 1) * time)
+
+
+def beta(shape: Shape, a: float, b: float, like: Tensor, generator: Generator | None) -> Tensor:
+    """0.001 + 0.999 Beta(a, b); more weight near pure noise for a > b."""
+    shapes = torch.tensor([a, b], dtype=like.dtype, device=like.device).expand(*shape, 2)
+    gamma = torch._standard_gamma(shapes, generator)
+    return 0.001 + 0.999 * gamma[..., 0] / gamma.sum(dim=-1)
+
+
+def validity(batch: Mapping[str, Tensor], name: str, size: int, window: int) -> Tensor:
+    """Which samples [B, window] count in a loss: `NAME.valid`, all where it is absent."""
+    valid = batch.get(f"{name}.valid")
+    if valid is None:
+        return torch.ones(size, window, dtype=torch.bool, device=batch[name].device)
+    if valid.shape != (size, window):
+        found = list(valid.shape)
+        raise ValueError(f"batch['{name}.valid'] is {found}, but is to be [{size}, {window}]")
+    return valid
+
+
+def valid_mean(error_BT: Tensor, valid_BN: Tensor) -> Tensor:
+    """Mean of the errors of valid samples; a sample stands for T / N tokens in a row."""
+    weight_BN = valid_BN.to(error_BT.dtype)
+    error_BN = error_BT.unflatten(1, (weight_BN.shape[1], -1)).mean(dim=2)
+    return (error_BN * weight_BN).sum() / weight_BN.sum().clamp(min=1)
+
+
+def l2(x_BTC: Tensor, y_BTC: Tensor) -> Tensor:
+    """Mean squared difference of each token [B, T]."""
+    return (x_BTC - y_BTC).square().mean(dim=-1)
+
+
+def descending(steps: int, stop: float = 0.0) -> Iterator[tuple[float, float]]:
+    """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
+    for step in range(steps):
+        yield 1 - (1 - stop) * step / steps, 1 - (1 - stop) * (step + 1) / steps
+
+
+def unpatchify(x_BTC: Tensor, shape: tuple[int, int, int, int], height: int, width: int) -> Tensor:
+    """Tokens -> frames [B, F, C, H, W] of `shape` (F, C, H, W)."""
+    frames, channels, rows, columns = shape
+    x = x_BTC.unflatten(1, (frames, rows // height, columns // width))
+    x = x.unflatten(-1, (channels, height, width))
+    return x.permute(0, 1, 4, 2, 5, 3, 6).flatten(5).flatten(3, 4)
+
+
+def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
+    """The query of that name; ValueError where there is none."""
+    if name not in queries:
+        raise ValueError(f"there is no query {name!r}; there are {', '.join(queries) or 'none'}")
+    return queries[name]
+
+
+TRAIN_SEER = Schedule.from_ranges(12, 12, [(0, 4, 0, 4), (4, 12, 0, 12)])  # model.wm:63
+
+
+class Cross(nn.Module):
+    """The model `cross`."""
+
+    def __init__(self):
+        super().__init__()
+
+        # stream action, normalised by zscore (model.wm:14)
+        self.register_buffer("action_mean", torch.zeros(3))
+        self.register_buffer("action_scale", torch.ones(3))
+
+        # codec words: bytes (model.wm:19)
+        self.words = BytesEncoder(8, 32, layers=1, heads=1, tokens=3)
+
+        # trunk seer: dit, 2 blocks, width 32, 2 heads x 16 (model.wm:29)
+        self.seer = nn.ModuleDict(
+            dict(
+                scene_now_in=nn.Linear(192, 32),
+                scene_future_in=nn.Linear(192, 32),
+                time=TimeCode(32),
+                blocks=nn.ModuleList(
+                    [DiTBlock(32, NormedHeads(32, 2, 1, 16), 128) for _ in range(2)]
+                ),
+                norm=ModulatedNorm(32),
+                scene_future_out=Head(32, 192),
+            )
+        )
+        self.register_buffer(
+            "seer_angles", angles_3d([cells(0, 1, 2, 2), cells(1, 2, 2, 2)], 16), persistent=False
+        )
+
+        # trunk doer: dit, 4 blocks, width 24, 2 heads x 12 (model.wm:40)
+        self.doer = nn.ModuleDict(
+            dict(
+                action_in=nn.Linear(3, 24),
+                time=TimeCode(24),
+                blocks=nn.ModuleList(
+                    [DiTBlock(24, JointlyNormedHeads(24, 2, 2, 12), 96) for _ in range(4)]
+                ),
+                norm=ModulatedNorm(24),
+                action_out=Head(24, 3),
+            )
+        )
+        self.register_buffer("doer_angles", angles_1d(4, 12), persistent=False)
+
+        # cross read -> doer (model.wm:51)
+        self.read = nn.ModuleDict(
+            {"0": GatedCrossAttention(24, 32, 2, 2, 12), "2": GatedCrossAttention(24, 32, 2, 2, 12)}
+        )
+
+        # cross hear -> seer (model.wm:55)
+        self.hear = nn.ModuleList([CrossAttention(32, 32, 2, 1, 16) for _ in range(2)])
+
+        # cross watch -> doer (model.wm:59)
+        self.watch = nn.ModuleList([CrossAttention(24, 32, 2, 2, 12) for _ in range(4)])
+
+    def run_seer(
+        self, seer: Tensor, code: Runs, angles: Tensor, hear: Tensor, schedule: Schedule | None
+    ) -> tuple[Tensor, ...]:
+        """The blocks of seer (model.wm:29)."""
+        for depth, block in enumerate(self.seer.blocks):
+            modulation = block.modulation(code)
+            query, key, value = block.project(seer, modulation)
+            query = rotated(query, angles)
+            key = rotated(key, angles)
+            mixed = attention(query, key, value, schedule)
+            seer = block.merge(seer, mixed, modulation)
+            seer = self.hear[depth](seer, hear)  # model.wm:55
+            seer = block.feed(seer, modulation)
+            if depth == 0:
+                seer_after_1 = seer
+        return self.seer.norm(seer, code), seer_after_1
+
+    def run_doer(
+        self, doer: Tensor, code: Runs, angles: Tensor, read: Tensor, watch: Tensor
+    ) -> Tensor:
+        """The blocks of doer (model.wm:40)."""
+        for depth, block in enumerate(self.doer.blocks):
+            modulation = block.modulation(code)
+            query, key, value = block.project(doer, modulation)
+            query = rotated(query, angles)
+            key = rotated(key, angles)
+            mixed = attention(query, key, value)
+            doer = block.merge(doer, mixed, modulation)
+            if str(depth) in self.read:
+                doer = self.read[str(depth)](doer, read)  # model.wm:51
+            doer = self.watch[depth](doer, watch)  # model.wm:59
+            doer = block.feed(doer, modulation)
+        return self.doer.norm(doer, code)
+
+    def loss(
+        self, batch: dict[str, Tensor], generator: Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Loss terms of a batch; `loss` is their weighted sum."""
+        scene = samples(batch, "scene", 3, 3, (3, 16, 16), "model.wm:4")
+        scene = 2 * scene - 1
+        scene_now, scene_future = scene.split([1, 2], dim=1)
+        text = whole(batch, "text", (8,), "model.wm:10")
+        action = samples(batch, "action", 4, 4, (3,), "model.wm:14")
+        action = (action - self.action_mean) / self.action_scale
+        like = next(self.parameters())
+        size = len(scene_now)
+        clean = like.new_zeros(size, 1)
+
+        # foresight: scene.future by flow (model.wm:68)
+        scene_future_time = logit_normal((size, 2), 0, 1, like, generator)
+        scene_future_patches = patchify(scene_future, 8, 8)  # model.wm:25
+        scene_future_noise = normal(scene_future_patches.shape, like, generator)
+        scene_future_noisy = torch.lerp(
+            scene_future_patches,
+            scene_future_noise,
+            scene_future_time.repeat_interleave(4, dim=1)[..., None],
+        )
+
+        # act: action.future by flow (model.wm:77)
+        action_time = shifted(beta((size, 1), 1.5, 1, like, generator), 3)
+        action_noise = normal(action.shape, like, generator)
+        action_noisy = torch.lerp(action, action_noise, action_time[..., None])
+
+        # seer (model.wm:29)
+        scene_now_patches = patchify(scene_now, 8, 8)  # model.wm:25
+        seer = torch.cat(
+            [
+                self.seer.scene_now_in(scene_now_patches),
+                self.seer.scene_future_in(scene_future_noisy),
+            ],
+            dim=1,
+        )
+        seer_code = Runs(self.seer.time(torch.cat([clean, scene_future_time], dim=1)), (4, 4, 4))
+        text_words = self.words(text)  # model.wm:19
+        seer_out, seer_after_1 = self.run_seer(
+            seer, seer_code, self.seer_angles, text_words, TRAIN_SEER
+        )
+
+        # doer (model.wm:40)
+        doer = self.doer.action_in(action_noisy)
+        doer_code = Runs(self.doer.time(action_time), (4,))
+        doer_out = self.run_doer(
+            doer, doer_code, self.doer_angles, text_words, seer_after_1.detach()
+        )
+
+        # foresight: error (model.wm:68)
+        scene_future_out = self.seer.scene_future_out(seer_out[:, 4:12])
+        scene_valid = validity(batch, "scene", size, 3)
+        foresight = valid_mean(
+            l2(scene_future_out, scene_future_noise - scene_future_patches), scene_valid[:, 1:3]
+        )
+
+        # act: error (model.wm:77)
+        action_out = self.doer.action_out(doer_out)
+        action_valid = validity(batch, "action", size, 4)
+        act = valid_mean(l2(action_out, action_noise - action), action_valid)
+        return {"loss": 0.5 * foresight + act, "foresight": foresight, "act": act}
+
+    @torch.no_grad()
+    def query_policy(
+        self, batch: dict[str, Tensor], generator: Generator | None = None, steps: int | None = None
+    ) -> dict[str, Tensor]:
+        """action given scene.now, text (exact) (model.wm:86).
+
+        scene.future: output ignored
+        """
+        scene = samples(batch, "scene", 1, 3, (3, 16, 16), "model.wm:4")
+        scene = 2 * scene - 1
+        text = whole(batch, "text", (8,), "model.wm:10")
+        like = next(self.parameters())
+        size = len(scene)
+        clean = like.new_zeros(size, 1)
+
+        # action.future by flow (model.wm:77)
+        action = normal((size, 4, 3), like, generator)
+        scene_future = normal((size, 8, 192), like, generator)
+        text_words = self.words(text)  # model.wm:19
+        scene_now_patches = patchify(scene, 8, 8)  # model.wm:25
+        seer_scene_now = self.seer.scene_now_in(scene_now_patches)
+        for now, then in descending(steps or 3):
+            act_now = shifted(now, 3)
+            act_then = shifted(then, 3)
+            action_time = like.new_full((size, 1), act_now)
+            scene_future_time = like.new_full((size, 1), now)
+            seer = torch.cat([seer_scene_now, self.seer.scene_future_in(scene_future)], dim=1)
+            seer_code = Runs(self.seer.time(torch.cat([clean, scene_future_time], dim=1)), (4, 8))
+            seer_out, seer_after_1 = self.run_seer(
+                seer, seer_code, self.seer_angles, text_words, TRAIN_SEER
+            )
+            doer = self.doer.action_in(action)
+            doer_code = Runs(self.doer.time(action_time), (4,))
+            doer_out = self.run_doer(
+                doer, doer_code, self.doer_angles, text_words, seer_after_1.detach()
+            )
+            action_velocity = self.doer.action_out(doer_out)  # model.wm:77
+            action = action + (act_then - act_now) * action_velocity
+            scene_future_velocity = self.seer.scene_future_out(seer_out[:, 4:12])  # model.wm:68
+            scene_future = scene_future + (then - now) * scene_future_velocity
+        return {"action": action * self.action_scale + self.action_mean}
+
+    @torch.no_grad()
+    def query_imagine(
+        self, batch: dict[str, Tensor], generator: Generator | None = None, steps: int | None = None
+    ) -> dict[str, Tensor]:
+        """scene.future given scene.now, text (exact) (model.wm:90).
+
+        action.future: deleted exactly
+        """
+        scene = samples(batch, "scene", 1, 3, (3, 16, 16), "model.wm:4")
+        scene = 2 * scene - 1
+        text = whole(batch, "text", (8,), "model.wm:10")
+        like = next(self.parameters())
+        size = len(scene)
+        clean = like.new_zeros(size, 1)
+
+        # scene.future by flow (model.wm:68)
+        scene_future = normal((size, 8, 192), like, generator)
+        text_words = self.words(text)  # model.wm:19
+        scene_now_patches = patchify(scene, 8, 8)  # model.wm:25
+        seer_scene_now = self.seer.scene_now_in(scene_now_patches)
+        for now, then in descending(steps or 2):
+            scene_future_time = like.new_full((size, 1), now)
+            seer = torch.cat([seer_scene_now, self.seer.scene_future_in(scene_future)], dim=1)
+            seer_code = Runs(self.seer.time(torch.cat([clean, scene_future_time], dim=1)), (4, 8))
+            seer_out, seer_after_1 = self.run_seer(
+                seer, seer_code, self.seer_angles, text_words, TRAIN_SEER
+            )
+            scene_future_velocity = self.seer.scene_future_out(seer_out[:, 4:12])  # model.wm:68
+            scene_future = scene_future + (then - now) * scene_future_velocity
+        scene_future_samples = unpatchify(scene_future, (2, 3, 16, 16), 8, 8)
+        return {"scene": ((scene_future_samples + 1) / 2).clamp(0, 1)}
+
+    def query(
+        self,
+        name: str,
+        batch: dict[str, Tensor],
+        generator: Generator | None = None,
+        steps: int | None = None,
+    ) -> dict[str, Tensor]:
+        """The answer to a query, by name; `steps` overrides those of the spec."""
+        return chosen(name, {"policy": self.query_policy, "imagine": self.query_imagine})(
+            batch, generator, steps
+        )

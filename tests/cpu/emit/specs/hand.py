@@ -1,0 +1,525 @@
+"""Hand: p(o'|o) p(a|o,o').
+
+spec sha256 d69f10a2affd58d2d6052159e6dc4264dfccc5996a0e84c3adb9c1a080cb1c5f
+edition 2026, wmdsl 0.1.0; edit the spec, not this file
+lines such as model.wm:12 are those of the canonical spec (`wmdsl canon`)
+
+stream  type           rate   segments         batch
+scene   video 3x16x16  10 Hz  now 1, future 2  [B, 3, 3, 16, 16]
+action  action 3       20 Hz  future 4         [B, 4, 3]
+
+trunk    kind  blocks  width  heads  tokens
+dreamer  dit   2       32     2x16   scene.now:4 scene.future:8
+inverse  vit   2       24     2x12   scene.now:16 scene.future:32 action.future:4
+
+query   answer  steps             sought | given
+policy  exact   scene 3 action 1  action | scene.now
+
+85972 parameters
+
+B batch  T tokens  S source tokens  W width  H heads  G key heads  K head dim
+F frames  N samples  C channels or features  R rows of codes  V vocabulary
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from wmdsl_kernels import attention
+
+
+class ConvGrid(nn.Module):
+    """Frames [B, F, C, H, W] -> one token per cell of the last map [B, F * cells, channels[-1]]."""
+
+    def __init__(self, inputs: int, channels: tuple[int, ...], strides: tuple[int, ...]):
+        super().__init__()
+        layers = []
+        for before, after, stride in zip((inputs, *channels[:-1]), channels, strides, strict=True):
+            kernel = 3 if stride < 3 else 2 * stride
+            layers.append(nn.Conv2d(before, after, kernel, stride, (kernel - stride + 1) // 2))
+            layers.append(nn.GroupNorm(math.gcd(8, after), after))
+            layers.append(nn.SiLU())
+        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+    def maps(self, x_BFCHW: Tensor) -> Tensor:
+        """The last map of every frame [B * F, C, rows, columns]."""
+        frames = x_BFCHW.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        return self.layers(frames)
+
+    def forward(self, x_BFCHW: Tensor) -> Tensor:
+        cells = self.maps(x_BFCHW).flatten(2).transpose(1, 2)
+        return cells.unflatten(0, (x_BFCHW.shape[0], -1)).flatten(1, 2)
+
+
+class Tokens(nn.Module):
+    """Features [B, T, C] -> tokens [B, T, W], with a learned place for each token."""
+
+    def __init__(self, features: int, width: int, count: int):
+        super().__init__()
+        self.projection = nn.Linear(features, width)
+        self.places = nn.Parameter(0.02 * torch.randn(count, width))
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        return self.projection(x_BTC) + self.places
+
+
+class TimeCode(nn.Module):
+    """Times [B, R] in 0 (clean) to 1 (noise) -> codes [B, R, W], from 256 sinusoids."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        frequencies = 1000 * torch.exp(-math.log(10000) * torch.arange(128) / 128)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.layers = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, time_BR: Tensor) -> Tensor:
+        angles = time_BR[..., None] * self.frequencies
+        return self.layers(torch.cat([angles.cos(), angles.sin()], dim=-1))
+
+
+class Runs(NamedTuple):
+    """Rows [B, R, W]; row r belongs to the next `lengths[r]` tokens."""
+
+    rows: Tensor
+    lengths: tuple[int, ...]
+
+    def chunk(self, count: int) -> list[Runs]:
+        """The channels cut into equal parts."""
+        return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
+
+    def beside(self, x_BTW: Tensor) -> zip:
+        """Pairs of a run of tokens [B, length, W] and its row [B, 1, W]."""
+        return zip(x_BTW.split(self.lengths, dim=1), self.rows.split(1, dim=1), strict=True)
+
+
+def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
+    """x + gate * change, run by run."""
+    parts = x_BTW.split(gate.lengths, dim=1)
+    pairs = zip(parts, gate.beside(change_BTW), strict=True)
+    return torch.cat([torch.addcmul(part, row, change) for part, (change, row) in pairs], dim=1)
+
+
+def modulated(x_BTW: Tensor, shift: Runs, scale: Runs) -> Tensor:
+    """x (1 + scale) + shift, run by run."""
+    shifts = shift.rows.split(1, dim=1)
+    pairs = zip(scale.beside(x_BTW), shifts, strict=True)
+    return torch.cat([torch.addcmul(low, part, 1 + high) for (part, high), low in pairs], dim=1)
+
+
+class DiTBlock(nn.Module):
+    """Attention and feed-forward, each scaled, shifted and gated by the code (adaLN-zero)."""
+
+    def __init__(self, width: int, heads: nn.Module, ffn: int):
+        super().__init__()
+        self.adaln = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.heads_norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.heads = heads
+        self.ffn_norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.ffn = nn.Sequential(
+            nn.Linear(width, ffn), nn.GELU(approximate="tanh"), nn.Linear(ffn, width)
+        )
+        nn.init.zeros_(self.adaln[1].weight)
+        nn.init.zeros_(self.adaln[1].bias)
+
+    def modulation(self, code: Runs) -> list[Runs]:
+        """Shift, scale and gate of the attention, then those of the feed-forward part."""
+        return Runs(self.adaln(code.rows), code.lengths).chunk(6)
+
+    def project(self, x_BTW: Tensor, modulation: list[Runs]) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value."""
+        return self.heads.project(modulated(self.heads_norm(x_BTW), *modulation[:2]))
+
+    def merge(self, x_BTW: Tensor, mixed_BTHK: Tensor, modulation: list[Runs]) -> Tensor:
+        """What attention mixed, added to the tokens."""
+        return gated(x_BTW, self.heads.merge(mixed_BTHK), modulation[2])
+
+    def feed(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+        """The feed-forward part."""
+        change = self.ffn(modulated(self.ffn_norm(x_BTW), *modulation[3:5]))
+        return gated(x_BTW, change, modulation[5])
+
+
+class Heads(nn.Module):
+    """Queries, keys and values of tokens, and the way back from the heads to the width."""
+
+    def __init__(self, width: int, heads: int, kv_heads: int, head_dim: int, bias: bool = True):
+        super().__init__()
+        self.sizes = (heads, kv_heads, kv_heads)
+        self.head_dim = head_dim
+        self.inward = nn.Linear(width, sum(self.sizes) * head_dim, bias=bias)
+        self.outward = nn.Linear(heads * head_dim, width, bias=bias)
+
+    def project(self, x_BTW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query [B, T, H, K], key and value [B, T, G, K]."""
+        return self.inward(x_BTW).unflatten(-1, (-1, self.head_dim)).split(self.sizes, dim=2)
+
+    def merge(self, mixed_BTHK: Tensor) -> Tensor:
+        return self.outward(mixed_BTHK.flatten(2))
+
+
+class ModulatedNorm(nn.Module):
+    """The last norm of a diffusion transformer, scaled and shifted by the code."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.adaln = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        nn.init.zeros_(self.adaln[1].weight)
+        nn.init.zeros_(self.adaln[1].bias)
+
+    def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
+        return modulated(self.norm(x_BTW), *Runs(self.adaln(code.rows), code.lengths).chunk(2))
+
+
+class Head(nn.Linear):
+    """Linear read-out of tokens that starts at zero."""
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
+class Places(nn.Module):
+    """Learned tokens that carry no data, as registers and placeholders: [B, T, W]."""
+
+    def __init__(self, count: int, width: int):
+        super().__init__()
+        self.places = nn.Parameter(0.02 * torch.randn(count, width))
+
+    def forward(self, batch_size: int) -> Tensor:
+        return self.places.expand(batch_size, -1, -1)
+
+
+class ViTBlock(nn.Module):
+    """Attention and feed-forward behind layer norms."""
+
+    def __init__(self, width: int, heads: nn.Module, ffn: int):
+        super().__init__()
+        self.heads_norm = nn.LayerNorm(width)
+        self.heads = heads
+        self.ffn_norm = nn.LayerNorm(width)
+        self.ffn = nn.Sequential(nn.Linear(width, ffn), nn.GELU(), nn.Linear(ffn, width))
+
+    def project(self, x_BTW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value."""
+        return self.heads.project(self.heads_norm(x_BTW))
+
+    def merge(self, x_BTW: Tensor, mixed_BTHK: Tensor) -> Tensor:
+        """What attention mixed, added to the tokens."""
+        return x_BTW + self.heads.merge(mixed_BTHK)
+
+    def feed(self, x_BTW: Tensor) -> Tensor:
+        """The feed-forward part."""
+        return x_BTW + self.ffn(self.ffn_norm(x_BTW))
+
+
+class SoftMask(nn.Module):
+    """How much of each pixel of frames [B, F, C, H, W] is kept: [B, F, 1, H, W] in 0..1."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, 16, kernel_size=3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(16, 1, kernel_size=3, padding=1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x_BFCHW: Tensor) -> Tensor:
+        return self.layers(x_BFCHW.flatten(0, 1)).unflatten(0, x_BFCHW.shape[:2])
+
+
+class HardMask(SoftMask):
+    """The mask rounded to 0 or 1; the gradient passes straight through the rounding."""
+
+    def forward(self, x_BFCHW: Tensor) -> Tensor:
+        soft = super().forward(x_BFCHW)
+        return soft + (soft.round() - soft).detach()
+
+
+def samples(
+    batch: Mapping[str, Tensor], name: str, first: int, window: int, shape: tuple[int, ...], at: str
+) -> Tensor:
+    """The first samples [B, first, *shape] of a stream; the batch holds them or all its window."""
+    if name not in batch:
+        raise ValueError(f"the batch has no {name!r}, which {at} declares")
+    x = batch[name]
+    if x.ndim != 2 + len(shape) or x.shape[2:] != shape or not first <= x.shape[1] <= window:
+        counts = f"{window}" if first == window else f"{first}..{window}"
+        wanted = ", ".join(("B", counts, *map(str, shape)))
+        raise ValueError(f"batch[{name!r}] is {list(x.shape)}, but {at} declares [{wanted}]")
+    return x[:, :first]
+
+
+Shape = tuple[int, ...]
+
+
+def uniform(
+    shape: Shape, low: float, high: float, like: Tensor, generator: Generator | None
+) -> Tensor:
+    """Uniform between `low` and `high`."""
+    draw = torch.rand(shape, generator=generator, dtype=like.dtype, device=like.device)
+    return low + (high - low) * draw
+
+
+def patchify(x_BFCHW: Tensor, height: int, width: int) -> Tensor:
+    """Frames -> tokens [B, F * rows * columns, C * height * width]."""
+    x = x_BFCHW.unflatten(4, (-1, width)).unflatten(3, (-1, height))
+    return x.permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(1, 3)
+
+
+def normal(shape: tuple[int, ...], like: Tensor, generator: Generator | None) -> Tensor:
+    """Standard normal noise with the dtype and device of `like`."""
+    return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+
+
+def unpatchify(x_BTC: Tensor, shape: tuple[int, int, int, int], height: int, width: int) -> Tensor:
+    """Tokens -> frames [B, F, C, H, W] of `shape` (F, C, H, W)."""
+    frames, channels, rows, columns = shape
+    x = x_BTC.unflatten(1, (frames, rows // height, columns // width))
+    x = x.unflatten(-1, (channels, height, width))
+    return x.permute(0, 1, 4, 2, 5, 3, 6).flatten(5).flatten(3, 4)
+
+
+def validity(batch: Mapping[str, Tensor], name: str, size: int, window: int) -> Tensor:
+    """Which samples [B, window] count in a loss: `NAME.valid`, all where it is absent."""
+    valid = batch.get(f"{name}.valid")
+    if valid is None:
+        return torch.ones(size, window, dtype=torch.bool, device=batch[name].device)
+    if valid.shape != (size, window):
+        found = list(valid.shape)
+        raise ValueError(f"batch['{name}.valid'] is {found}, but is to be [{size}, {window}]")
+    return valid
+
+
+def valid_mean(error_BT: Tensor, valid_BN: Tensor) -> Tensor:
+    """Mean of the errors of valid samples; a sample stands for T / N tokens in a row."""
+    weight_BN = valid_BN.to(error_BT.dtype)
+    error_BN = error_BT.unflatten(1, (weight_BN.shape[1], -1)).mean(dim=2)
+    return (error_BN * weight_BN).sum() / weight_BN.sum().clamp(min=1)
+
+
+def l2(x_BTC: Tensor, y_BTC: Tensor) -> Tensor:
+    """Mean squared difference of each token [B, T]."""
+    return (x_BTC - y_BTC).square().mean(dim=-1)
+
+
+def smooth_l1(x_BTC: Tensor, y_BTC: Tensor) -> Tensor:
+    """Mean Huber distance of each token [B, T], threshold 1."""
+    return functional.smooth_l1_loss(x_BTC, y_BTC, reduction="none").mean(dim=-1)
+
+
+def descending(steps: int, stop: float = 0.0) -> Iterator[tuple[float, float]]:
+    """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
+    for step in range(steps):
+        yield 1 - (1 - stop) * step / steps, 1 - (1 - stop) * (step + 1) / steps
+
+
+def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
+    """The query of that name; ValueError where there is none."""
+    if name not in queries:
+        raise ValueError(f"there is no query {name!r}; there are {', '.join(queries) or 'none'}")
+    return queries[name]
+
+
+class Hand(nn.Module):
+    """The model `hand`."""
+
+    def __init__(self):
+        super().__init__()
+
+        # stream action, normalised by zscore (model.wm:10)
+        self.register_buffer("action_mean", torch.zeros(3))
+        self.register_buffer("action_scale", torch.ones(3))
+
+        # codec eyes: conv (model.wm:19)
+        self.eyes = ConvGrid(3, (8, 8), (2, 2))
+
+        # trunk dreamer: dit, 2 blocks, width 32, 2 heads x 16 (model.wm:27)
+        self.dreamer = nn.ModuleDict(
+            dict(
+                scene_now_in=Tokens(192, 32, 4),
+                scene_future_in=Tokens(192, 32, 8),
+                time=TimeCode(32),
+                blocks=nn.ModuleList([DiTBlock(32, Heads(32, 2, 2, 16), 128) for _ in range(2)]),
+                norm=ModulatedNorm(32),
+                scene_future_out=Head(32, 192),
+            )
+        )
+
+        # trunk inverse: vit, 2 blocks, width 24, 2 heads x 12 (model.wm:38)
+        self.inverse = nn.ModuleDict(
+            dict(
+                scene_now_in=Tokens(8, 24, 16),
+                scene_future_in=Tokens(8, 24, 32),
+                action_in=Places(4, 24),
+                blocks=nn.ModuleList([ViTBlock(24, Heads(24, 2, 2, 12), 96) for _ in range(2)]),
+                norm=nn.LayerNorm(24),
+                action_out=Head(24, 3),
+            )
+        )
+
+        # hand plan: a learned hard mask (model.wm:46)
+        self.plan_hand = HardMask(3)
+
+    def run_dreamer(self, dreamer: Tensor, code: Runs) -> Tensor:
+        """The blocks of dreamer (model.wm:27)."""
+        for block in self.dreamer.blocks:
+            modulation = block.modulation(code)
+            query, key, value = block.project(dreamer, modulation)
+            mixed = attention(query, key, value)
+            dreamer = block.merge(dreamer, mixed, modulation)
+            dreamer = block.feed(dreamer, modulation)
+        return self.dreamer.norm(dreamer, code)
+
+    def run_inverse(self, inverse: Tensor) -> Tensor:
+        """The blocks of inverse (model.wm:38)."""
+        for block in self.inverse.blocks:
+            query, key, value = block.project(inverse)
+            mixed = attention(query, key, value)
+            inverse = block.merge(inverse, mixed)
+            inverse = block.feed(inverse)
+        return self.inverse.norm(inverse)
+
+    def loss(
+        self, batch: dict[str, Tensor], generator: Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Loss terms of a batch; `loss` is their weighted sum."""
+        scene = samples(batch, "scene", 3, 3, (3, 16, 16), "model.wm:4")
+        scene = 2 * scene - 1
+        scene_now, scene_future = scene.split([1, 2], dim=1)
+        action = samples(batch, "action", 4, 4, (3,), "model.wm:10")
+        action = (action - self.action_mean) / self.action_scale
+        like = next(self.parameters())
+        size = len(scene_now)
+        clean = like.new_zeros(size, 1)
+
+        # foresight: scene.future by flow (model.wm:53)
+        scene_future_time = uniform((size, 1), 0, 1, like, generator)
+        scene_future_patches = patchify(scene_future, 8, 8)  # model.wm:15
+        scene_future_noise = normal(scene_future_patches.shape, like, generator)
+        scene_future_noisy = torch.lerp(
+            scene_future_patches, scene_future_noise, scene_future_time[..., None]
+        )
+
+        # act: action.future by regression (model.wm:62)
+
+        # dreamer (model.wm:27)
+        scene_now_patches = patchify(scene_now, 8, 8)  # model.wm:15
+        dreamer = torch.cat(
+            [
+                self.dreamer.scene_now_in(scene_now_patches),
+                self.dreamer.scene_future_in(scene_future_noisy),
+            ],
+            dim=1,
+        )
+        dreamer_code = Runs(self.dreamer.time(torch.cat([clean, scene_future_time], dim=1)), (4, 8))
+        dreamer_out = self.run_dreamer(dreamer, dreamer_code)
+
+        # inverse (model.wm:38)
+        scene_future_predicted = (
+            scene_future_noisy
+            - scene_future_time[..., None] * self.dreamer.scene_future_out(dreamer_out[:, 4:12])
+        ).detach()
+
+        # hand plan: scene.future -> inverse (model.wm:46)
+        plan_kept = self.plan_hand(unpatchify(scene_future_predicted, (2, 3, 16, 16), 8, 8))
+        scene_future_eyes_plan = self.eyes(
+            plan_kept * unpatchify(scene_future_predicted, (2, 3, 16, 16), 8, 8)
+        )  # model.wm:19
+        plan_mask = plan_kept.mean()
+        scene_now_eyes = self.eyes(scene_now)  # model.wm:19
+        inverse = torch.cat(
+            [
+                self.inverse.scene_now_in(scene_now_eyes),
+                self.inverse.scene_future_in(scene_future_eyes_plan),
+                self.inverse.action_in(size),
+            ],
+            dim=1,
+        )
+        inverse_out = self.run_inverse(inverse)
+
+        # foresight: error (model.wm:53)
+        scene_future_out = self.dreamer.scene_future_out(dreamer_out[:, 4:12])
+        scene_valid = validity(batch, "scene", size, 3)
+        foresight = valid_mean(
+            l2(scene_future_out, scene_future_noise - scene_future_patches), scene_valid[:, 1:3]
+        )
+
+        # act: error (model.wm:62)
+        action_out = self.inverse.action_out(inverse_out[:, 48:52])
+        action_valid = validity(batch, "action", size, 4)
+        act = valid_mean(smooth_l1(action_out, action), action_valid)
+        return {
+            "loss": 0.01 * plan_mask + foresight + act,
+            "plan.mask": plan_mask,
+            "foresight": foresight,
+            "act": act,
+        }
+
+    @torch.no_grad()
+    def query_policy(
+        self, batch: dict[str, Tensor], generator: Generator | None = None, steps: int | None = None
+    ) -> dict[str, Tensor]:
+        """action given scene.now (exact) (model.wm:66).
+
+        scene.future: not optional
+        """
+        scene = samples(batch, "scene", 1, 3, (3, 16, 16), "model.wm:4")
+        scene = 2 * scene - 1
+        like = next(self.parameters())
+        size = len(scene)
+        clean = like.new_zeros(size, 1)
+
+        # scene.future by flow (model.wm:53)
+        scene_future = normal((size, 8, 192), like, generator)
+        scene_now_patches = patchify(scene, 8, 8)  # model.wm:15
+        dreamer_scene_now = self.dreamer.scene_now_in(scene_now_patches)
+        for now, then in descending(steps or 3):
+            scene_future_time = like.new_full((size, 1), now)
+            dreamer = torch.cat(
+                [dreamer_scene_now, self.dreamer.scene_future_in(scene_future)], dim=1
+            )
+            dreamer_code = Runs(
+                self.dreamer.time(torch.cat([clean, scene_future_time], dim=1)), (4, 8)
+            )
+            dreamer_out = self.run_dreamer(dreamer, dreamer_code)
+            scene_future_velocity = self.dreamer.scene_future_out(
+                dreamer_out[:, 4:12]
+            )  # model.wm:53
+            scene_future = scene_future + (then - now) * scene_future_velocity
+
+        # action.future by regression (model.wm:62)
+        scene_future_samples = unpatchify(scene_future, (2, 3, 16, 16), 8, 8)
+
+        # hand plan: scene.future -> inverse (model.wm:46)
+        plan_kept = self.plan_hand(scene_future_samples)
+        scene_future_eyes_plan = self.eyes(plan_kept * scene_future_samples)  # model.wm:19
+        scene_now_eyes = self.eyes(scene)  # model.wm:19
+        inverse = torch.cat(
+            [
+                self.inverse.scene_now_in(scene_now_eyes),
+                self.inverse.scene_future_in(scene_future_eyes_plan),
+                self.inverse.action_in(size),
+            ],
+            dim=1,
+        )
+        inverse_out = self.run_inverse(inverse)
+        action = self.inverse.action_out(inverse_out[:, 48:52])
+        return {"action": action * self.action_scale + self.action_mean}
+
+    def query(
+        self,
+        name: str,
+        batch: dict[str, Tensor],
+        generator: Generator | None = None,
+        steps: int | None = None,
+    ) -> dict[str, Tensor]:
+        """The answer to a query, by name; `steps` overrides those of the spec."""
+        return chosen(name, {"policy": self.query_policy})(batch, generator, steps)

@@ -1,0 +1,460 @@
+"""TapNoise: p(o'|o) p(a|o).
+
+spec sha256 14f7f8e9f53643f12ddebddf07f46cd0168f673c741028d8c4cd41063a9cbcc9
+edition 2026, wmdsl 0.1.0; edit the spec, not this file
+lines such as model.wm:12 are those of the canonical spec (`wmdsl canon`)
+
+stream  type           rate   segments         batch
+scene   video 3x16x16  10 Hz  now 1, future 2  [B, 3, 3, 16, 16]
+action  action 3       20 Hz  future 4         [B, 4, 3]
+
+trunk  kind  blocks  width  heads  tokens
+seer   dit   3       32     2x16   scene.now:4 scene.future:8
+doer   dit   2       24     2x12   action.future:4
+
+query   answer  steps     sought | given
+policy  exact   action 3  action | scene.now
+
+122555 parameters
+
+B batch  T tokens  S source tokens  W width  H heads  G key heads  K head dim
+F frames  N samples  C channels or features  R rows of codes  V vocabulary
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+
+from wmdsl_kernels import attention
+
+
+class Tokens(nn.Module):
+    """Features [B, T, C] -> tokens [B, T, W], with a learned place for each token."""
+
+    def __init__(self, features: int, width: int, count: int):
+        super().__init__()
+        self.projection = nn.Linear(features, width)
+        self.places = nn.Parameter(0.02 * torch.randn(count, width))
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        return self.projection(x_BTC) + self.places
+
+
+class TimeCode(nn.Module):
+    """Times [B, R] in 0 (clean) to 1 (noise) -> codes [B, R, W], from 256 sinusoids."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        frequencies = 1000 * torch.exp(-math.log(10000) * torch.arange(128) / 128)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.layers = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, time_BR: Tensor) -> Tensor:
+        angles = time_BR[..., None] * self.frequencies
+        return self.layers(torch.cat([angles.cos(), angles.sin()], dim=-1))
+
+
+class Runs(NamedTuple):
+    """Rows [B, R, W]; row r belongs to the next `lengths[r]` tokens."""
+
+    rows: Tensor
+    lengths: tuple[int, ...]
+
+    def chunk(self, count: int) -> list[Runs]:
+        """The channels cut into equal parts."""
+        return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
+
+    def beside(self, x_BTW: Tensor) -> zip:
+        """Pairs of a run of tokens [B, length, W] and its row [B, 1, W]."""
+        return zip(x_BTW.split(self.lengths, dim=1), self.rows.split(1, dim=1), strict=True)
+
+
+def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
+    """x + gate * change, run by run."""
+    parts = x_BTW.split(gate.lengths, dim=1)
+    pairs = zip(parts, gate.beside(change_BTW), strict=True)
+    return torch.cat([torch.addcmul(part, row, change) for part, (change, row) in pairs], dim=1)
+
+
+def modulated(x_BTW: Tensor, shift: Runs, scale: Runs) -> Tensor:
+    """x (1 + scale) + shift, run by run."""
+    shifts = shift.rows.split(1, dim=1)
+    pairs = zip(scale.beside(x_BTW), shifts, strict=True)
+    return torch.cat([torch.addcmul(low, part, 1 + high) for (part, high), low in pairs], dim=1)
+
+
+class DiTBlock(nn.Module):
+    """Attention and feed-forward, each scaled, shifted and gated by the code (adaLN-zero)."""
+
+    def __init__(self, width: int, heads: nn.Module, ffn: int):
+        super().__init__()
+        self.adaln = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.heads_norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.heads = heads
+        self.ffn_norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.ffn = nn.Sequential(
+            nn.Linear(width, ffn), nn.GELU(approximate="tanh"), nn.Linear(ffn, width)
+        )
+        nn.init.zeros_(self.adaln[1].weight)
+        nn.init.zeros_(self.adaln[1].bias)
+
+    def modulation(self, code: Runs) -> list[Runs]:
+        """Shift, scale and gate of the attention, then those of the feed-forward part."""
+        return Runs(self.adaln(code.rows), code.lengths).chunk(6)
+
+    def project(self, x_BTW: Tensor, modulation: list[Runs]) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value."""
+        return self.heads.project(modulated(self.heads_norm(x_BTW), *modulation[:2]))
+
+    def merge(self, x_BTW: Tensor, mixed_BTHK: Tensor, modulation: list[Runs]) -> Tensor:
+        """What attention mixed, added to the tokens."""
+        return gated(x_BTW, self.heads.merge(mixed_BTHK), modulation[2])
+
+    def feed(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+        """The feed-forward part."""
+        change = self.ffn(modulated(self.ffn_norm(x_BTW), *modulation[3:5]))
+        return gated(x_BTW, change, modulation[5])
+
+
+class Heads(nn.Module):
+    """Queries, keys and values of tokens, and the way back from the heads to the width."""
+
+    def __init__(self, width: int, heads: int, kv_heads: int, head_dim: int, bias: bool = True):
+        super().__init__()
+        self.sizes = (heads, kv_heads, kv_heads)
+        self.head_dim = head_dim
+        self.inward = nn.Linear(width, sum(self.sizes) * head_dim, bias=bias)
+        self.outward = nn.Linear(heads * head_dim, width, bias=bias)
+
+    def project(self, x_BTW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query [B, T, H, K], key and value [B, T, G, K]."""
+        return self.inward(x_BTW).unflatten(-1, (-1, self.head_dim)).split(self.sizes, dim=2)
+
+    def merge(self, mixed_BTHK: Tensor) -> Tensor:
+        return self.outward(mixed_BTHK.flatten(2))
+
+
+class ModulatedNorm(nn.Module):
+    """The last norm of a diffusion transformer, scaled and shifted by the code."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.adaln = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        nn.init.zeros_(self.adaln[1].weight)
+        nn.init.zeros_(self.adaln[1].bias)
+
+    def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
+        return modulated(self.norm(x_BTW), *Runs(self.adaln(code.rows), code.lengths).chunk(2))
+
+
+class Head(nn.Linear):
+    """Linear read-out of tokens that starts at zero."""
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
+class CrossAttention(nn.Module):
+    """Tokens [B, T, W] read source tokens [B, S, C]; the result is added to them."""
+
+    def __init__(self, width: int, source_width: int, heads: int, kv_heads: int, head_dim: int):
+        super().__init__()
+        self.head_dim = head_dim
+        self.norm = nn.LayerNorm(width)
+        self.query = nn.Linear(width, heads * head_dim)
+        self.key_value = nn.Linear(source_width, 2 * kv_heads * head_dim)
+        self.outward = nn.Linear(heads * head_dim, width)
+
+    def read(self, x_BTW: Tensor, source_BSC: Tensor) -> Tensor:
+        """What the tokens read [B, T, W]."""
+        query = self.query(self.norm(x_BTW)).unflatten(-1, (-1, self.head_dim))
+        key, value = self.key_value(source_BSC).unflatten(-1, (-1, self.head_dim)).chunk(2, dim=2)
+        return self.outward(attention(query, key, value).flatten(2))
+
+    def forward(self, x_BTW: Tensor, source_BSC: Tensor) -> Tensor:
+        return x_BTW + self.read(x_BTW, source_BSC)
+
+
+def samples(
+    batch: Mapping[str, Tensor], name: str, first: int, window: int, shape: tuple[int, ...], at: str
+) -> Tensor:
+    """The first samples [B, first, *shape] of a stream; the batch holds them or all its window."""
+    if name not in batch:
+        raise ValueError(f"the batch has no {name!r}, which {at} declares")
+    x = batch[name]
+    if x.ndim != 2 + len(shape) or x.shape[2:] != shape or not first <= x.shape[1] <= window:
+        counts = f"{window}" if first == window else f"{first}..{window}"
+        wanted = ", ".join(("B", counts, *map(str, shape)))
+        raise ValueError(f"batch[{name!r}] is {list(x.shape)}, but {at} declares [{wanted}]")
+    return x[:, :first]
+
+
+def shifted(time: Tensor | float, shift: float) -> Tensor | float:
+    """The time moved towards noise by a shift above 1: a number or a tensor."""
+    return shift * time / (1 + (shift - 1) * time)
+
+
+Shape = tuple[int, ...]
+
+
+def uniform(
+    shape: Shape, low: float, high: float, like: Tensor, generator: Generator | None
+) -> Tensor:
+    """Uniform between `low` and `high`."""
+    draw = torch.rand(shape, generator=generator, dtype=like.dtype, device=like.device)
+    return low + (high - low) * draw
+
+
+def patchify(x_BFCHW: Tensor, height: int, width: int) -> Tensor:
+    """Frames -> tokens [B, F * rows * columns, C * height * width]."""
+    x = x_BFCHW.unflatten(4, (-1, width)).unflatten(3, (-1, height))
+    return x.permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(1, 3)
+
+
+def normal(shape: tuple[int, ...], like: Tensor, generator: Generator | None) -> Tensor:
+    """Standard normal noise with the dtype and device of `like`."""
+    return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+
+
+def validity(batch: Mapping[str, Tensor], name: str, size: int, window: int) -> Tensor:
+    """Which samples [B, window] count in a loss: `NAME.valid`, all where it is absent."""
+    valid = batch.get(f"{name}.valid")
+    if valid is None:
+        return torch.ones(size, window, dtype=torch.bool, device=batch[name].device)
+    if valid.shape != (size, window):
+        found = list(valid.shape)
+        raise ValueError(f"batch['{name}.valid'] is {found}, but is to be [{size}, {window}]")
+    return valid
+
+
+def valid_mean(error_BT: Tensor, valid_BN: Tensor) -> Tensor:
+    """Mean of the errors of valid samples; a sample stands for T / N tokens in a row."""
+    weight_BN = valid_BN.to(error_BT.dtype)
+    error_BN = error_BT.unflatten(1, (weight_BN.shape[1], -1)).mean(dim=2)
+    return (error_BN * weight_BN).sum() / weight_BN.sum().clamp(min=1)
+
+
+def l2(x_BTC: Tensor, y_BTC: Tensor) -> Tensor:
+    """Mean squared difference of each token [B, T]."""
+    return (x_BTC - y_BTC).square().mean(dim=-1)
+
+
+def descending(steps: int, stop: float = 0.0) -> Iterator[tuple[float, float]]:
+    """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
+    for step in range(steps):
+        yield 1 - (1 - stop) * step / steps, 1 - (1 - stop) * (step + 1) / steps
+
+
+def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
+    """The query of that name; ValueError where there is none."""
+    if name not in queries:
+        raise ValueError(f"there is no query {name!r}; there are {', '.join(queries) or 'none'}")
+    return queries[name]
+
+
+class TapNoise(nn.Module):
+    """The model `tap_noise`."""
+
+    def __init__(self):
+        super().__init__()
+
+        # stream action, normalised by quantile (model.wm:10)
+        self.register_buffer("action_mean", torch.zeros(3))
+        self.register_buffer("action_scale", torch.ones(3))
+
+        # trunk seer: dit, 3 blocks, width 32, 2 heads x 16 (model.wm:20)
+        self.seer = nn.ModuleDict(
+            dict(
+                scene_now_in=Tokens(192, 32, 4),
+                scene_future_in=Tokens(192, 32, 8),
+                time=TimeCode(32),
+                blocks=nn.ModuleList([DiTBlock(32, Heads(32, 2, 2, 16), 128) for _ in range(3)]),
+                norm=ModulatedNorm(32),
+                scene_future_out=Head(32, 192),
+            )
+        )
+
+        # trunk doer: dit, 2 blocks, width 24, 2 heads x 12 (model.wm:31)
+        self.doer = nn.ModuleDict(
+            dict(
+                action_in=Tokens(3, 24, 4),
+                time=TimeCode(24),
+                blocks=nn.ModuleList([DiTBlock(24, Heads(24, 2, 2, 12), 96) for _ in range(2)]),
+                norm=ModulatedNorm(24),
+                action_out=Head(24, 3),
+            )
+        )
+
+        # cross plan -> doer (model.wm:42)
+        self.plan_cross = nn.ModuleList([CrossAttention(24, 32, 2, 2, 12) for _ in range(2)])
+
+    def run_seer(self, seer: Tensor, code: Runs) -> Tensor:
+        """The blocks of seer (model.wm:20)."""
+        for block in self.seer.blocks:
+            modulation = block.modulation(code)
+            query, key, value = block.project(seer, modulation)
+            mixed = attention(query, key, value)
+            seer = block.merge(seer, mixed, modulation)
+            seer = block.feed(seer, modulation)
+        return self.seer.norm(seer, code)
+
+    def run_seer_(self, seer: Tensor, code: Runs) -> Tensor:
+        """The blocks of seer (model.wm:20)."""
+        for depth, block in enumerate(self.seer.blocks):
+            modulation = block.modulation(code)
+            query, key, value = block.project(seer, modulation)
+            mixed = attention(query, key, value)
+            seer = block.merge(seer, mixed, modulation)
+            seer = block.feed(seer, modulation)
+            if depth == 1:
+                seer_after_2 = seer
+        return seer_after_2
+
+    def run_doer(self, doer: Tensor, code: Runs, plan: Tensor) -> Tensor:
+        """The blocks of doer (model.wm:31)."""
+        for depth, block in enumerate(self.doer.blocks):
+            modulation = block.modulation(code)
+            query, key, value = block.project(doer, modulation)
+            mixed = attention(query, key, value)
+            doer = block.merge(doer, mixed, modulation)
+            doer = self.plan_cross[depth](doer, plan)  # model.wm:42
+            doer = block.feed(doer, modulation)
+        return self.doer.norm(doer, code)
+
+    def run_seer_to_2(self, seer: Tensor, code: Runs) -> Tensor:
+        """The blocks of seer (model.wm:20)."""
+        for depth, block in enumerate(self.seer.blocks[:2]):
+            modulation = block.modulation(code)
+            query, key, value = block.project(seer, modulation)
+            mixed = attention(query, key, value)
+            seer = block.merge(seer, mixed, modulation)
+            seer = block.feed(seer, modulation)
+            if depth == 1:
+                seer_after_2 = seer
+        return seer_after_2
+
+    def loss(
+        self, batch: dict[str, Tensor], generator: Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Loss terms of a batch; `loss` is their weighted sum."""
+        scene = samples(batch, "scene", 3, 3, (3, 16, 16), "model.wm:4")
+        scene = 2 * scene - 1
+        scene_now, scene_future = scene.split([1, 2], dim=1)
+        action = samples(batch, "action", 4, 4, (3,), "model.wm:10")
+        action = (action - self.action_mean) / self.action_scale
+        like = next(self.parameters())
+        size = len(scene_now)
+        clean = like.new_zeros(size, 1)
+
+        # foresight: scene.future by flow (model.wm:46)
+        scene_future_time = shifted(uniform((size, 1), 0, 1, like, generator), 2)
+        scene_future_patches = patchify(scene_future, 8, 8)  # model.wm:16
+        scene_future_noise = normal(scene_future_patches.shape, like, generator)
+        scene_future_noisy = torch.lerp(
+            scene_future_patches, scene_future_noise, scene_future_time[..., None]
+        )
+
+        # act: action.future by flow (model.wm:55)
+        action_time = uniform((size, 1), 0, 1, like, generator)
+        action_noise = normal(action.shape, like, generator)
+        action_noisy = torch.lerp(action, action_noise, action_time[..., None])
+
+        # seer (model.wm:20)
+        scene_now_patches = patchify(scene_now, 8, 8)  # model.wm:16
+        seer = torch.cat(
+            [
+                self.seer.scene_now_in(scene_now_patches),
+                self.seer.scene_future_in(scene_future_noisy),
+            ],
+            dim=1,
+        )
+        seer_code = Runs(self.seer.time(torch.cat([clean, scene_future_time], dim=1)), (4, 8))
+        seer_out = self.run_seer(seer, seer_code)
+
+        # seer, read at time 1 (model.wm:20)
+        scene_future_held = normal(scene_future_patches.shape, like, generator)
+        seer_ = torch.cat(
+            [
+                self.seer.scene_now_in(scene_now_patches),
+                self.seer.scene_future_in(scene_future_held),
+            ],
+            dim=1,
+        )
+        seer_code_ = Runs(
+            self.seer.time(torch.cat([clean, like.new_full((size, 1), 1)], dim=1)), (4, 8)
+        )
+        seer_after_2_held = self.run_seer_(seer_, seer_code_)
+
+        # doer (model.wm:31)
+        doer = self.doer.action_in(action_noisy)
+        doer_code = Runs(self.doer.time(action_time), (4,))
+        doer_out = self.run_doer(doer, doer_code, seer_after_2_held.detach())
+
+        # foresight: error (model.wm:46)
+        scene_future_out = self.seer.scene_future_out(seer_out[:, 4:12])
+        scene_valid = validity(batch, "scene", size, 3)
+        foresight = valid_mean(
+            l2(scene_future_out, scene_future_noise - scene_future_patches), scene_valid[:, 1:3]
+        )
+
+        # act: error (model.wm:55)
+        action_out = self.doer.action_out(doer_out)
+        action_valid = validity(batch, "action", size, 4)
+        act = valid_mean(l2(action_out, action_noise - action), action_valid)
+        return {"loss": foresight + act, "foresight": foresight, "act": act}
+
+    @torch.no_grad()
+    def query_policy(
+        self, batch: dict[str, Tensor], generator: Generator | None = None, steps: int | None = None
+    ) -> dict[str, Tensor]:
+        """action given scene.now (exact) (model.wm:64).
+
+        scene.future: pinned at noise
+        seer layer 2: head skipped
+        """
+        scene = samples(batch, "scene", 1, 3, (3, 16, 16), "model.wm:4")
+        scene = 2 * scene - 1
+        like = next(self.parameters())
+        size = len(scene)
+        clean = like.new_zeros(size, 1)
+
+        # action.future by flow (model.wm:55)
+        scene_future_held = normal((size, 8, 192), like, generator)
+        action = normal((size, 4, 3), like, generator)
+        scene_now_patches = patchify(scene, 8, 8)  # model.wm:16
+        seer_given = torch.cat(
+            [
+                self.seer.scene_now_in(scene_now_patches),
+                self.seer.scene_future_in(scene_future_held),
+            ],
+            dim=1,
+        )
+        seer_code = Runs(
+            self.seer.time(torch.cat([clean, like.new_full((size, 1), 1)], dim=1)), (4, 8)
+        )
+        seer_after_2_held = self.run_seer_to_2(seer_given, seer_code)
+        for now, then in descending(steps or 3):
+            action_time = like.new_full((size, 1), now)
+            doer = self.doer.action_in(action)
+            doer_code = Runs(self.doer.time(action_time), (4,))
+            doer_out = self.run_doer(doer, doer_code, seer_after_2_held.detach())
+            action_velocity = self.doer.action_out(doer_out)  # model.wm:55
+            action = action + (then - now) * action_velocity
+        return {"action": action * self.action_scale + self.action_mean}
+
+    def query(
+        self,
+        name: str,
+        batch: dict[str, Tensor],
+        generator: Generator | None = None,
+        steps: int | None = None,
+    ) -> dict[str, Tensor]:
+        """The answer to a query, by name; `steps` overrides those of the spec."""
+        return chosen(name, {"policy": self.query_policy})(batch, generator, steps)
