@@ -4,7 +4,7 @@ schedule = Schedule.from_ranges(query_length, key_length, rows)
 output = attention(query, key, value, schedule)
 """
 
-from wmdsl_kernels.attention import attention, explain_dispatch
+from wmdsl_kernels.attention import attention, decode_attention, explain_dispatch
 from wmdsl_kernels.errors import ArgumentError, DispatchError, KernelError, ScheduleError
 from wmdsl_kernels.schedule import Schedule
 
@@ -15,5 +15,6 @@ __all__ = [
     "Schedule",
     "ScheduleError",
     "attention",
+    "decode_attention",
     "explain_dispatch",
 ]

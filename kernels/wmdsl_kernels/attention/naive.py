@@ -34,3 +34,22 @@ def naive_attention(
     lse = finite.logsumexp(dim=-1).masked_fill(sees_nothing, -torch.inf)
     weights = finite.softmax(dim=-1).masked_fill(sees_nothing[:, None], 0.0)
     return torch.einsum("bhts,bshk->bthk", weights, values), lse
+
+
+def naive_decode(
+    query: torch.Tensor,  # [B, A, H, K]
+    key_pool: torch.Tensor,  # [P, G, K]
+    value_pool: torch.Tensor,  # [P, G, K]
+    slots: torch.Tensor,  # [B, S], -1 where absent
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Output [B, A, H, K] and LSE [B, H, A] over the present slots, in float64."""
+    results = []
+    for sample, places in zip(query, slots, strict=True):
+        present = places >= 0
+        rows = [(0, len(sample), int(key), int(key) + 1) for key in present.nonzero()]
+        schedule = Schedule.from_ranges(len(sample), len(places), rows)
+        index = places.clamp(min=0).long()
+        keys, values = key_pool[index][None], value_pool[index][None]
+        results.append(naive_attention(sample[None], keys, values, schedule))
+    outputs, lses = zip(*results, strict=True)
+    return torch.cat(outputs), torch.cat(lses)

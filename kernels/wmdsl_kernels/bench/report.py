@@ -46,15 +46,13 @@ def write_json(results: list[Result], device: torch.device, path: Path) -> None:
 
 def write_plot(results: list[Result], path: Path) -> None:
     """Our ratio per workload beside the mask's density; needs matplotlib."""
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
-    figure, axes = pyplot.subplots(figsize=(10, 0.32 * len(results) + 1.2))
+    figure = Figure(figsize=(10, 0.32 * len(results) + 1.2), layout="tight")
+    axes = figure.subplots()
     labels = [f"{r.workload} {r.dtype} {r.direction}" for r in results]
     ours = [r.ratios["ours"] for r in results]
-    spread = [
-        [o.median - o.low for o in ours],
-        [o.high - o.median for o in ours],
-    ]
+    spread = [[o.median - o.low for o in ours], [o.high - o.median for o in ours]]
     places = range(len(results))
     axes.barh(places, [o.median for o in ours], xerr=spread, color="#4878a8", label="ours")
     axes.plot([r.density for r in results], places, "k|", markersize=11, label="mask density")
@@ -63,9 +61,7 @@ def write_plot(results: list[Result], path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("time / time of dense-mask SDPA (median; 10 % to 90 %)")
     axes.legend(fontsize=8)
-    figure.tight_layout()
     figure.savefig(path)
-    pyplot.close(figure)
 
 
 def _processor() -> str:

@@ -1,0 +1,54 @@
+"""The bench runs, its workloads are the published ones, and it writes what it says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from wmdsl_kernels.bench import __main__ as command
+from wmdsl_kernels.bench import rivals
+from wmdsl_kernels.bench.measure import ratios
+from wmdsl_kernels.bench.run import bench
+from wmdsl_kernels.bench.workloads import CPU, PUBLISHED, TABLES, Workload
+from wmdsl_kernels.schedule import Schedule
+
+TINY = Workload("tiny", Schedule.from_ranges(9, 9, [(0, 4, 0, 4), (4, 9, 0, 9)]), 1, 2, 1, 16)
+
+
+def test_workloads_have_unique_names_and_published_work():
+    for table in TABLES.values():
+        assert len({workload.name for workload in table}) == len(table)
+    flops = {workload.name: workload.flops(backward=False) for workload in PUBLISHED}
+    assert flops["FW1"] == pytest.approx(14.0e9, rel=0.01)
+    assert flops["LB1a"] == pytest.approx(64e9, rel=0.01)
+    assert {workload.name for workload in CPU} >= {"FW1", "FW2", "FW3", "FW4a", "LB1a", "P1"}
+
+
+def test_ratios_of_a_call_to_itself_are_one():
+    def call():
+        return torch.ones(8).sum()
+
+    measured = ratios({"sdpa": call, "ours": call}, "sdpa", torch.device("cpu"), 0.0)
+    assert measured["sdpa"].median == 1.0
+    assert measured["ours"].rounds >= 7
+    assert measured["ours"].low <= measured["ours"].median <= measured["ours"].high
+
+
+def test_a_rival_that_computes_something_else_is_caught(monkeypatch):
+    monkeypatch.setitem(rivals.RIVALS, "wrong", lambda *_: lambda query, key, value: 2 * query)
+    with pytest.raises(AssertionError, match="wrong computes something else"):
+        bench(TINY, "fp32", ["sdpa", "wrong"], torch.device("cpu"), 0.0)
+
+
+def test_command_writes_json(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setitem(TABLES, "cpu", (TINY,))
+    arguments = "--device cpu --no-gate --rivals sdpa --seconds 0 --dtypes fp32 --out".split()
+    assert command.main([*arguments, str(tmp_path)]) == 0
+    written = json.loads((tmp_path / "bench.json").read_text())
+    assert [result["direction"] for result in written["results"]] == ["forward", "training"]
+    assert written["environment"]["threads"] == 1
+    assert "x density" in capsys.readouterr().out
+    assert (tmp_path / "bench.svg").exists()

@@ -1,0 +1,77 @@
+"""Decoding from a slot pool against float64: gathered on CPU, split-K under the interpreter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wmdsl_kernels import ArgumentError, decode_attention
+from wmdsl_kernels.attention import decode
+from wmdsl_kernels.attention.naive import naive_decode
+
+
+def case(dtype=torch.float32, heads=(4, 2), length=150, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    query = torch.randn(2, 5, heads[0], 48, generator=generator).to(dtype)
+    pools = torch.randn(2, 200, heads[1], 48, generator=generator).to(dtype)
+    order = torch.stack([torch.randperm(200, generator=generator)[:length] for _ in range(2)])
+    slots = order.int()
+    slots[0, 3:90] = -1
+    return query, pools[0], pools[1], slots
+
+
+@pytest.mark.parametrize("heads", [(4, 4), (4, 2), (3, 1)], ids=["mha", "gqa", "mqa"])
+def test_gathered_on_a_cpu(heads):
+    inputs = case(heads=heads)
+    output, lse = decode_attention(*inputs, return_lse=True)
+    exact, exact_lse = naive_decode(*inputs)
+    torch.testing.assert_close(output.double(), exact, rtol=0, atol=1e-5)
+    torch.testing.assert_close(lse.double(), exact_lse, rtol=0, atol=1e-5)
+
+
+def test_a_sample_without_slots_is_zero():
+    query, keys, values, slots = case()
+    slots[1] = -1
+    output, lse = decode_attention(query, keys, values, slots, return_lse=True)
+    assert torch.all(output[1] == 0) and torch.all(lse[1] == -torch.inf)
+    assert torch.isfinite(lse[0]).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("heads", [(4, 2), (3, 1)], ids=["gqa", "mqa"])
+@pytest.mark.parametrize("processors", [1, 8])
+def test_split_over_keys_interpreted(processors, heads, dtype, monkeypatch):
+    pytest.importorskip("triton")
+    from wmdsl_kernels.attention import decode_kernels
+    from wmdsl_kernels.testing.interpreter import interpreted
+
+    monkeypatch.setattr(decode, "_processors", lambda device: processors)
+    inputs = case(dtype, heads)
+    inputs[3][1, :] = -1
+    with interpreted(decode_kernels):
+        output, lse = decode._split(*inputs, 48**-0.5)
+    exact, exact_lse = naive_decode(*inputs)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-2
+    torch.testing.assert_close(output.double(), exact, rtol=0, atol=tolerance)
+    torch.testing.assert_close(lse.double(), exact_lse, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("length", "programs", "processors"), [(9792, 48, 132), (1, 1, 132), (130, 500, 8)]
+)
+def test_shares_cover_every_slot(length, programs, processors):
+    splits, share = decode._shares(length, programs, processors)
+    assert share % decode.KEYS_PER_STEP == 0
+    assert (splits - 1) * share < length <= splits * share
+
+
+def test_bad_slots_are_refused():
+    query, keys, values, slots = case()
+    with pytest.raises(ArgumentError, match="slots has the dtype torch.int64"):
+        decode_attention(query, keys, values, slots.long())
+    with pytest.raises(ArgumentError, match=r"slots has the shape \[1, 150\]"):
+        decode_attention(query, keys, values, slots[:1])
+    with pytest.raises(ArgumentError, match="value_pool has the shape"):
+        decode_attention(query, keys, values[:, :1], slots)
+    with pytest.raises(ArgumentError, match="the last dimension of query has stride"):
+        decode_attention(query.mT.contiguous().mT, keys, values, slots)

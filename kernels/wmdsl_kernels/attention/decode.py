@@ -1,0 +1,152 @@
+"""Decoding: a few queries over cached keys that are read from a pool by slot number.
+
+A denoising loop attends from 16-64 action tokens to thousands of cached video keys. The keys lie in
+a pool in any order; `slots` says which of them a sample sees. On a GPU nothing is gathered: the
+kernel reads the pool by index. On a CPU the slots of each sample are gathered.
+B batch, A queries, S slots, P pool size, H query heads, G key heads, K head dim.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from wmdsl_kernels import errors
+from wmdsl_kernels.attention.configurations import head_width
+from wmdsl_kernels.attention.dispatch import attention
+
+KEYS_PER_STEP = 64
+SMALLEST_TILE, LARGEST_TILE = 16, 64
+PROGRAMS_PER_PROCESSOR = 2
+POOL_LAYOUT = "[P, G, K] (slots, key heads, head dim)"
+
+
+def decode_attention(
+    query: torch.Tensor,
+    key_pool: torch.Tensor,
+    value_pool: torch.Tensor,
+    slots: torch.Tensor,
+    *,
+    scale: float | None = None,
+    return_lse: bool = False,
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """Attention of query [B, A, H, K] to the pool rows named by `slots`, without a gradient.
+
+    key_pool and value_pool [P, G, K]; slots int32 [B, S], -1 where a slot is absent -> output
+    [B, A, H, K], and with `return_lse` the natural-log LSE [B, H, A]. A sample without a slot gets
+    output 0 and LSE -inf. Raises ArgumentError for shapes, dtypes and devices that do not fit.
+    """
+    _check(query, key_pool, value_pool, slots)
+    scale = query.shape[3] ** -0.5 if scale is None else scale
+    run = _split if query.is_cuda else _gathered
+    with torch.no_grad():
+        output, lse = run(query, key_pool, value_pool, slots, scale)
+    return (output, lse) if return_lse else output
+
+
+def _gathered(query, key_pool, value_pool, slots, scale):
+    batch, tokens, heads, _ = query.shape
+    output = torch.zeros_like(query, memory_format=torch.contiguous_format)
+    lse = torch.full((batch, heads, tokens), -torch.inf, dtype=torch.float32)
+    for sample in range(batch):
+        present = slots[sample][slots[sample] >= 0].long()
+        if len(present) == 0:
+            continue
+        one = slice(sample, sample + 1)
+        keys, values = key_pool[present][None], value_pool[present][None]
+        output[one], lse[one] = attention(query[one], keys, values, scale=scale, return_lse=True)
+    return output, lse
+
+
+def _split(query, key_pool, value_pool, slots, scale):
+    from wmdsl_kernels.attention import decode_kernels as kernels
+
+    batch, tokens, heads, head_dim = query.shape
+    key_heads, length = key_pool.shape[1], slots.shape[1]
+    group = heads // key_heads
+    rows = tokens * group
+    tile = min(max(SMALLEST_TILE, 1 << (rows - 1).bit_length()), LARGEST_TILE)
+    lines, row_tiles = batch * key_heads, -(-rows // tile)
+    splits, share = _shares(length, lines * row_tiles, _processors(query.device))
+    partial = torch.empty(splits, lines, rows, head_dim, dtype=torch.float32, device=query.device)
+    partial_lse = torch.empty(splits, lines, rows, dtype=torch.float32, device=query.device)
+    constants = {
+        "KEY_HEADS": key_heads,
+        "GROUP": group,
+        "HEAD_DIM": head_dim,
+        "WIDTH": head_width(head_dim),
+    }
+    kernels.split_kernel[(splits, lines, row_tiles)](
+        query,
+        key_pool,
+        value_pool,
+        slots.contiguous(),
+        partial,
+        partial_lse,
+        scale,
+        rows,
+        length,
+        share,
+        *query.stride()[:3],
+        *key_pool.stride()[:2],
+        *value_pool.stride()[:2],
+        **constants,
+        ROWS=tile,
+        KEYS=KEYS_PER_STEP,
+        PRECISION="ieee",
+        num_warps=4,
+        num_stages=2,
+    )
+    output = torch.empty_like(query, memory_format=torch.contiguous_format)
+    lse = torch.empty(batch, heads, tokens, dtype=torch.float32, device=query.device)
+    kernels.merge_kernel[(rows, lines)](
+        partial,
+        partial_lse,
+        output,
+        lse,
+        rows,
+        splits,
+        tokens,
+        *output.stride()[:3],
+        **constants,
+        SPLITS=1 << (splits - 1).bit_length(),
+        num_warps=4,
+    )
+    return output, lse
+
+
+def _shares(length: int, programs: int, processors: int) -> tuple[int, int]:
+    """How many splits fill the GPU, and the slots of each: a whole number of steps."""
+    steps = -(-length // KEYS_PER_STEP)
+    wanted = max(1, PROGRAMS_PER_PROCESSOR * processors // programs)
+    share = -(-steps // min(wanted, steps)) * KEYS_PER_STEP
+    return -(-length // share), share
+
+
+def _processors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def _check(query, key_pool, value_pool, slots) -> None:
+    if query.ndim != 4:
+        raise errors.wrong_rank("query", "[B, A, H, K]", query.shape)
+    for name, pool in (("key_pool", key_pool), ("value_pool", value_pool)):
+        if pool.ndim != 3:
+            raise errors.wrong_rank(name, POOL_LAYOUT, pool.shape)
+        if pool.shape != key_pool.shape or pool.shape[2] != query.shape[3]:
+            raise errors.wrong_shape(name, f"[P, G, {query.shape[3]}], alike", pool.shape)
+        if pool.dtype != query.dtype:
+            raise errors.wrong_dtype(name, pool.dtype, query.dtype)
+        if pool.device != query.device:
+            raise errors.wrong_device(name, pool.device, query.device)
+        if pool.stride(2) != 1:
+            raise errors.strided_head_dim(name, pool.stride(2))
+    if query.stride(3) != 1:
+        raise errors.strided_head_dim("query", query.stride(3))
+    if query.shape[2] % key_pool.shape[1]:
+        raise errors.heads_not_grouped(query.shape[2], key_pool.shape[1])
+    if slots.dtype != torch.int32:
+        raise errors.wrong_dtype("slots", slots.dtype, "torch.int32")
+    if slots.device != query.device:
+        raise errors.wrong_device("slots", slots.device, query.device)
+    if slots.ndim != 2 or slots.shape[0] != query.shape[0] or slots.shape[1] == 0:
+        raise errors.wrong_shape("slots", f"[{query.shape[0]}, S] with S >= 1", slots.shape)
