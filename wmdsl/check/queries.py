@@ -85,12 +85,16 @@ def _check_apart(
 def _check_generated(
     draft: Draft, declaration: ast.Declaration, sought: tuple[Segment, ...]
 ) -> None:
-    """Something must generate what is sought."""
-    if not draft.readable or None in draft.generates.values():
+    """Something must generate what is sought, or predict its features."""
+    if not draft.readable or None in {**draft.generates, **draft.aligns}.values():
         return
     generated = generators(draft)
+    compared = {align.target.reference for align in draft.aligns.values()}
     for segment in sought:
-        if segment.reference not in generated:
+        if segment.reference in compared - generated.keys():
+            what = f"a question for features of {segment.reference}"
+            draft.cannot_run("WM805", what, declaration.span)
+        elif segment.reference not in generated:
             found = errors.nothing_generates(declaration, segment, generated)
             raise missing(draft, f"generate {segment.reference}", found)
 

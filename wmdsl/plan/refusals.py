@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from wmdsl.check.model import Align, Model, Segment
+from wmdsl.check.model import Model, Segment
 from wmdsl.plan.asked import Asked
 from wmdsl.plan.flow import Flow, visible_groups
 from wmdsl.plan.nodes import Placed, Space
@@ -31,15 +31,6 @@ def never_generated(model: Model, asked: Asked, segment: Segment) -> Unanswerabl
     stream = model.streams[segment.stream]
     return Unanswerable(
         f"{segment.reference} is never generated ({at(stream.span)})",
-        asked.span,
-        f"add `generate NAME: {segment.reference} by flow`",
-    )
-
-
-def only_compared(asked: Asked, segment: Segment, align: Align) -> Unanswerable:
-    return Unanswerable(
-        f"{segment.reference} is never generated: align {align.name} only compares its features "
-        f"({at(align.span)})",
         asked.span,
         f"add `generate NAME: {segment.reference} by flow`",
     )
