@@ -48,22 +48,22 @@ def parse(source: Source, diagnostics: Diagnostics) -> ast.File:
     if len(source.text) > LARGEST_FILE:
         diagnostics.add(errors.too_large(source, len(source.text), LARGEST_FILE))
         return empty
-    before = len(diagnostics)
-    tree: ast.File | None = _Parser(source, "file", diagnostics).run()
-    tree = tree or empty
+    parser = _Parser(source, "file", diagnostics)
+    tree: ast.File = parser.run() or empty
     if tree.edition is not None and tree.edition.value != errors.EDITION:
         diagnostics.add(errors.unknown_edition(tree.edition.span))
-    if not tree.models and len(diagnostics) == before:
+    if not tree.models and not parser.reported:
         diagnostics.add(errors.no_model(source))
     return tree
 
 
 def lex(source: Source, diagnostics: Diagnostics) -> list[tuple[str, Token]] | None:
     """The terminals of a correct source, line breaks that end an entry included, comments not."""
-    before = len(diagnostics)
-    parser = _Parser(source, "file", diagnostics)
+    found = Diagnostics()
+    parser = _Parser(source, "file", found)
     parser.run()
-    return parser.taken if len(diagnostics) == before else None
+    diagnostics.extend(found)
+    return None if len(found) else parser.taken
 
 
 def parse_item(source: Source, diagnostics: Diagnostics) -> ast.Item | None:

@@ -45,7 +45,7 @@ def _pattern_of(patterns: tuple[tuple[str, str], ...], signs: tuple[str, ...]) -
     parts = [rf"(?P<{name}>{table[name]})" for name in order if name != "COMPARE"]
     literal = "|".join(re.escape(sign) for sign in sorted(signs, key=lambda sign: -len(sign)))
     parts += [
-        r"(?P<BLANK>[ \t\f\r]+)",
+        r"(?P<BLANK>[ \t\f\r\ufeff]+)",
         r'(?P<OPEN_TEXT>"[^"\n]*?(?=[ \t\r;)\]{}]*(?:\n|\Z)))',
         rf"(?P<COMPARE>{table['COMPARE']})",
         rf"(?P<SIGN>{literal}|;)",
