@@ -12,7 +12,7 @@ from wmdsl.plan.nodes import Plan
 from wmdsl.syntax import read_source
 from wmdsl.tools.common import parameters_argument, show, spec_path
 
-EXAMPLE = "wmdsl plan examples/paradigms/mot.wm --query policy -P chunk=8"
+EXAMPLE = "wmdsl plan examples/paradigms/mot.wm --query policy"
 
 
 def plan(path: str, parameters: Mapping[str, object]) -> Plan:

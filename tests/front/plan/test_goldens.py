@@ -1,6 +1,7 @@
 """What `plan` and `draw` print for the paradigms, byte for byte."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,6 +13,7 @@ from wmdsl.plan.as_json import to_json
 from wmdsl.plan.as_text import WIDTH, to_text
 from wmdsl.plan.draw import drawing_of, mask_svg, mask_text, to_mermaid, to_svg
 from wmdsl.plan.draw import to_text as graph_text
+from wmdsl.plan.nodes import Plan
 
 GOLDENS = Path(__file__).parent / "goldens"
 NAMES = sorted(path.stem for path in PARADIGMS.glob("*.wm"))
@@ -27,16 +29,22 @@ def _at_root(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
+def unsigned(plan: Plan) -> Plan:
+    """The plan without its hash, which every new word of the vocabulary changes."""
+    return replace(plan, model=replace(plan.model, sha256="0" * 64))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_report(name, golden):
-    text = to_text(example(f"paradigms/{name}.wm"))
+    text = to_text(unsigned(example(f"paradigms/{name}.wm")))
     golden(GOLDENS / f"{name}.txt", text)
     assert max(map(len, text.splitlines())) <= WIDTH
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_data(name, golden):
-    golden(GOLDENS / f"{name}.json", json.dumps(to_json(example(f"paradigms/{name}.wm")), indent=1))
+    data = to_json(unsigned(example(f"paradigms/{name}.wm")))
+    golden(GOLDENS / f"{name}.json", json.dumps(data, indent=1) + "\n")
 
 
 @pytest.mark.parametrize("name", ["mot", "idm", "latent"])
