@@ -16,15 +16,16 @@ from wmdsl.plan.asked import DEFAULT_STEPS, Asked
 from wmdsl.plan.casting import Cast, cast
 from wmdsl.plan.flow import Flow, sliced
 from wmdsl.plan.nodes import Generation, Pass, Placed, Space
-from wmdsl.plan.reach import Node, aligned, hidden, predicted, segment
+from wmdsl.plan.reach import Node, aligned, feature, hidden, predicted, segment
 from wmdsl.plan.refusals import (
     generated_in_a_circle,
     never_generated,
+    read_but_not_given,
     steps_differ,
     without_a_path,
 )
 from wmdsl.plan.roles import noise_hides
-from wmdsl.plan.spaces import kept
+from wmdsl.plan.spaces import kept, token_sources
 
 SAMPLERS = {
     "flow": "euler",
@@ -173,6 +174,7 @@ def _step(
     flow: Flow, asked: Asked, targets: tuple[str, ...], known: frozenset[str], until: Fraction
 ) -> Step:
     closure = _needed_for(flow, asked, targets, known)
+    _check_sources(flow, asked, known, closure)
     made = cast(flow, asked, targets, known, _live(flow, closure))
     evaluation = Pass("+".join(targets), tuple(live_spaces(flow, closure)), made.roles)
     objective = _objective(flow, targets[0])
@@ -190,6 +192,15 @@ def _step(
         constant=_constant(flow, evaluation, varying, closure) if steps > 1 else (),
     )
     return Step(generation, made)
+
+
+def _check_sources(flow: Flow, asked: Asked, known: Set[str], closure: frozenset[Node]) -> None:
+    """What a coupling reads without being generated must be given."""
+    for source in token_sources(flow.model):
+        reference = source.segment.reference if source.segment else ""
+        needed = reference and feature(source.codec or "", reference) in closure
+        if needed and reference not in known and reference not in flow.generates:
+            raise read_but_not_given(asked, reference, source)
 
 
 def _needed_for(
