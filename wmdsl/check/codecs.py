@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 from wmdsl.check import errors
-from wmdsl.check.model import Codec, Segment, Stream, Value
+from wmdsl.check.model import Codec, Segment, Stream
 from wmdsl.check.names import NAMED, Encoded, missing, segments, single
 from wmdsl.check.scope import Draft, Mistake
 from wmdsl.check.streams import NUMBERS
@@ -310,8 +310,6 @@ def level_of(draft: Draft, read: Encoded) -> str:
     return (read.codec.level if read.codec else None) or stream.level
 
 
-def token_kind(draft: Draft, codec: Codec | None) -> Value:
-    """`data`, `index` or "" as the vocabulary says of a codec's tokens."""
-    if codec is None:
-        return ""
-    return CODECS[codec.kind].tokens
+def tokens_of(codec: Codec | None) -> str:
+    """What the vocabulary says of a codec's tokens: `data`, `index`, or "" for features."""
+    return CODECS[codec.kind].tokens if codec else ""

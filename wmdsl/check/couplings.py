@@ -17,7 +17,16 @@ from wmdsl.check.model import (
     Trunk,
     Value,
 )
-from wmdsl.check.names import NAMED, groups, groups_of_trunk, missing, segments, single, trunk_of
+from wmdsl.check.names import (
+    NAMED,
+    Encoded,
+    groups,
+    groups_of_trunk,
+    missing,
+    segments,
+    single,
+    trunk_of,
+)
 from wmdsl.check.scope import Draft, Mistake
 from wmdsl.check.values import Layers, attributes, integer, number
 from wmdsl.source import Span
@@ -67,7 +76,7 @@ def _source(draft: Draft, expression: ast.Expression) -> tuple[TokenSource, ...]
     return tuple(_outside(draft, read, expression.span) for read in encoded(draft, expression))
 
 
-def _outside(draft: Draft, read, span: Span) -> TokenSource:
+def _outside(draft: Draft, read: Encoded, span: Span) -> TokenSource:
     """A segment through a codec, outside of every trunk."""
     size = geometry(draft, read, span)
     return TokenSource(
@@ -306,7 +315,7 @@ def _align(draft: Draft, declaration: ast.Declaration) -> Align:
         raise Mistake(errors.one_segment(item.span, [read.segment for read in target]))
     size = geometry(draft, target[0], item.span)
     if source.count != size.count:
-        raise Mistake(errors.align_counts_differ(source, clause.span, size))
+        raise Mistake(errors.align_counts_differ(source, clause.span, size.frames, size.per_frame))
     if values["projector"] == "none" and source.width != size.features:
         raise Mistake(errors.align_widths_differ(source, clause.span, size.features))
     _check_guard(declaration, values["gradient"], values["guard"], values["teacher"])

@@ -547,12 +547,13 @@ def join_differs(
                   "are each trunk's own")  # fmt: skip
 
 
-def align_counts_differ(source: TokenSource, target: Span, size) -> Diagnostic:
-    return _error("WM208", f"{source.count} tokens are aligned with {size.count}", source.span,
-                  f"{source.count} tokens",
-                  (target, f"{size.frames} x {size.per_frame} = {size.count} tokens"),
-                  help=f"make both {size.count}, as `learned[{size.count}]`, or pool the target",
-                  )  # fmt: skip
+def align_counts_differ(
+    source: TokenSource, target: Span, frames: int, per_frame: int
+) -> Diagnostic:
+    count = frames * per_frame
+    return _error("WM208", f"{source.count} tokens are aligned with {count}", source.span,
+                  f"{source.count} tokens", (target, f"{frames} x {per_frame} = {count} tokens"),
+                  help=f"make both {count}, as `learned[{count}]`, or pool the target")  # fmt: skip
 
 
 def align_widths_differ(source: TokenSource, target: Span, features: int) -> Diagnostic:

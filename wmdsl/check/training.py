@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wmdsl.check import errors
 from wmdsl.check.causal import is_causal
-from wmdsl.check.codecs import kind_of, token_kind
+from wmdsl.check.codecs import kind_of, tokens_of
 from wmdsl.check.couplings import clause_of, weight
 from wmdsl.check.model import CallValue, Generate, Segment, TokenGroup
 from wmdsl.check.names import GroupName, all_segments
@@ -105,7 +105,7 @@ def _check_group(
     """The tokens must be of the objective's kind, in a trunk that can carry it."""
     trunk = draft.trunks[group.trunk]
     codec = draft.codecs.get(group.codec)
-    tokens = token_kind(draft, codec)
+    tokens = tokens_of(codec)
     if not tokens:
         raise Mistake(errors.cannot_read_back(declaration, group, codec))
     if (tokens == "index") != (objective in DISCRETE):
