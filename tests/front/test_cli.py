@@ -111,11 +111,13 @@ def test_a_file_that_cannot_be_read(capsys, tmp_path, name):
     [(b"\x89PNG\0\0", "WM002"), ("modèl".encode("latin-1"), "WM003"), (b"x" * (10 << 20), "WM004"),
      (b"", "WM005"), (b"\xef\xbb\xbfedition 2026\r\n", "WM005")],
 )  # fmt: skip
-def test_a_file_that_is_no_spec(capsys, tmp_path, data, code):
+def test_a_file_that_is_no_spec(capsys, tmp_path, data, code, golden):
     path = tmp_path / "file.wm"
     path.write_bytes(data)
     status, out, _ = run(capsys, "check", os.fspath(path))
     assert status == 1 and f"error[{code}]" in out
+    report = out.replace(os.fspath(path), "file.wm")
+    golden(Path(__file__).parent / "diagnostics" / "goldens" / f"{code}_{len(data)}.txt", report)
 
 
 def test_fmt_writes_checks_and_shows(capsys, tmp_path):
