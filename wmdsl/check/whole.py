@@ -22,6 +22,7 @@ def check_whole(draft: Draft) -> None:
         return  # a base for other models
     _check_read(draft)
     _check_used(draft)
+    _check_called(draft)
     _check_outputs(draft)
     _check_cycles(draft)
     _check_lost(draft)
@@ -50,6 +51,10 @@ def _check_used(draft: Draft) -> None:
             draft.report(errors.codec_unused(declaration))
         else:
             draft.report(errors.codec_inherited(declaration, draft.spec.span))
+
+
+def _check_called(draft: Draft) -> None:
+    """Every extern is called by a codec, a hand-over, a predicate or an operator."""
     called = draft.used | draft.used_externs
     for codec in draft.codecs.values():
         if codec.kind == "external":
