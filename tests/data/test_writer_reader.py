@@ -93,6 +93,16 @@ def test_reading_metadata_loads_no_heavy_package(shared_dataset):
     assert found.stdout.strip() == "[]"
 
 
+def test_reading_recording_and_evaluating_load_no_torch():
+    code = (
+        "import sys; import wmdsl.data.reader, wmdsl.data.writer, wmdsl.environments.demonstrate;"
+        "import wmdsl.environments.rollout, wmdsl.environments.metaworld;"
+        "print([m for m in ('torch', 'mujoco', 'metaworld', 'av') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
 def test_files_roll_over_when_they_are_large(tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "_DATA_MEGABYTES", 1e-6)
     monkeypatch.setattr(writer, "_VIDEO_MEGABYTES", 1e-6)
