@@ -11,7 +11,7 @@ from wmdsl.check.model import FlowAssertion, Model
 from wmdsl.check.queries import build_queries
 from wmdsl.check.scope import Draft
 from wmdsl.check.streams import build_streams
-from wmdsl.check.symbols import build_layouts, build_symbols
+from wmdsl.check.symbols import build_externs, build_layouts, build_symbols
 from wmdsl.check.training import build_generates, check_horizons
 from wmdsl.check.trunks import build_joins, build_trunks
 from wmdsl.check.whole import check_whole
@@ -23,7 +23,7 @@ from wmdsl.syntax import ast
 UNTYPED = ("stage", "planner", "extern", "objects", "predicate", "operator")
 BASELESS = ("WM101", "WM102", "WM103", "WM104", "WM112", "WM113", "WM015")
 PARTS = (build_streams, build_codecs, build_trunks, build_joins, build_couplings, build_layouts,
-         build_attends, build_generates, build_queries, build_symbols)  # fmt: skip
+         build_externs, build_attends, build_generates, build_queries, build_symbols)  # fmt: skip
 
 
 def check(spec: Spec, diagnostics: Diagnostics) -> Model | None:
@@ -75,6 +75,7 @@ def _model(draft: Draft, assertions: tuple[FlowAssertion, ...]) -> Model:
         generates=draft.generates,
         queries=draft.queries,
         layouts=draft.layouts,
+        externs=draft.externs,
         assertions=assertions,
         declarations=_untyped(draft),
         unrunnable=tuple(dict.fromkeys(draft.unrunnable)),

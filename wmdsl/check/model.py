@@ -329,6 +329,16 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
+class Extern:
+    """A foreign function.  `gives` are the futures that it computes from what it takes."""
+
+    name: str
+    takes: tuple[Segment, ...]
+    gives: tuple[Segment, ...]
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class FlowAssertion:
     """`kind` flow | no_flow | only; `verb` reach | see.
 
@@ -374,6 +384,7 @@ class Model:
     generates: Mapping[str, Generate]
     queries: Mapping[str, Query]
     layouts: Mapping[str, Layout]
+    externs: Mapping[str, Extern]
     assertions: tuple[FlowAssertion, ...]
     declarations: Mapping[str, object]  # stages, planners, externs, symbols: ast nodes
     unrunnable: tuple[Unrunnable, ...]

@@ -90,7 +90,10 @@ def _check_generated(
         return
     generated = generators(draft)
     compared = {align.target.reference for align in draft.aligns.values()}
+    computed = {part for extern in draft.externs.values() if extern for part in extern.gives}
     for segment in sought:
+        if segment in computed:
+            continue
         if segment.reference in compared - generated.keys():
             what = f"a question for features of {segment.reference}"
             draft.cannot_run("WM805", what, declaration.span)

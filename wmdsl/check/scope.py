@@ -13,6 +13,7 @@ from wmdsl.check.model import (
     Codec,
     Condition,
     Cross,
+    Extern,
     Generate,
     Hand,
     Join,
@@ -76,6 +77,7 @@ class Draft:
     generates: dict[str, Generate | None] = field(default_factory=dict)
     queries: dict[str, Query | None] = field(default_factory=dict)
     layouts: dict[str, Layout | None] = field(default_factory=dict)
+    externs: dict[str, Extern | None] = field(default_factory=dict)
     symbols: dict[str, bool | None] = field(default_factory=dict)
     unrunnable: list[Unrunnable] = field(default_factory=list)
     read: set[str] = field(default_factory=set)
@@ -111,7 +113,7 @@ class Draft:
         """Whether every part could be built."""
         tables = (self.streams, self.codecs, self.trunks, self.joins, self.crosses, self.conditions,
                   self.aligns, self.hands, self.generates, self.queries, self.layouts,
-                  self.symbols)  # fmt: skip
+                  self.externs, self.symbols)  # fmt: skip
         return self.readable and not any(None in table.values() for table in tables)
 
     @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from wmdsl.check import errors
 from wmdsl.check.couplings import clause_of
-from wmdsl.check.model import Layout, Segment, Trunk
+from wmdsl.check.model import Extern, Layout, Segment, Trunk
 from wmdsl.check.names import all_segments, groups_of_trunk, segments, single, trunk_of
 from wmdsl.check.scope import Draft, Mistake, Values
 from wmdsl.check.values import attributes
@@ -26,7 +26,7 @@ def build_layouts(draft: Draft) -> None:
 
 def build_symbols(draft: Draft) -> None:
     """Check every other declaration that has no runtime of its own."""
-    checks = {"stage": _stage, "planner": _planner, "extern": _extern, "objects": _objects,
+    checks = {"stage": _stage, "planner": _planner, "objects": _objects,
               "predicate": _predicate, "operator": _operator}  # fmt: skip
     for form, one in checks.items():
         for declaration in draft.of(form):
@@ -134,16 +134,25 @@ def _names(draft: Draft, form: str) -> list[str]:
     return [declaration.name.text for declaration in draft.of(form)]
 
 
-def _extern(draft: Draft, declaration: ast.Declaration) -> None:
+def build_externs(draft: Draft) -> None:
+    """Fill `draft.externs`."""
+    for declaration in draft.of("extern"):
+        draft.cannot_run(FORM, "extern declarations", declaration.span)
+        draft.externs[declaration.name.text] = draft.attempt(_extern, declaration)
+
+
+def _extern(draft: Draft, declaration: ast.Declaration) -> Extern:
     clause_of(declaration, "reference")
     values = attributes(draft, FORMS["extern"], declaration)
-    for segment in all_segments(draft, values["takes"] or ()):
+    takes = all_segments(draft, values["takes"] or ())
+    gives = [item for item in values["gives"] if isinstance(single(item), ast.Reference)]
+    given = all_segments(draft, gives)
+    for segment in (*takes, *given):
         draft.mark_read(segment)
-    for item in values["gives"]:
-        if isinstance(single(item), ast.Reference):
-            draft.used_externs.add(declaration.name.text)
-            for segment in segments(draft, single(item)):
-                draft.mark_read(segment)
+    if given:
+        draft.used_externs.add(declaration.name.text)
+    computed = (segment for segment in given if takes and not segment.observed)
+    return Extern(declaration.name.text, takes, tuple(computed), declaration.span)
 
 
 def _objects(draft: Draft, declaration: ast.Declaration) -> None:

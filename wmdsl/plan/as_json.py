@@ -72,19 +72,24 @@ def _segment(plan: Plan, stream: Stream, segment: Segment) -> dict[str, object]:
 
 def role_of(plan: Plan, segment: Segment) -> str:
     """The role of a segment's tokens in training where it is predicted, else where it is read;
-    `target` where only a loss reads it, `unused` where nothing does."""
+    `target` where only a loss reads it, `computed` by an extern, `unused` where nothing does."""
     placed = [group.key for space in plan.train.spaces for group in space.groups
               if group.group.segment == segment and group.group.codec is not None]  # fmt: skip
     predicting = {name for generate in plan.model.generates.values() for name in generate.groups}
     placed.sort(key=lambda key: key not in predicting)
     if placed:
         return plan.train.roles[placed[0]]
-    compared = any(align.target == segment for align in plan.model.aligns.values())
-    return "target" if compared else "condition" if _is_source(plan, segment) else "unused"
+    if any(align.target == segment for align in plan.model.aligns.values()):
+        return "target"
+    if any(segment in extern.gives for extern in plan.model.externs.values()):
+        return "computed"
+    return "condition" if _is_source(plan, segment) else "unused"
 
 
 def _is_source(plan: Plan, segment: Segment) -> bool:
     couplings = (*plan.model.crosses.values(), *plan.model.conditions.values())
+    if any(segment in extern.takes for extern in plan.model.externs.values()):
+        return True
     return any(source.segment == segment for entry in couplings for source in entry.sources)
 
 

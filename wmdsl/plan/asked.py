@@ -91,6 +91,7 @@ def visual_futures(model: Model) -> tuple[Segment, ...]:
 def is_policy(model: Model, asked: Asked) -> bool:
     """Whether a question seeks a generated action and is given nothing of the future."""
     generated = {segment for generate in model.generates.values() for segment in generate.segments}
+    generated |= {segment for extern in model.externs.values() for segment in extern.gives}
     return any(segment in generated for segment in actions(model) if segment in asked.sought) and (
         all(segment.observed for segment in asked.given)
     )

@@ -84,7 +84,7 @@ def training_pass(flow: Flow) -> Pass:
 def _masks(train: Pass, queries: Mapping[str, QueryPlan]) -> Mapping[str, Mask]:
     masks = {"train": mask_of([train])} if train.spaces else {}
     for name, query in queries.items():
-        if query.chain:
+        if any(step.evaluation.spaces for step in query.chain):
             masks[name] = mask_of([step.evaluation for step in query.chain])
     return masks
 

@@ -36,8 +36,9 @@ SAMPLERS = {
     "masked": "rounds",
     "align": "one_pass",
     "contrastive": "one_pass",
+    "extern": "call",
 }
-ONE_PASS = frozenset(name for name, sampler in SAMPLERS.items() if sampler == "one_pass")
+ONCE = frozenset(name for name, sampler in SAMPLERS.items() if sampler in ("one_pass", "call"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def _with_slices(flow: Flow, references: set[str]) -> set[str]:
 
 
 def _check_generated(flow: Flow, asked: Asked, wanted: Segment) -> None:
-    if wanted.reference in flow.generates:
+    if wanted.reference in (*flow.generates, *flow.externs):
         return
     if not _aligns(flow, wanted.reference):
         raise never_generated(flow.model, asked, wanted)
@@ -95,7 +96,7 @@ def _targets(flow: Flow, references: Iterable[str]) -> list[Node]:
     """The nodes whose states become the segments, or their features."""
     nodes: list[Node] = []
     for reference in references:
-        if reference in flow.generates:
+        if reference in (*flow.generates, *flow.externs):
             nodes.append(predicted(reference))
         else:
             nodes += map(aligned, _aligns(flow, reference))
@@ -104,7 +105,9 @@ def _targets(flow: Flow, references: Iterable[str]) -> list[Node]:
 
 def _objective(flow: Flow, reference: str) -> str:
     generate = flow.generates.get(reference)
-    return generate.objective if generate else "align"
+    if generate is None:
+        return "extern" if reference in flow.externs else "align"
+    return generate.objective
 
 
 # order
@@ -144,6 +147,9 @@ def _needed_first(
 ) -> Mapping[str, Fraction]:
     """Segments whose value `reference` reads, with the noise level at which it reads them."""
     objective = _objective(flow, reference)
+    if objective == "extern":
+        taken = (part.reference for part in flow.externs[reference].takes)
+        return {part: Fraction(0) for part in taken if _unmade(flow, asked, reference, part, known)}
     needed: dict[str, Fraction] = {}
     for space, placed in _live(flow, _needed_for(flow, asked, [reference], known)):
         other = placed.group.segment.reference if placed.group.segment else ""
@@ -153,6 +159,13 @@ def _needed_first(
         if level is not None:
             needed[other] = min(level, needed.get(other, level))
     return needed
+
+
+def _unmade(flow: Flow, asked: Asked, reference: str, taken: str, known: Set[str]) -> bool:
+    """Whether what an extern takes must be made first; it is made, or given."""
+    if taken not in (*known, *flow.generates, *flow.externs):
+        raise read_but_not_given(asked, taken, flow.externs[reference].span)
+    return taken not in known
 
 
 def _read_level(flow: Flow, space: Space, placed: Placed, objective: str) -> Fraction | None:
@@ -200,7 +213,7 @@ def _check_sources(flow: Flow, asked: Asked, known: Set[str], closure: frozenset
         reference = source.segment.reference if source.segment else ""
         needed = reference and feature(source.codec or "", reference) in closure
         if needed and reference not in known and reference not in flow.generates:
-            raise read_but_not_given(asked, reference, source)
+            raise read_but_not_given(asked, reference, source.span)
 
 
 def _needed_for(
@@ -259,13 +272,15 @@ def _losses(flow: Flow, targets: Iterable[str]) -> tuple[str, ...]:
     names: dict[str, None] = {}
     for reference in targets:
         generate = flow.generates.get(reference)
-        names |= dict.fromkeys([generate.name] if generate else _aligns(flow, reference))
+        extern = flow.externs.get(reference)
+        made = generate or extern
+        names |= dict.fromkeys([made.name] if made else _aligns(flow, reference))
     return tuple(names)
 
 
 def _step_count(flow: Flow, asked: Asked, targets: tuple[str, ...]) -> int:
     objective = _objective(flow, targets[0])
-    if objective in ONE_PASS:
+    if objective in ONCE:
         return 1
     if objective == "autoregressive":
         return sum(_tokens(flow, target) for target in targets)

@@ -42,6 +42,11 @@ def _edges(flow: Flow) -> Iterator[Edge]:
     for hand in model.hands.values():
         edge = _edge(hand.segment.reference, hand.trunk, "hand", hand_level(hand), hand.span)
         yield replace(edge, stop_gradient=True)
+    for extern in model.externs.values():
+        for taken in extern.takes if extern.gives else ():
+            level = model.streams[taken.stream].level
+            edge = _edge(taken.reference, extern.name, "extern", level, extern.span)
+            yield replace(edge, stop_gradient=True)
     for align in model.aligns.values():
         target = f"{align.target_codec}({align.target.reference})"
         edge = _edge(source_name(align.source), target, "align", align.target_level, align.span)

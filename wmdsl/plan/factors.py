@@ -13,6 +13,7 @@ def factorisation(flow: Flow) -> str:
     """`p(o'|o,l) p(a|o,o',l)`; what reads each other's values stands in one factor.
 
     o observed, o' the future seen, z' its features, a actions, l language; other streams by name.
+    Actions that nothing predicts are given.
     """
     parts = _parts(flow)
     reads = {
@@ -32,7 +33,7 @@ def factorisation(flow: Flow) -> str:
 
 def _parts(flow: Flow) -> Mapping[str, object]:
     """Everything predicted, with the node that predicts it."""
-    parts = {reference: predicted(reference) for reference in flow.generates}
+    parts = {reference: predicted(reference) for reference in (*flow.generates, *flow.externs)}
     for align in flow.model.aligns.values():
         parts[f"{align.name}'"] = aligned(align.name)
     return parts
@@ -71,7 +72,7 @@ def _all_read(reads: Mapping[str, set[str]], part: str) -> set[str]:
 
 
 def _symbol(flow: Flow, part: str) -> str:
-    if part not in flow.generates:
+    if part not in (*flow.generates, *flow.externs):
         return "z'"
     stream = flow.model.streams[part.partition(".")[0]]
     if stream.modality == "action":
@@ -80,20 +81,17 @@ def _symbol(flow: Flow, part: str) -> str:
 
 
 def _observed(flow: Flow, nodes) -> Iterator[str]:
-    """o and l, where an observation or a text reaches the block."""
+    """o, a and l, where an observation, an action or a text reaches the block."""
     closure = flow.graph.before(nodes)
     reached = [
-        stream
+        "l" if stream.modality == "language" else "o" if part.observed else "a"
         for stream in flow.model.streams.values()
         for part in stream.segments
         if stream.modality != "learned"
-        and part.reference not in flow.generates
+        and part.reference not in (*flow.generates, *flow.externs)
         and segment(part.reference) in closure
     ]
-    if any(stream.modality != "language" for stream in reached):
-        yield "o"
-    if any(stream.modality == "language" for stream in reached):
-        yield "l"
+    yield from (symbol for symbol in ("o", "a", "l") if symbol in reached)
 
 
 def _unique(entries) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from wmdsl.check.codecs import TIME
-from wmdsl.check.model import Condition, Cross, Generate, Model, TokenSource
+from wmdsl.check.model import Condition, Cross, Extern, Generate, Model, TokenSource
 from wmdsl.plan.nodes import Placed, Space
 from wmdsl.plan.ranges import overlaps
 from wmdsl.plan.reach import Graph, Link, Node, aligned, feature, hidden, predicted, segment
@@ -21,20 +21,24 @@ GroupName = tuple[str, str]
 class Flow:
     """A model with what is derived from it once: its spaces, the roles of training, the graph.
 
-    `generates` are by segment reference.  In `deployed` a handed segment comes from its prediction.
+    `generates`, and the externs that compute a future, are by segment reference.  In `deployed`
+    what is handed over, or taken by an extern, comes from its prediction.
     """
 
     model: Model
     spaces: tuple[Space, ...]
     roles: Mapping[GroupName, str]
     generates: Mapping[str, Generate]
+    externs: Mapping[str, Extern]
     graph: Graph
 
     @classmethod
     def of(cls, model: Model) -> Flow:
         spaces, roles = training_spaces(model), training_roles(model)
         graph = Graph.of(dict.fromkeys(_links(model, spaces, roles)))
-        return cls(model, spaces, roles, generates_by_segment(model), graph)
+        externs = {part.reference: extern for extern in model.externs.values()
+                   for part in extern.gives}  # fmt: skip
+        return cls(model, spaces, roles, generates_by_segment(model), externs, graph)
 
     def deployed(self) -> Graph:
         """The graph with the links of every hand from prediction to reader."""
@@ -53,6 +57,8 @@ def _links(model: Model, spaces: Sequence[Space], roles: Mapping[GroupName, str]
         yield from _condition(model, spaces, condition)
     for generate in model.generates.values():
         yield from _predictions(model, generate)
+    for extern in model.externs.values():
+        yield from _computed(extern)
     for align in model.aligns.values():
         for node in _read(model, (align.source,)):
             yield Link(node, aligned(align.name), f"is read by align {align.name}", align.span)
@@ -207,7 +213,18 @@ def _predictions(model: Model, generate: Generate) -> Iterator[Link]:
         yield Link(hidden(name, trunk.layers), predicted(reference), how, generate.span)
 
 
+def _computed(extern: Extern) -> Iterator[Link]:
+    for given in extern.gives:
+        for taken in extern.takes:
+            how = f"computes {given.reference} in extern {extern.name}"
+            yield Link(segment(taken.reference), predicted(given.reference), how, extern.span)
+
+
 def _handed(model: Model) -> Iterator[Link]:
+    for extern in model.externs.values():
+        for taken in extern.takes:
+            reference, how = taken.reference, f"is taken by extern {extern.name}"
+            yield Link(predicted(reference), segment(reference), how, extern.span)
     for hand in model.hands.values():
         reference = hand.segment.reference
         how = f"is handed to {hand.trunk}"

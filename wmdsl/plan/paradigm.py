@@ -81,11 +81,14 @@ def _evidence(flow: Flow, policy: QueryPlan) -> Evidence:
     model = flow.model
     images = tuple(ref for ref in flow.generates if _is_image(model, ref))
     features = tuple(ref for ref in flow.generates if _is_feature(model, ref))
-    acts = tuple(s.reference for s in actions(model) if s.reference in flow.generates)
+    made = {*flow.generates, *flow.externs}
+    acts = tuple(s.reference for s in actions(model) if s.reference in made)
     seers, doers = _trunks(flow, images + features), _trunks(flow, acts)
+    solvers = tuple(_solvers(flow, acts))
+    calls = tuple(_calls(flow, solvers, images + features))
     return Evidence(
-        flow, policy, images, features, acts, seers, doers,
-        forward=tuple(_reads(flow, seers, doers, images + features)),
+        flow, policy, images, features, acts, seers, (*doers, *solvers),
+        forward=(*calls, *_reads(flow, seers, doers, images + features)),
         backward=tuple(_reads(flow, doers, seers, acts)),
     )  # fmt: skip
 
@@ -104,10 +107,28 @@ def _trunks(flow: Flow, references: Iterable[str]) -> tuple[str, ...]:
     found = {
         trunk: None
         for reference in references
+        if reference in flow.generates
         for trunk, name in flow.generates[reference].groups
         if flow.model.trunks[trunk].group(name).segment.reference == reference
     }
     return tuple(found)
+
+
+def _solvers(flow: Flow, acts: Iterable[str]) -> Iterator[str]:
+    """Externs that compute an action."""
+    names = (flow.externs[act].name for act in acts if act in flow.externs)
+    return iter(dict.fromkeys(names))
+
+
+def _calls(flow: Flow, solvers: Iterable[str], futures: Iterable[str]) -> Iterator[Read]:
+    """What a foreign function reads is finished, and carries no gradient."""
+    wanted = {segment(reference) for reference in futures}
+    for extern in (flow.model.externs[name] for name in solvers):
+        taken = [segment(part.reference) for part in extern.takes]
+        if wanted & flow.deployed().before(taken):
+            streams = [flow.model.streams[part.stream] for part in extern.takes]
+            levels = [stream.level for stream in streams if stream.level in VISUAL_LEVELS]
+            yield Read("extern", True, (levels or ["control"])[0], extern.span, layerwise=False)
 
 
 def _reads(
@@ -319,7 +340,7 @@ def _fates(evidence: Evidence) -> dict[str, str]:
 def _use(evidence: Evidence, reference: str) -> str:
     """A sought frame is optional if no token of the action needs it."""
     flow = evidence.flow
-    closure = flow.graph.before([predicted(act) for act in evidence.acts])
+    closure = flow.deployed().before([predicted(act) for act in evidence.acts])
     tokens = [hidden(name, 0) for name in flow.generates[reference].groups]
     read = segment(reference) in closure or any(node in closure for node in tokens)
     return "active" if read else "optional"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from wmdsl.check.model import Model, Segment, TokenSource
+from wmdsl.check.model import Model, Segment
 from wmdsl.plan.asked import Asked
 from wmdsl.plan.flow import Flow, visible_groups
 from wmdsl.plan.nodes import Placed, Space
@@ -65,12 +65,12 @@ def observed_but_not_given(flow: Flow, asked: Asked, space: Space, placed: Place
     )
 
 
-def read_but_not_given(asked: Asked, reference: str, source: TokenSource) -> Unanswerable:
-    """A coupling that reaches what is sought reads something that is not given."""
+def read_but_not_given(asked: Asked, reference: str, span: Span) -> Unanswerable:
+    """A coupling or extern that reaches what is sought reads something that is not given."""
     sought = ", ".join(segment.reference for segment in asked.sought)
     return Unanswerable(
-        f"{reference} is read on the way to {sought} ({at(source.span)}) but is not given",
-        source.span,
+        f"{reference} is read on the way to {sought} ({at(span)}) but is not given",
+        span,
         f"give {reference} to query {asked.name}",
     )
 

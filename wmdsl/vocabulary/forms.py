@@ -78,8 +78,8 @@ ALIGN = Form("align", "A loss between predicted and target features; never a dat
                choices=("none", "linear", "mlp")),
      Attribute("teacher", "teacher", "Whose weights make the target.", default="same"),
      Attribute("gradient", "flag", "Let the gradient into the target; demands a guard."),
-     Attribute("hide", "share", "Share of the target's cells, in blocks through all frames, that no "
-               "codec may see in training; they alone are compared.", runs=False),
+     Attribute("hide", "share", "Share of the target's cells, in blocks through all frames, that "
+               "no codec may see in training; they alone are compared.", runs=False),
      Attribute("guard", "guard", "Named guard against collapse."),
      Attribute("weight", "weights", "Weight of the loss.", default="1")),
     DISTANCES)  # fmt: skip
