@@ -61,6 +61,15 @@ class Block:
     flat: bool = True
 
 
+@dataclass(slots=True)
+class _Open:
+    """A block that is being read: its present entry, and whether `;` stood before the next."""
+
+    block: Block
+    entry: Entry | None = None
+    joined: bool = False
+
+
 def blocks(source: Source, diagnostics: Diagnostics) -> Block | None:
     """The file as a block; None where it has syntax errors."""
     taken = lex(source, diagnostics)
@@ -88,50 +97,48 @@ class _Blocks:
 
     def _block(self, closer: str) -> tuple[Block, int]:
         """Read up to the closer, which is passed over; also the line on which it stands."""
-        block = Block()
+        here = _Open(Block())
         first_line = self.line
-        entry: Entry | None = None
-        joined = False
         while True:
             kind, token = self.elements[self.at]
             self.at += 1
             line = self.source.position(token.start)[0]
-            blank = line > self.line + 1 and bool(block.entries)
-            fresh = line > self.line
             if kind == closer:
-                block.flat = line == first_line
-                return block, line
-            if kind == "_SEP":
-                joined = token.text == ";" and entry is not None
-                entry = None
-                self._pass(token, line)
-                continue
-            if kind == "COMMENT":
-                self._comment(token, block, entry, line, blank)
-                self._pass(token, line)
-                continue
-            if kind == "{" and entry is not None:
-                self._pass(token, line)
-                entry.block, line = self._block("}")
-                self.line = line
-                continue
-            if entry is None:
-                entry = Entry(blank, joined and not fresh)
-                block.entries.append(entry)
-                joined = False
-            entry.words.append(Word(kind, token.text, fresh, above=self.above))
-            self.above = []
-            self._pass(token, line)
+                here.block.flat = line == first_line
+                return here.block, line
+            self._element(here, kind, token, line)
 
-    def _pass(self, token: Token, line: int) -> None:
-        if token.kind not in ("NEWLINE", END):
+    def _element(self, here: _Open, kind: str, token: Token, line: int) -> None:
+        match kind:
+            case "_SEP":
+                here.joined = token.text == ";" and here.entry is not None
+                here.entry = None
+            case "COMMENT":
+                self._comment(here, token.text.rstrip(), line)
+            case "{" if here.entry is not None:
+                self.line = line
+                here.entry.block, line = self._block("}")
+            case _:
+                self._word(here, kind, token, line)
+        if token.kind != "NEWLINE":
             self.line = line
 
-    def _comment(
-        self, token: Token, block: Block, entry: Entry | None, line: int, blank: bool
-    ) -> None:
-        text = token.text.rstrip()
-        beside = line == self.line and (self.at > 1)
+    def _word(self, here: _Open, kind: str, token: Token, line: int) -> None:
+        fresh = line > self.line
+        if here.entry is None:
+            here.entry = Entry(self._blank(here, line), here.joined and not fresh)
+            here.block.entries.append(here.entry)
+            here.joined = False
+        here.entry.words.append(Word(kind, token.text, fresh, above=self.above))
+        self.above = []
+
+    def _blank(self, here: _Open, line: int) -> bool:
+        return line > self.line + 1 and bool(here.block.entries)
+
+    def _comment(self, here: _Open, text: str, line: int) -> None:
+        """Give a comment its place: inside of an entry, behind one, behind `{`, or alone."""
+        block, entry = here.block, here.entry
+        beside = line == self.line and self.at > 1
         last = block.entries[-1] if block.entries else None
         if entry is not None and not self._ends():
             if beside:
@@ -143,7 +150,7 @@ class _Blocks:
         elif beside and not block.entries and not block.comment:
             block.comment = text
         else:
-            block.entries.append(Remark(text, blank))
+            block.entries.append(Remark(text, self._blank(here, line)))
 
     def _ends(self) -> bool:
         """Whether what follows the comment ends the entry."""
