@@ -1,9 +1,15 @@
-"""Goldens: `pytest --accept` writes what the code gives now; read the diff before committing it."""
+"""Goldens: `pytest --accept` writes what the code gives now; read the diff before committing it.
 
+Every plan that a test builds is verified (`wmdsl/plan/verify.py`).
+"""
+
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+os.environ["WMDSL_VERIFY"] = "1"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
