@@ -49,7 +49,7 @@ def test_one_wrong_token_is_explained_and_stays_one_mistake():
 @pytest.mark.slow
 def test_every_token_of_every_example_may_be_spoilt():
     for path in FILES:
-        for text in mutants(source(path).text, 400, seed=2):
+        for text in mutants(source(path).text, 60, seed=2):
             assert_labelled(diagnose(text))
 
 
