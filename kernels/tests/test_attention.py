@@ -173,6 +173,18 @@ def test_float64_passes_gradcheck():
     assert torch.autograd.gradcheck(lambda *x: attention(*x, schedule), inputs, fast_mode=True)
 
 
+def test_autocast_sets_the_dtype_as_for_torch_attention():
+    schedule = FAMILIES["policy"]
+    (query, key, value), _ = tensors(schedule, torch.float32)
+    expected = attention(query.bfloat16(), key.bfloat16(), value.bfloat16(), schedule)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = attention(query, key.bfloat16(), value, schedule)
+    assert output.dtype == torch.bfloat16
+    assert torch.equal(output, expected)
+    output.float().sum().backward()
+    assert query.grad.dtype == torch.float32
+
+
 def test_naive_runs_when_named():
     schedule = FAMILIES["policy"]
     inputs, _ = tensors(schedule, torch.float32)

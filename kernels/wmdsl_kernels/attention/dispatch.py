@@ -14,6 +14,8 @@ from wmdsl_kernels.schedule import Schedule, ScheduleBuffers
 BACKENDS = ("sdpa", *EXECUTORS)
 """What a call without `backend` chooses from, in this order; `naive` runs only when named."""
 
+AUTOCAST_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
 
 def attention(
     query: torch.Tensor,
@@ -30,9 +32,11 @@ def attention(
     query [B, T, H, K], key and value [B, S, G, K] with H a multiple of G -> [B, T, H, K], and with
     `return_lse` also the natural-log LSE [B, H, T]. `schedule` None lets every query see every key;
     `scale` None is K ** -0.5. A query that sees no key gets output 0 and LSE -inf.
+    Under autocast the three tensors take its dtype, as in torch's own attention.
     Raises ArgumentError, ScheduleError, or DispatchError where no back end, or not the named one,
     takes the call.
     """
+    query, key, value = _autocast(query, key, value)
     request = describe(query, key, value, schedule, return_lse)
     name = _chosen(request) if backend is None else _accepted(request, backend)
     scale = request.head_dim**-0.5 if scale is None else scale
@@ -54,9 +58,19 @@ def explain_dispatch(
     return_lse: bool = False,
 ) -> list[tuple[str, bool, str]]:
     """(back end, whether it accepts, why not) in the order of preference; meta tensors will do."""
+    query, key, value = _autocast(query, key, value)
     request = describe(query, key, value, schedule, return_lse)
     refusals = [(name, _refusal(name, request)) for name in BACKENDS]
     return [(name, reason is None, reason or "") for name, reason in refusals]
+
+
+def _autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The tensors in autocast's dtype where it is on; it leaves float64 alone."""
+    device = tensors[0].device.type
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(t.to(dtype) if t.dtype in AUTOCAST_DTYPES else t for t in tensors)
 
 
 def _chosen(request: Request) -> str:
