@@ -11,7 +11,7 @@ LAWS = table(
          arguments=(Attribute("mean", "real", "Mean.", default="0"),
                     Attribute("deviation", "real", "Standard deviation.", default="1")),
          source="SD3, arXiv 2403.03206"),
-    Kind("beta", "1 - Beta(a, b) x 0.999, more weight near pure noise for a > b.",
+    Kind("beta", "0.001 + 0.999 Beta(a, b), more weight near pure noise for a > b.",
          arguments=(Attribute("a", "real", "First shape.", default="1.5"),
                     Attribute("b", "real", "Second shape.", default="1.0")),
          source="pi0, arXiv 2410.24164"),

@@ -47,6 +47,16 @@ def uniform(size, generator):
     return torch.rand(size, 1, generator=generator, dtype=torch.float64)[:, 0]
 
 
+def beta(size, generator):
+    """0.001 + 0.999 Beta(1.5, 1), from two gamma draws."""
+    shapes = torch.tensor([1.5, 1.0], dtype=torch.float64).expand(size, 1, 2)
+    gamma = torch._standard_gamma(shapes, generator)
+    return (0.001 + 0.999 * gamma[..., 0] / gamma.sum(dim=-1))[:, 0]
+
+
+LAWS = {"future": uniform, "action": beta}
+
+
 def normal(shape, generator):
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
@@ -69,7 +79,7 @@ class Scene:
             self.targets["future"] = patches(self.future, PATCH)
         self.times, self.noise, self.noisy = {}, {}, {}
         for name in draws:
-            self.times[name] = uniform(size, generator)
+            self.times[name] = LAWS[name](size, generator)
             self.noise[name] = normal(self.targets[name].shape, generator)
             self.noisy[name] = mixed(self.targets[name], self.noise[name], self.times[name])
 
@@ -84,10 +94,9 @@ class Scene:
         }
 
     def error(self, name, hidden, head):
-        """Mean error of the velocity over valid samples."""
+        """Mean error of the predicted data over valid samples."""
         output = linear(head, hidden)
-        wanted = self.noise[name] - self.targets[name]
-        return masked_mean((output - wanted) ** 2, self.valid(name))
+        return masked_mean((output - self.targets[name]) ** 2, self.valid(name))
 
     def valid(self, name):
         stream, window = (
@@ -141,7 +150,7 @@ def joint_loss(scene, trunks, queries):
     owner = {group: scene.w(name) for name, groups in trunks.items() for group in groups}
     foresight = scene.error("future", hidden["future"], owner["future"]("corner_future_out"))
     act = scene.error("action", hidden["action"], owner["action"]("action_out"))
-    return {"loss": 0.2 * foresight + act, "foresight": foresight, "act": act}
+    return {"loss": 2 * foresight + act, "foresight": foresight, "act": act}
 
 
 def mot(table, batch, generator):
@@ -203,11 +212,11 @@ def unified_vla(table, batch, generator):
     (out,) = run([trunk], causal(x.shape[1]))
     hidden = dict(zip(parts, out.split([part.shape[1] for part in parts.values()], 1), strict=True))
     errors = {}
-    for name, head in (("action", "action_out"), ("future", "corner_future_out")):
-        wrong = (linear(w(head), hidden[name]) - scene.targets[name]).abs()
+    for name, head, power in (("action", "action_out", 1), ("future", "corner_future_out", 2)):
+        wrong = (linear(w(head), hidden[name]) - scene.targets[name]).abs() ** power
         errors[name] = masked_mean(wrong, scene.valid(name))
     return {
-        "loss": errors["action"] + 0.2 * errors["future"],
+        "loss": errors["action"] + 2 * errors["future"],
         "act": errors["action"],
         "foresight": errors["future"],
     }
@@ -225,7 +234,7 @@ def idm(table, batch, generator):
         "future", out[:, -parts["future"].shape[1] :], w("dreamer.corner_future_out")
     )
     act, _ = inverse(scene, features, scene.future)
-    return {"loss": foresight + act, "foresight": foresight, "act": act}
+    return {"loss": 2 * foresight + act, "foresight": foresight, "act": act}
 
 
 def inverse(scene, features, frames):
@@ -259,6 +268,13 @@ LOSSES = {
 }
 
 
+def toward(data, x, step, steps):
+    """One Euler step on the straight line from x to the data that it is said to end in."""
+    now, then = 1 - step / steps, 1 - (step + 1) / steps
+    velocity = (x - data) / now
+    return x + (then - now) * velocity
+
+
 def idm_policy(table, batch, generator, steps):
     """The chain: imagine the future by Euler steps, then read the action off it."""
     scene = Scene(table, batch, generator, ())
@@ -271,8 +287,8 @@ def idm_policy(table, batch, generator, steps):
         parts = trunk_tokens(w("dreamer"), {**features, "future": x}, groups)
         mask = visible(counts_of(parts), dict.fromkeys(groups, groups))
         (out,) = run([dit(scene, "dreamer", parts)], mask)
-        velocity = linear(w("dreamer.corner_future_out"), out[:, -x.shape[1] :])
-        x = x - velocity / steps
+        data = linear(w("dreamer.corner_future_out"), out[:, -x.shape[1] :])
+        x = toward(data, x, step, steps)
     frames = unpatched(x, scene.future.shape[1:], PATCH)
     _, action = inverse(scene, features, frames)
     return action * w["action_scale"] + w["action_mean"]
@@ -287,7 +303,7 @@ def no_world_model_policy(table, batch, generator, steps):
         parts = trunk_tokens(w("policy"), {**features, "action": x}, (*GIVEN, "action"))
         mask = visible(counts_of(parts), rows({"action": (*GIVEN, "action")}))
         (out,) = run([dit(scene, "policy", parts)], mask)
-        x = x - linear(w("policy.action_out"), out[:, -CHUNK:]) / steps
+        x = toward(linear(w("policy.action_out"), out[:, -CHUNK:]), x, step, steps)
     return x * w["action_scale"] + w["action_mean"]
 
 
