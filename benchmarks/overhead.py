@@ -3,8 +3,8 @@
     python benchmarks/overhead.py [--pairs N] [--batch N] [--json FILE]
 
 Both modules hold the same weights and are checked to give the same loss before anything is timed.
-Steps are interleaved in one process and one thread; the ratio of each pair is reported with its
-spread, so that a busy machine disturbs both alike.
+Steps are interleaved in one process and one thread and timed in processor time; the ratio of each
+pair is reported with its spread, so that a busy machine disturbs both alike.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from wmdsl.check.model import CallValue, Generate, Segment, TokenGroup
 from wmdsl.lower.context import Context, number
+from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.frame import GENERATOR, LIKE, SIZE, Frame
 from wmdsl.lower.passes import Inputs, PassWriter
 from wmdsl.lower.program import Block, Expression, Name, of, torch
@@ -68,6 +69,9 @@ class Trainer:
     def _noised(self, segment: Segment, shared: Expression | None) -> None:
         """x = the point of the path between data and noise at the drawn time."""
         groups = groups_of(self.context, self.generate, segment)
+        if len({group.codec for group in groups}) > 1:
+            message = f"{segment.reference} is generated through different codecs"
+            raise Unsupported(message, self.generate.span)
         name, reference = self.frame.name_of(segment), segment.reference
         per_frame = self.generate.times == "per_frame"
         time = shared or self._draw(name, groups[0].frames if per_frame else 1)

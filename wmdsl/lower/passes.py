@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from wmdsl.check.model import Condition, TokenGroup
+from wmdsl.check.model import Condition, TokenGroup, Trunk
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.frame import CLEAN, LIKE, SIZE, Frame, sliced
@@ -202,25 +202,30 @@ class PassWriter:
     def _code(self, space: Space, trunk_name: str) -> Expression:
         """What each run of a trunk's tokens is told."""
         trunk = self.model.trunks[trunk_name]
-        runs = self._runs(space, trunk_name)
-        time = of(self.context.owned("trunk", trunk_name), "time")
-        if trunk.told == "all":
-            rows = of(time(self._all_times(space)), "sum")(dim=1, keepdim=True)
-            lengths = (sum(sum(run.lengths) for run in runs),)
-            if any(run.conditions for run in runs):
-                raise Unsupported("conditions of single tokens need `told own`", trunk.span)
-        elif any(run.conditions for run in runs):
-            rows = joined([self._conditioned(time, trunk_name, run) for run in runs])
-            lengths = tuple(length for run in runs for length in run.lengths)
-        else:
-            rows = time(joined([run.time for run in runs]))
-            lengths = tuple(length for run in runs for length in run.lengths)
+        rows, lengths = self._rows_of(space, trunk, self._runs(space, trunk_name))
         for condition in self._adaln(trunk_name):
             if not condition.target_groups and "adaln" in condition.mechanisms:
                 rows = rows + self._condition(condition)[:, None]
         name = ("code", trunk_name, space.time)
         wanted = f"{trunk_name}_code"
         return self.frame.keep(name, wanted, Block("Runs")(rows, lengths))
+
+    def _rows_of(
+        self, space: Space, trunk: Trunk, runs: list[Run]
+    ) -> tuple[Expression, tuple[int, ...]]:
+        """Rows of the code before conditions of the whole trunk, and the tokens of each row."""
+        time = of(self.context.owned("trunk", trunk.name), "time")
+        lengths = tuple(length for run in runs for length in run.lengths)
+        apart = any(run.conditions for run in runs)
+        if trunk.told != "own":
+            if apart:
+                raise Unsupported("conditions of single tokens need `told own`", trunk.span)
+            told = time(self._all_times(space)) if trunk.told == "all" else time(CLEAN)
+            rows = of(told, "sum")(dim=1, keepdim=True) if trunk.told == "all" else told
+            return rows, (sum(lengths),)
+        if apart:
+            return joined([self._conditioned(time, trunk.name, run) for run in runs]), lengths
+        return time(joined([run.time for run in runs])), lengths
 
     def _adaln(self, trunk: str) -> list[Condition]:
         return [c for c in self._conditions(trunk) if c.mechanisms[0].startswith("adaln")]
@@ -242,8 +247,7 @@ class PassWriter:
         return runs
 
     def _run(self, space: Space, group: TokenGroup) -> Run:
-        time = self._time(space, group)
-        rows = self._rows(space, group)
+        time, rows = self._time(space, group), self._rows(space, group)
         conditions, per_token = [], False
         for condition in self._adaln(group.trunk):
             aligned = "adaln_per_token" in condition.mechanisms

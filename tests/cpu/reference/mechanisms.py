@@ -478,7 +478,24 @@ def times_policy(table, batch, generator, steps):
     return x * model.w["action_scale"] + model.w["action_mean"]
 
 
+def untold(table, batch, generator):
+    """Trunks of two kinds attend as one; none is told a time."""
+    w, size = Weights(table), len(batch["state"])
+    state, action = (scaled(w, name, batch[name]) for name in ("state", "action"))
+    left, right = w("watcher"), w("actor")
+    never = torch.zeros(size, dtype=torch.float64)
+    trunks = [
+        Trunk(left, "vit", 2, tokens(left("state_in"), state)),
+        coded(right, 2, [places(right("action_in"), size)], [never]),
+    ]
+    rows = {"state": ["state"], "action": ["state", "action"]}
+    _, out = run(trunks, visible({"state": 3, "action": 4}, rows))
+    act = mean_square(linear(right("action_out"), out), action)
+    return {"loss": act, "act": act}
+
+
 LOSSES = {
+    "untold": untold,
     "cross": cross,
     "condition": condition,
     "tap": tap,
