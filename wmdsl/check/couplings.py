@@ -206,6 +206,7 @@ def _cross(draft: Draft, declaration: ast.Declaration) -> Cross:
         targets=tuple(trunk.name for trunk in targets),
         layers=layers.pop(),
         gate=values["gate"],
+        per_frame=values["per_frame"],
         embedded=values["embed"],
         span=declaration.span,
     )

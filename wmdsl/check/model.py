@@ -192,6 +192,7 @@ class Cross:
     targets: tuple[str, ...]  # trunks
     layers: tuple[int, ...]
     gate: str  # none | zero
+    per_frame: bool  # tokens, shared out over the source's frames, read one frame each
     embedded: bool  # at the target's width, before keys and values are made
     span: Span = field(compare=False)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from math import prod
 
 from wmdsl.check.codecs import conv_kernel, conv_strides
-from wmdsl.check.model import Codec, Cross, Model, TokenGroup, Trunk
+from wmdsl.check.model import Codec, Cross, Model, TokenGroup, TokenSource, Trunk
 from wmdsl.plan.nodes import Generation, Pass, Placed, Space
 from wmdsl.plan.parameters import (
     SHRUNK_CHANNELS,
@@ -122,16 +122,28 @@ def _crosses(model: Model, space: Space, name: str) -> int:
     crosses = [cross for cross in model.crosses.values() if name in cross.targets]
     tokens = _tokens(space.of_trunk(name))
     return sum(
-        _cross(model.trunks[name], cross, tokens) * sum(b < space.layers for b in cross.layers)
+        _cross(model, model.trunks[name], cross, tokens)
+        * sum(b < space.layers for b in cross.layers)
         for cross in crosses
     )
 
 
-def _cross(trunk: Trunk, cross: Cross, tokens: int) -> int:
+def _cross(model: Model, trunk: Trunk, cross: Cross, tokens: int) -> int:
     queries, keys = query_width(trunk), key_width(trunk)
-    source = sum(read.count for read in cross.sources)
+    source = sum(_seen_by_each(model, cross, read) for read in cross.sources)
     inward = sum(read.count * read.width * 2 * keys for read in cross.sources)
     return 2 * tokens * trunk.width * queries + inward + 2 * tokens * source * queries
+
+
+def _seen_by_each(model: Model, cross: Cross, read: TokenSource) -> int:
+    """Tokens of a source that one token of the target reads."""
+    if not cross.per_frame:
+        return read.count
+    if read.segment is not None:
+        return read.count // read.segment.length
+    groups = model.trunks[read.trunk or ""].groups
+    read_groups = [group for group in groups if not read.groups or group.name in read.groups]
+    return sum(group.per_frame for group in read_groups)
 
 
 def _heads(model: Model, space: Space, predicted: set[str]) -> Iterator[int]:
