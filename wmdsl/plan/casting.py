@@ -29,6 +29,12 @@ class Cast:
     unread: dict[str, None] = field(default_factory=dict)
     concerns: dict[str, None] = field(default_factory=dict)
 
+    def call_noise(self, flow: Flow, reference: str, targets: Iterable[str]) -> None:
+        """Note where training never shows a segment as pure noise beside a target."""
+        for other in _generating(flow, targets):
+            if not shown_as_noise(flow.generates[reference], other):
+                self.concerns[_unseen(reference, "pure noise", other)] = None
+
 
 def cast(
     flow: Flow,
@@ -39,7 +45,6 @@ def cast(
 ) -> Cast:
     """Roles of the live groups; raises Unanswerable for an observation that is not given."""
     made = Cast()
-    beside = [flow.generates[target] for target in targets if target in flow.generates]
     for space, placed in live:
         trained = flow.roles[placed.key]
         segment = placed.group.segment
@@ -50,9 +55,9 @@ def cast(
             role = _held(space, reference, known, made)
         elif reference in known:
             shown = shown_in_layout(flow.model, reference, targets)
-            role = _known(flow, asked, placed, [] if shown else beside, made)
+            role = _known(flow, asked, placed, () if shown else targets, made)
         elif reference in flow.generates:
-            role = _unknown(flow, asked, placed, beside, made)
+            role = _unknown(flow, asked, placed, targets, made)
         else:
             raise observed_but_not_given(flow, asked, space, placed)
         made.roles[placed.key] = role
@@ -66,10 +71,10 @@ def _held(space: Space, reference: str, known: frozenset[str], made: Cast) -> st
     return "noisy" if space.time else "clean"
 
 
-def _known(flow: Flow, asked: Asked, placed: Placed, beside: list[Generate], made: Cast) -> str:
+def _known(flow: Flow, asked: Asked, placed: Placed, targets: Iterable[str], made: Cast) -> str:
     trained, reference = flow.roles[placed.key], placed.group.segment.reference
     if trained in ("noisy", "masked"):
-        for other in beside:
+        for other in _generating(flow, targets):
             if not shown_clean(flow.generates[reference], other):
                 made.concerns[_unseen(reference, "clean", other)] = None
         return "clean"
@@ -88,19 +93,21 @@ def _read_as_prediction(flow: Flow, placed: Placed) -> bool:
     )
 
 
-def _unknown(flow: Flow, asked: Asked, placed: Placed, beside: list[Generate], made: Cast) -> str:
+def _unknown(flow: Flow, asked: Asked, placed: Placed, targets: Iterable[str], made: Cast) -> str:
     trained, reference = flow.roles[placed.key], placed.group.segment.reference
     if trained == "placeholder":
         made.unread[reference] = None
         return trained
     if trained == "noisy" and placed.group.segment in asked.pinned:
         made.pinned[reference] = None
-        for other in beside:
-            if not shown_as_noise(flow.generates[reference], other):
-                made.concerns[_unseen(reference, "pure noise", other)] = None
+        made.call_noise(flow, reference, targets)
         return "pinned"
     made.beside[reference] = None
     return trained
+
+
+def _generating(flow: Flow, targets: Iterable[str]) -> list[Generate]:
+    return [flow.generates[target] for target in targets if target in flow.generates]
 
 
 def _unseen(reference: str, state: str, other: Generate) -> str:

@@ -190,6 +190,8 @@ def _step(
     _check_sources(flow, asked, known, closure)
     made = cast(flow, asked, targets, known, _live(flow, closure))
     evaluation = Pass("+".join(targets), tuple(live_spaces(flow, closure)), made.roles)
+    for deleted in _deleted_but_told(flow, evaluation):
+        made.call_noise(flow, deleted, targets)
     objective = _objective(flow, targets[0])
     steps = _step_count(flow, asked, targets)
     varying = (*targets, *made.beside)
@@ -322,3 +324,13 @@ def _constant(
 def _told_all(flow: Flow, space: Space) -> bool:
     """Whether every token is told the times of what is generated."""
     return any(flow.model.trunks[trunk].told == "all" for trunk in space.trunks)
+
+
+def _deleted_but_told(flow: Flow, evaluation: Pass) -> Iterator[str]:
+    """Deleted segments of whose noise level the kept tokens are told: they count as pure noise."""
+    for space in evaluation.spaces:
+        whole = next(found for found in flow.spaces if found.name == space.name)
+        live = {placed.key for placed in space.groups}
+        for placed in whole.groups if _told_all(flow, space) else ():
+            if placed.key not in live and flow.roles[placed.key] == "noisy":
+                yield placed.group.name

@@ -15,7 +15,6 @@ from wmdsl.check.codecs import FREQUENCIES, conv_kernel, conv_strides
 from wmdsl.check.model import Align, Codec, Condition, Cross, Model, TokenGroup, Trunk
 from wmdsl.plan.nodes import Parameters
 from wmdsl.plan.roles import training_roles
-from wmdsl.plan.spaces import space_names
 
 BYTE_ROWS = 257
 MASK_CHANNELS = 16
@@ -335,7 +334,3 @@ def token_matrices(trunk: Trunk) -> int:
 def code_matrices(trunk: Trunk) -> int:
     """Multiply-adds of one row of codes in one block."""
     return 6 * trunk.width * trunk.width if trunk.kind == "dit" else 0
-
-
-def joined_trunks(model: Model) -> Mapping[str, tuple[str, ...]]:
-    return dict(space_names(model))

@@ -106,19 +106,6 @@ class Graph:
             wave = ahead
         return None
 
-    def sees(self, reader: Callable[[Node], bool], read: Callable[[Node], bool]) -> Link | None:
-        """A link of one step from what `read` accepts into what `reader` accepts."""
-        return next(
-            (
-                link
-                for target, links in self.incoming.items()
-                if reader(target)
-                for link in links
-                if read(link.source) and link.source.group != link.target.group
-            ),
-            None,
-        )
-
 
 def _closure(
     starts: Iterable[Node], neighbours: Callable[[Node], Iterator[Node]]

@@ -53,6 +53,20 @@ def test_what_does_not_change_from_step_to_step_is_constant():
     assert step.constant == ()
 
 
+@pytest.mark.parametrize(
+    "losses, answer",
+    [
+        (FLOWS, "exact"),
+        ("generate all_of_it: camera.future, action by flow { times shared }", "approximate"),
+    ],
+)
+def test_what_is_deleted_counts_as_noise_where_all_are_told_of_it(losses, answer):
+    told_all = ONE_TRUNK.replace("heads 2x16", "heads 2x16; told all")
+    query = plan_of(told_all, ONE_WAY, losses, POLICY).queries["policy"]
+    assert query.answerable == answer
+    assert dropped(query) == {"camera.future": "deleted_exactly"}
+
+
 def test_a_seen_future_is_generated_beside_and_ignored():
     query = plan_of(ONE_TRUNK, BOTH_SEE_ALL, FLOWS, POLICY).queries["policy"]
     assert query.answerable == "exact"
