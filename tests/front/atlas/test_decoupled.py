@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.front.plan.test_paradigms import canonical_file, planned, renamed
 from tests.rules import ROOT
 from wmdsl import driver
 from wmdsl.plan.as_json import to_json
@@ -57,6 +58,16 @@ def test_clean_complete_and_in_its_row(path, size):
     assert found == ROWS[path]
     assert all(query.answerable != "no" for query in plan.queries.values())
     assert to_json(plan)["model"] == Path(path).stem
+
+
+@pytest.mark.parametrize("path", ROWS)
+def test_the_row_looks_at_no_name(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    file, declared = canonical_file(path)
+    names = {name: f"name_{number}" for number, name in enumerate(reversed(declared))}
+    row = planned(renamed(file, names)).paradigm
+    found = (row.id, row.rule, row.level, row.mechanism, row.visual_at_inference)
+    assert found == ROWS[path]
 
 
 @pytest.mark.parametrize("path, owners, count, tolerance", COUNTS)
