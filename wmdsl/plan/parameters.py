@@ -258,7 +258,7 @@ def vocabulary(model: Model, group: TokenGroup) -> int | None:
             return codec.attributes["bins"]
         case "embed":
             return model.streams[group.segment.stream].attributes["sizes"][0]
-        case "fast":
+        case "fast" | "tokenizer":
             return codec.attributes["vocabulary"]
         case "vq":
             return codec.attributes["codes"]
