@@ -22,6 +22,7 @@ VERBS = {
     "draw": "the coupling graph, or the attention mask",
     "canon": "the resolved spec with every default written out",
     "diff": "what changed between two specs",
+    "atlas": "one table over a folder of specs, beside what others say of the systems",
     "emit": "the PyTorch source of a spec, one readable file",
     "smoke": "one training step and every query on random data",
     "init": "a spec skeleton from a data set",
