@@ -17,11 +17,13 @@ from wmdsl.plan.nodes import Plan
 
 GOLDENS = Path(__file__).parent / "goldens"
 NAMES = sorted(path.stem for path in PARADIGMS.glob("*.wm"))
-ALL = sorted(
-    str(path.relative_to(ROOT / "examples"))
-    for folder in ("paradigms", "hybrids", "atlas")
-    for path in (ROOT / "examples" / folder).glob("*.wm")
-)
+
+
+def specs(*folders: str) -> list[str]:
+    """Paths below `examples` of all specs of some folders."""
+    examples = ROOT / "examples"
+    found = sorted(path for folder in folders for path in (examples / folder).glob("*.wm"))
+    return [str(path.relative_to(examples)) for path in found]
 
 
 @pytest.fixture(autouse=True)
@@ -57,8 +59,18 @@ def test_pictures(name, golden):
     golden(GOLDENS / f"{name}_graph.txt", graph_text(drawing))
 
 
-@pytest.mark.parametrize("path", ALL)
+@pytest.mark.parametrize("path", specs("paradigms", "hybrids"))
 def test_everything_can_be_printed_and_drawn(path):
+    check_printed(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", specs("atlas", "references"))
+def test_published_systems_can_be_printed_and_drawn(path):
+    check_printed(path)
+
+
+def check_printed(path: str) -> None:
     plan = example(path)
     data = json.loads(json.dumps(to_json(plan)))
     assert data["format_version"] == 1
