@@ -207,6 +207,7 @@ def _cross(draft: Draft, declaration: ast.Declaration) -> Cross:
         layers=layers.pop(),
         gate=values["gate"],
         per_frame=values["per_frame"],
+        frozen=values["frozen"],
         embedded=values["embed"],
         span=declaration.span,
     )

@@ -193,6 +193,7 @@ class Cross:
     layers: tuple[int, ...]
     gate: str  # none | zero
     per_frame: bool  # tokens, shared out over the source's frames, read one frame each
+    frozen: bool
     embedded: bool  # at the target's width, before keys and values are made
     span: Span = field(compare=False)
 

@@ -196,10 +196,11 @@ def _cross(context: Context, body: Body, cross: Cross) -> None:
         sizes = trunk.width, cross.sources[0].width, trunk.heads, trunk.kv_heads, trunk.head_dim
         reader, target = Block(kind)(*sizes), cross_module(context, cross, name)
         if len(cross.layers) == trunk.layers:
-            body.assign(target, of(nn, "ModuleList")(Repeated(reader, trunk.layers)))
+            readers = of(nn, "ModuleList")(Repeated(reader, trunk.layers))
         else:
             table = {str(layer): reader for layer in cross.layers}
-            body.assign(target, of(nn, "ModuleDict")(expression(table)))
+            readers = of(nn, "ModuleDict")(expression(table))
+        _own(body, target, readers, cross.frozen)
 
 
 def _condition(context: Context, body: Body, condition: Condition) -> None:

@@ -39,7 +39,7 @@ def _owners(model: Model) -> Iterator[tuple[str, int, bool]]:
     for trunk in model.trunks.values():
         yield f"trunk.{trunk.name}", trunk_weights(model, trunk), trunk.frozen
     for cross in model.crosses.values():
-        yield f"cross.{cross.name}", cross_weights(model, cross), False
+        yield f"cross.{cross.name}", cross_weights(model, cross), cross.frozen
     for condition in model.conditions.values():
         yield f"condition.{condition.name}", condition_weights(model, condition), False
     for hand in model.hands.values():

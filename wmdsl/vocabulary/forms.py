@@ -64,6 +64,7 @@ CROSS = Form("cross", "One-way cross-attention with its own keys and values.",
                "source, read that frame alone.", runs=False),
      Attribute("embed", "flag", "The source is embedded at the target's width first, by two "
                "layers.", runs=False),
+     Attribute("frozen", "flag", "Weights are not trained."),
      Attribute("gate", "choice", "Gate of the result; `zero` starts closed.", default="none",
                choices=("none", "zero"))))  # fmt: skip
 

@@ -120,6 +120,26 @@ def test_missing_statistics_are_an_error():
         wmdsl.compile(PARADIGMS / "no_world_model.wm").load_statistics({})
 
 
+FROZEN_CROSS = """edition 2026
+model m {
+  stream camera: video[3, 16, 16] at 10 Hz { now 1 frame }
+  stream action: action[4] at 20 Hz { future 4 steps }
+  codec eyes: conv { channels 8, 16 }
+  trunk doer: dit { layers 2; width 32; heads 2x16; tokens action }
+  cross read: eyes(camera) -> doer { frozen }
+  generate act: action by flow
+  query policy: action | camera
+}
+"""
+
+
+def test_a_frozen_cross_is_not_trained():
+    module = wmdsl.compile(FROZEN_CROSS)
+    trained = {name.partition(".")[0] for name, value in module.named_parameters()
+               if value.requires_grad}  # fmt: skip
+    assert trained == {"eyes", "doer"}
+
+
 def test_teachers_follow():
     module = wmdsl.compile(SPECS / "align.wm")
     teacher, student = module.slow_teacher.layers[0].weight, module.eyes.layers[0].weight
