@@ -84,7 +84,7 @@ def test_every_mask_is_visible():
     plan = wmdsl.plan(PARADIGMS / "mot.wm")
     (space,) = plan.train.spaces
     assert not space.dense
-    assert re.search(rf"Schedule\.from_ranges\(\s*{space.tokens}, {space.tokens},", text)
+    assert re.search(rf"Schedule\.from_ranges\(\s*{space.tokens},\s*{space.tokens},", text)
     assert all(str(tuple(row)) in text for row in space.ranges)
 
 
