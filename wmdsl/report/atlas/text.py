@@ -68,7 +68,7 @@ def _details(row: Mapping[str, Any]) -> Iterator[str]:
 
 def _derived(row: Mapping[str, Any], derived: Mapping[str, Any]) -> Iterator[str]:
     paradigm = derived["paradigm"]
-    because = "; ".join(paradigm["because"])
+    because = words.because(derived)
     talk = f", where the talk says {row['talk']}" if row["agreement"] == "differs" else ""
     yield from _field("paradigm", f"{paradigm['id']} (rule {paradigm['rule']}){talk}: {because}")
     yield from _field("density", derived["factorisation"] or "nothing is predicted")

@@ -18,6 +18,11 @@ def agreement(row: Mapping[str, Any]) -> str:
     return row["agreement"] or "not in the talk"
 
 
+def because(derived: Mapping[str, Any]) -> str:
+    """The reasons of the row, each once."""
+    return "; ".join(dict.fromkeys(derived["paradigm"]["because"]))
+
+
 def answers(derived: Mapping[str, Any]) -> list[str]:
     """How the four usual questions are answered."""
     return [derived["canonical_queries"][name]["answerable"] for name in CANONICAL]
