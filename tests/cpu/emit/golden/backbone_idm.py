@@ -1,6 +1,6 @@
 """BackboneIdm: p(o'|o,l) p(a|o,o',l).
 
-spec sha256 642d3fb408f6de44d35308e416624eda863e5fad5f4a95dfd002bb37a1e7de7a
+spec sha256 19e1459a1d659edabaf0672d721b77d988071aea2d768c87bc43f8ace46d38ed
 edition 2026, wmdsl 0.1.0; edit the spec, not this file
 lines such as model.wm:12 are those of the canonical spec (`wmdsl canon`)
 

@@ -1,6 +1,6 @@
 """Idm: p(o'|o,l) p(a|o,o',l).
 
-spec sha256 bb97608b2d2ce40db0dcb78c198fb7a1863758913e55b89955b13cb54b32e60c
+spec sha256 5de4de4632b37e6c97c7ef7daf640c1380f8436ae871383eddb2d750985516ff
 edition 2026, wmdsl 0.1.0; edit the spec, not this file
 lines such as model.wm:12 are those of the canonical spec (`wmdsl canon`)
 

@@ -1,6 +1,6 @@
 """Latent: p(a|o,l) p(z'|o,l).
 
-spec sha256 a3fa55004b73543f92ab78ea6c0adf429eef2f8287eff73cbcdbba98054245fd
+spec sha256 d954637e8a0aa76d0dc63e6d5a8a3fabe9ec6a5e6c05087e21fec5df95970839
 edition 2026, wmdsl 0.1.0; edit the spec, not this file
 lines such as model.wm:12 are those of the canonical spec (`wmdsl canon`)
 

@@ -1,6 +1,6 @@
 """LatentVideo: p(a|o,l) p(o'|o,l) p(z'|o,l).
 
-spec sha256 da09baeec24350111b98dff5e04cd4bf9e944f6399187a9f808daebbd8b28754
+spec sha256 e8a4289d1a19be59800c0f26d35f4bd4209675083f96303d3eb545a932bbd8d4
 edition 2026, wmdsl 0.1.0; edit the spec, not this file
 lines such as model.wm:12 are those of the canonical spec (`wmdsl canon`)
 

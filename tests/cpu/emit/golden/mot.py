@@ -1,6 +1,6 @@
 """Mot: p(o',a|o,l).
 
-spec sha256 d2a3d6c2571897052d95b57d2ffa7d286e4a1985d365127b1f827656ea2e8b10
+spec sha256 24fea589b75252feab0a7ba88c8c73475df534d05dd82e9dc06f02078c516eba
 edition 2026, wmdsl 0.1.0; edit the spec, not this file
 lines such as model.wm:12 are those of the canonical spec (`wmdsl canon`)
 

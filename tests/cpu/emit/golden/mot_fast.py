@@ -1,6 +1,6 @@
 """MotFast: p(a|o,l) p(o'|o,a,l).
 
-spec sha256 26fc414dd6f3ad029cdcf89ca78aa550a13e29c130b16004291ac7d3cf0a7067
+spec sha256 c3695b434d6d71f50100bb56802b371b12aace8e6e336e4519bf59a336c0a4eb
 edition 2026, wmdsl 0.1.0; edit the spec, not this file
 lines such as model.wm:12 are those of the canonical spec (`wmdsl canon`)
 

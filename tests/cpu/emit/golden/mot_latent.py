@@ -1,6 +1,6 @@
 """MotLatent: p(a|o,l) p(z'|o,l).
 
-spec sha256 677285140f839a9de9f0fcd25de32bbca8598c83c4a1e0aa24f35cd283c5c940
+spec sha256 e38b417a70cdda013becf642eb240824c605001e14e7de674f80d1636846f784
 edition 2026, wmdsl 0.1.0; edit the spec, not this file
 lines such as model.wm:12 are those of the canonical spec (`wmdsl canon`)
 

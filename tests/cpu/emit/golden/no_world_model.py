@@ -1,6 +1,6 @@
 """NoWorldModel: p(a|o,l).
 
-spec sha256 e87fc92d4055764f8794077059cc36d0d494d2283d1b9b7199751c980537c62d
+spec sha256 c05700a1eee696673e676dfa0897294cb130ae8ca2966fbb5998878c416c20a8
 edition 2026, wmdsl 0.1.0; edit the spec, not this file
 lines such as model.wm:12 are those of the canonical spec (`wmdsl canon`)
 

@@ -1,6 +1,6 @@
 """SingleBackbone: p(o',a|o,l).
 
-spec sha256 e850b5dc2c45d145583be28add27e567c2e8ccda119849d9e1a195dd2cca5077
+spec sha256 e99ee2dff20a5cbf35d205663d4504f98757b26bd675db1077eeebd0c19cdd01
 edition 2026, wmdsl 0.1.0; edit the spec, not this file
 lines such as model.wm:12 are those of the canonical spec (`wmdsl canon`)
 

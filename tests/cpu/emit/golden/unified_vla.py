@@ -1,6 +1,6 @@
 """UnifiedVla: p(a|o,l) p(o'|o,l).
 
-spec sha256 430e77b969d1d98202515c97560887d4bbfcde5e472452c3857b8bebe1eb69f7
+spec sha256 dd6b55d9016075946a97e65a5768f021e6f7a0fd51a047e22055769bf8b1f15f
 edition 2026, wmdsl 0.1.0; edit the spec, not this file
 lines such as model.wm:12 are those of the canonical spec (`wmdsl canon`)
 
