@@ -15,7 +15,7 @@ Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def dense_mask_sdpa(workload: Workload, device: torch.device) -> Attention:
-    """torch's attention under the dense boolean mask; key heads are expanded, not copied."""
+    """torch's attention under the dense boolean mask; key heads are repeated, as it needs."""
     mask = workload.schedule.to_dense_mask(device)
     group = workload.query_heads // workload.key_heads
 
