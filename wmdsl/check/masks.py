@@ -13,7 +13,7 @@ from wmdsl.check.scope import Draft, Mistake
 from wmdsl.syntax import ast
 
 KEYS = ("q", "k")
-PLACES = ("frame", "step", "row", "column", "token")
+PLACES = ("frame", "step", "row", "column", "scale", "token")
 
 
 def spaces(draft: Draft) -> dict[str, tuple[str, ...]]:

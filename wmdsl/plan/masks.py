@@ -109,11 +109,28 @@ def _places(model: Model, group: TokenGroup) -> Iterator[Mapping[str, int]]:
     stream = model.streams[group.segment.stream]
     first = stream.start(group.segment.name)
     columns = group.grid[1] if group.grid else 1
+    scales = _scales(model, group)
     for token in range(group.count):
         frame, inside = divmod(token, group.per_frame)
         sample = first + frame * group.segment.length // group.frames
         row, column = divmod(inside, columns)
-        yield {"frame": sample, "step": sample, "row": row, "column": column, "token": token}
+        yield {
+            "frame": sample,
+            "step": sample,
+            "row": row,
+            "column": column,
+            "scale": scales[inside],
+            "token": token,
+        }
+
+
+def _scales(model: Model, group: TokenGroup) -> list[int]:
+    """Which scale of a code pyramid a token of a frame stands for; 0 where there is no pyramid."""
+    codec = model.codecs.get(group.codec)
+    sides = codec.attributes.get("scales") if codec else None
+    if not sides:
+        return [0] * group.per_frame
+    return [scale for scale, side in enumerate(sides) for _ in range(side * side)]
 
 
 def key_of(key: Arithmetic, place: Mapping[str, int]) -> Fraction:

@@ -53,7 +53,7 @@ class Layout:
         return tuple((TRUNK, part.dotted) for part in expressions if part.dotted != "nothing")
 
     def rows(self, causal: bool = False):
-        model = SimpleNamespace(streams=self.streams)
+        model = SimpleNamespace(streams=self.streams, codecs={})
         return attention_rows(model, self.placed, self.attend, causal)
 
     def matrix(self) -> list[list[bool]]:
