@@ -51,8 +51,8 @@ HALF: dict[tuple[int, int], Configuration] = {
 
 SINGLE: dict[int, Configuration] = {
     32: Configuration(64, 64, Launch(32, 4, 2), Launch(32, 4, 2), Launch(32, 4, 2)),
-    64: Configuration(64, 64, Launch(32, 4, 2), Launch(32, 4, 2), Launch(32, 8, 2)),
-    128: Configuration(32, 32, Launch(32, 8, 2), Launch(32, 8, 2), Launch(32, 8, 2)),
+    64: Configuration(32, 32, Launch(32, 4, 2), Launch(32, 4, 2), Launch(32, 4, 2)),
+    128: Configuration(32, 32, Launch(16, 8, 2), Launch(16, 8, 2), Launch(16, 8, 2)),
     256: Configuration(32, 16, Launch(16, 8, 1), Launch(16, 8, 1), Launch(16, 8, 1)),
 }
 """fp32 with exact products, by head width, on every architecture."""
@@ -79,7 +79,7 @@ def narrowed(wide: Configuration) -> Configuration:
     return Configuration(
         NARROW_ROWS,
         wide.key_tile,
-        Launch(64, 4, 2),
+        Launch(32, 4, 2),
         Launch(32, 4, 2),
         wide.grad_key_value,
     )
