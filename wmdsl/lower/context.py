@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from wmdsl.check.model import Codec, Model, Segment, Stream, TokenGroup, Trunk
+from wmdsl.check.model import Codec, Model, Segment, Stream, TokenGroup
 from wmdsl.lower.names import RESERVED, Names, constant_name, segment_name
 from wmdsl.lower.program import Assign, Expression, Method, Name, expression, me, of
 from wmdsl.plan.nodes import Plan, Row, Space
@@ -45,9 +45,6 @@ class Context:
         """The codec of a group; None for learned tokens and for the token of a prefix."""
         return self.model.codecs[group.codec] if group.codec else None
 
-    def is_learned(self, segment: Segment) -> bool:
-        return self.stream(segment).modality == "learned"
-
     def schedule(self, space: Space, passes: str) -> Expression | None:
         """The constant that holds a space's mask in some pass; None where all see all."""
         if space.dense:
@@ -84,13 +81,3 @@ def generated(model: Model, group: TokenGroup) -> bool:
 def number(value: object) -> Expression:
     """A rational of the spec as the shortest Python number."""
     return expression(int(value) if value == int(value) else float(value))
-
-
-def trunk_offset(trunk: Trunk, name: str) -> int:
-    """Where a group begins among the trunk's own tokens."""
-    start = 0
-    for group in trunk.groups:
-        if group.name == name:
-            return start
-        start += group.count
-    raise KeyError(name)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from wmdsl.diagnostics import Diagnostics, did_you_mean
+from wmdsl.diagnostics import Diagnostics
 from wmdsl.resolve import errors
 from wmdsl.source import Source, Span
 from wmdsl.syntax import ast, parse, read_source
@@ -28,9 +28,6 @@ class Unit:
 
     def model(self, name: str) -> ast.Model | None:
         return next((model for model in self.file.models if model.name.text == name), None)
-
-    def model_near(self, name: str) -> str | None:
-        return did_you_mean(name, (model.name.text for model in self.file.models))
 
 
 class Library:

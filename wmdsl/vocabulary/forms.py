@@ -34,7 +34,8 @@ STREAM = Form("stream", "What is seen, done or said: one modality, one rate, nam
      Attribute("views", "names", "Cameras laid out in this stream.", runs=False),
      Attribute("arrange", "choice", "How views are laid out.",
                choices=("canvas", "time", "tokens", "channels"), runs=False),
-     Attribute("augment", "integer", "Largest random shift of training frames in pixels.",
+     Attribute("augment", "integer", "Largest random shift of training "
+               "frames in pixels; the largest of all cameras holds for each of them.",
                default="0", minimum=0),
      Attribute("valid", "choice", "Where padding is declared.", choices=("mask", "none")),
      Attribute("embodiments", "names", "Embodiments that index this stream's projections.",
