@@ -19,7 +19,9 @@ from pathlib import Path
 
 import torch
 
-SOURCES = Path(__file__).parent / "attention" / "cpu_source"
+PACKAGE = Path(__file__).parent
+VECTORS = PACKAGE / "attention" / "cpu_source"
+"""The vector headers, which the sources of all packages share."""
 FLAGS = (
     "-O3",
     "-march=native",
@@ -40,15 +42,15 @@ class BuildError(RuntimeError):
 
 
 @torch.compiler.assume_constant_result
-def missing() -> str | None:
-    """Why there are no C++ kernels on this machine; None where there are. Logged once."""
-    return _missing()
+def missing(package: str = "attention") -> str | None:
+    """Why a package has no C++ kernels on this machine; None where it has. Logged once."""
+    return _missing(package)
 
 
 @cache
-def _missing() -> str | None:
+def _missing(package: str) -> str | None:
     try:
-        library()
+        library(package)
     except BuildError as error:
         _log.warning("no C++ kernels, torch does their work: %s", error)
         return str(error)
@@ -56,12 +58,16 @@ def _missing() -> str | None:
 
 
 @cache
-def library() -> ctypes.CDLL:
-    """The loaded kernels, built if the cache does not hold them; BuildError where that fails."""
+def library(package: str = "attention") -> ctypes.CDLL:
+    """The loaded kernels of a package, `<package>/cpu_source/<package>.cpp`.
+
+    Built if the cache does not hold them; BuildError where that fails.
+    """
     compiler = _compiler()
-    target = _cache_folder() / f"kernels_{_key(compiler)}.so"
+    source = PACKAGE / package / "cpu_source" / f"{package}.cpp"
+    target = _cache_folder() / f"{package}_{_key(compiler, source)}.so"
     if not target.exists():
-        _build(compiler, target)
+        _build(compiler, source, target)
     try:
         return ctypes.CDLL(str(target))
     except OSError as error:
@@ -76,12 +82,12 @@ def _compiler() -> str:
     raise BuildError("there is no C++ compiler (c++, g++, clang++ or $CXX)")
 
 
-def _build(compiler: str, target: Path) -> None:
+def _build(compiler: str, source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         # Renamed into place, so that a process that builds at the same time never sees half a file.
         built = Path(folder) / target.name
-        command = [compiler, *FLAGS, str(SOURCES / "attention.cpp"), "-o", str(built)]
+        command = [compiler, *FLAGS, f"-I{VECTORS}", str(source), "-o", str(built)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -99,9 +105,9 @@ def _cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "wmdsl_kernels"
 
 
-def _key(compiler: str) -> str:
+def _key(compiler: str, source: Path) -> str:
     digest = hashlib.sha256()
-    for path in sorted(SOURCES.iterdir()):
+    for path in sorted({*VECTORS.iterdir(), *source.parent.iterdir()}):
         digest.update(path.read_bytes())
     for fact in (*FLAGS, compiler, torch.__version__, _processor()):
         digest.update(fact.encode() + b"\0")
