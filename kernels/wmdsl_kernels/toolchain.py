@@ -19,6 +19,8 @@ from pathlib import Path
 
 import torch
 
+from wmdsl_kernels.tracing import constant_result
+
 PACKAGE = Path(__file__).parent
 VECTORS = PACKAGE / "attention" / "cpu_source"
 """The vector headers, which the sources of all packages share."""
@@ -41,7 +43,7 @@ class BuildError(RuntimeError):
     """The C++ kernels could not be built on this machine; the text says why."""
 
 
-@torch.compiler.assume_constant_result
+@constant_result
 def missing(package: str = "attention") -> str | None:
     """Why a package has no C++ kernels on this machine; None where it has. Logged once."""
     return _missing(package)

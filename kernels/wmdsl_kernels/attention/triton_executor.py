@@ -12,6 +12,7 @@ import torch
 from wmdsl_kernels.attention.configurations import Configuration, configuration, head_width
 from wmdsl_kernels.attention.request import Request
 from wmdsl_kernels.schedule import ScheduleBuffers
+from wmdsl_kernels.tracing import constant_result
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 LARGEST_HEAD_DIM = 256
@@ -198,7 +199,7 @@ def capability(device: torch.device) -> int:
     return 10 * major + minor
 
 
-@torch.compiler.assume_constant_result
+@constant_result
 def _installed() -> bool:
     return find_spec("triton") is not None
 
