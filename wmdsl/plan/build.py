@@ -19,8 +19,7 @@ from wmdsl.plan.layouts import layout_masks
 from wmdsl.plan.nodes import Mask, Pass, Plan, QueryPlan, Row
 from wmdsl.plan.paradigm import paradigm_of
 from wmdsl.plan.parameters import count_parameters
-from wmdsl.plan.ranges import by_block, most_ranges, pairs, shifted
-from wmdsl.plan.ranges import canonical as canonical_rows
+from wmdsl.plan.ranges import most_ranges, pairs, shifted
 from wmdsl.plan.reach import aligned, predicted
 from wmdsl.plan.verify import verify
 from wmdsl.plan.work import pass_flops
@@ -96,5 +95,5 @@ def mask_of(passes: list[Pass]) -> Mask:
     for space in (space for evaluation in passes for space in evaluation.spaces):
         rows += shifted(space.ranges, tokens)
         tokens += space.tokens
-    whole = canonical_rows(by_block(rows).items())
+    whole = tuple(rows)  # canonical: no key is seen from two spaces
     return Mask(tokens, pairs(whole) / tokens**2, most_ranges(whole), whole, ())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from wmdsl.check.codecs import TIME
 from wmdsl.check.model import Condition, Cross, Extern, Generate, Model, TokenSource
 from wmdsl.plan.nodes import Placed, Space
-from wmdsl.plan.ranges import overlaps
 from wmdsl.plan.reach import Graph, Link, Node, aligned, feature, hidden, predicted, segment
 from wmdsl.plan.roles import carries_data, generates_by_segment, noise_hides, training_roles
 from wmdsl.plan.spaces import PREFIXES, rule_span, training_spaces
@@ -108,16 +108,23 @@ def _attention(model: Model, space: Space) -> Iterator[Link]:
 
 def visible_groups(space: Space) -> list[tuple[Placed, Placed]]:
     """(query, key) of different groups where some query token sees some key token."""
-    found = set()
-    for query_start, query_end, key_start, key_end in space.ranges:
-        queries = _groups_at(space, (query_start, query_end))
-        keys = _groups_at(space, (key_start, key_end))
-        found |= {(query, key) for query in queries for key in keys if query != key}
-    return sorted(found, key=lambda pair: (pair[0].start, pair[1].start))
+    starts = [group.start for group in space.groups]
 
+    def touched(start: int, end: int) -> range:
+        return range(bisect_right(starts, start) - 1, bisect_left(starts, end))
 
-def _groups_at(space: Space, tokens: tuple[int, int]) -> list[Placed]:
-    return [group for group in space.groups if overlaps((group.start, group.end), tokens)]
+    regions = {
+        (touched(query_start, query_end), touched(key_start, key_end))
+        for query_start, query_end, key_start, key_end in space.ranges
+    }
+    found = {
+        (query, key)
+        for queries, keys in regions
+        for query in queries
+        for key in keys
+        if query != key
+    }
+    return [(space.groups[query], space.groups[key]) for query, key in sorted(found)]
 
 
 def _read(model: Model, sources: Iterable[TokenSource]) -> Iterator[Node]:

@@ -9,6 +9,7 @@ the sample in its stream's window), `row` and `column` of a grid, and `token` (i
 
 from __future__ import annotations
 
+import operator
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from wmdsl.plan.ranges import Span, canonical
 from wmdsl.syntax.ast import Arithmetic, Number, Order, Reference, Relation
 
 GroupName = tuple[str, str]
+Exact = int | Fraction
 
 
 def attention_rows(
@@ -58,7 +60,7 @@ def _default_rows(placed: Sequence[Placed], causal: bool) -> tuple[Row, ...]:
 class _Run:
     """Neighbouring tokens of a group with one order key."""
 
-    key: Fraction
+    key: Exact
     start: int
     end: int
 
@@ -68,7 +70,7 @@ class _Runs:
     """The runs of a group in order of their keys; `ascending` if tokens stand in that order."""
 
     runs: tuple[_Run, ...]
-    keys: tuple[Fraction, ...]
+    keys: tuple[Exact, ...]
     ascending: bool
 
     def tokens(self, chosen: Sequence[int]) -> list[Span]:
@@ -79,15 +81,14 @@ class _Runs:
 
 
 def _one_run(entry: Placed) -> _Runs:
-    return _Runs((_Run(Fraction(0), entry.start, entry.end),), (Fraction(0),), ascending=True)
+    return _Runs((_Run(0, entry.start, entry.end),), (0,), ascending=True)
 
 
 def _runs(model: Model, entry: Placed, orders: Iterable[Order]) -> _Runs:
     order = next((order for order in orders if _speaks_of(order, entry.group)), None)
     keys = [
-        Fraction(entry.start + index) if order is None else key_of(order.key, place)
-        for index, place in enumerate(_places(model, entry.group))
-    ]
+        key_of(order.key, place) for place in _places(model, entry.group)
+    ] if order else range(entry.start, entry.end)  # fmt: skip
     runs, place = [], entry.start
     for key, tokens in groupby(keys):
         length = len(list(tokens))
@@ -133,58 +134,74 @@ def _scales(model: Model, group: TokenGroup) -> list[int]:
     return [scale for scale, side in enumerate(sides) for _ in range(side * side)]
 
 
-def key_of(key: Arithmetic, place: Mapping[str, int]) -> Fraction:
+def key_of(key: Arithmetic, place: Mapping[str, Exact]) -> Exact:
     """The value of an order key at a token; KeyError for a name that no token has."""
     if isinstance(key, Number):
-        return key.value
+        return _exact(key.value)
     if isinstance(key, Reference):
-        return Fraction(place[key.dotted])
+        return place[key.dotted]
     left, right = key_of(key.left, place), key_of(key.right, place)
     return _OPERATORS[key.operator](left, right)
 
 
-_OPERATORS: Mapping[str, Callable[[Fraction, Fraction], Fraction]] = {
-    "+": lambda left, right: left + right,
-    "-": lambda left, right: left - right,
-    "*": lambda left, right: left * right,
-    "/": lambda left, right: Fraction(left // right),
+_OPERATORS: Mapping[str, Callable[[Exact, Exact], Exact]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.floordiv,
 }
+
+
+def _exact(value: Exact) -> Exact:
+    """The same number, as an int where it is whole: ints compare many times faster."""
+    return value.numerator if value.denominator == 1 else value
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """What a rule lets a query see of one group."""
+
+    runs: _Runs
+    solved: tuple[Linear, ...]
+    others: tuple[Relation, ...]  # tried key by key
+
+    @classmethod
+    def of(cls, relations: Sequence[Relation], runs: _Runs) -> _Sight:
+        sides = [(relation, linear(relation)) for relation in relations]
+        solved = tuple(side for _, side in sides if side is not None)
+        return cls(runs, solved, tuple(relation for relation, side in sides if side is None))
+
+    def tokens(self, query: Exact) -> list[Span]:
+        """The tokens that a query with this key sees: all relations hold."""
+        keys = self.runs.keys
+        first, behind = 0, len(keys)
+        for side in self.solved:
+            low, high = side.keys(query, keys)
+            first, behind = max(first, low), min(behind, high)
+        found: Sequence[int] = range(first, behind)
+        for relation in self.others:
+            found = [at for at in found if _holds(relation, {"q": query, "k": keys[at]})]
+        return self.runs.tokens(found)
 
 
 def _blocks(
     subject: GroupName, rules: Sequence[Rule], runs: Mapping[GroupName, _Runs]
 ) -> Iterator[tuple[Span, list[Span]]]:
-    mine = [rule for rule in rules if subject in rule.subjects]
+    sights = [
+        _Sight.of(rule.relations, runs[seen])
+        for rule in rules
+        if subject in rule.subjects
+        for seen in rule.objects
+    ]
     for run in runs[subject].runs:
-        keys = [
-            span
-            for rule in mine
-            for seen in rule.objects
-            for span in runs[seen].tokens(_seen(rule.relations, run.key, runs[seen].keys))
-        ]
-        yield (run.start, run.end), keys
+        yield (run.start, run.end), [span for sight in sights for span in sight.tokens(run.key)]
 
 
-def _seen(
-    relations: Sequence[Relation], query: Fraction, keys: Sequence[Fraction]
-) -> Sequence[int]:
-    """Indices of the ascending keys that a query with this key sees: all relations hold."""
-    found: Sequence[int] = range(len(keys))
-    for relation in relations:
-        side = linear(relation)
-        if side is None:
-            found = [at for at in found if _holds(relation, {"q": query, "k": keys[at]})]
-            continue
-        low, high = side.keys(query, keys)
-        found = [at for at in found if low <= at < high]
-    return found
-
-
-def _holds(relation: Relation, place: Mapping[str, Fraction]) -> bool:
+def _holds(relation: Relation, place: Mapping[str, Exact]) -> bool:
     return _HOLDS[relation.operator](key_of(relation.left, place) - key_of(relation.right, place))
 
 
-_HOLDS: Mapping[str, Callable[[Fraction], bool]] = {
+_HOLDS: Mapping[str, Callable[[Exact], bool]] = {
     "<": lambda value: value < 0,
     "<=": lambda value: value <= 0,
     "==": lambda value: value == 0,
@@ -199,16 +216,16 @@ class Linear:
     """constant + q * query key + k * token key, compared with 0."""
 
     operator: str
-    constant: Fraction
-    q: Fraction
-    k: Fraction
+    constant: Exact
+    q: Exact
+    k: Exact
 
-    def keys(self, query: Fraction, keys: Sequence[Fraction]) -> Span:
+    def keys(self, query: Exact, keys: Sequence[Exact]) -> Span:
         """First and behind the last of the ascending keys that hold for this query."""
         rest = self.constant + self.q * query
         if self.k == 0:
             return (0, len(keys)) if _HOLDS[self.operator](rest) else (0, 0)
-        bound = -rest / self.k
+        bound = -rest * self.k if abs(self.k) == 1 else _exact(Fraction(-rest, self.k))
         below, upto = bisect_left(keys, bound), bisect_right(keys, bound)
         return {
             "<": (0, below),
@@ -228,15 +245,14 @@ def linear(relation: Relation) -> Linear | None:
     return Linear(relation.operator, *(one - other for one, other in zip(left, right, strict=True)))
 
 
-Coefficients = tuple[Fraction, Fraction, Fraction]  # constant, q, k
+Coefficients = tuple[Exact, Exact, Exact]  # constant, q, k
 
 
 def _coefficients(side: Arithmetic) -> Coefficients | None:
-    zero, one = Fraction(0), Fraction(1)
     if isinstance(side, Number):
-        return (side.value, zero, zero)
+        return (_exact(side.value), 0, 0)
     if isinstance(side, Reference):
-        return (zero, one, zero) if side.dotted == "q" else (zero, zero, one)
+        return (0, 1, 0) if side.dotted == "q" else (0, 0, 1)
     left, right = _coefficients(side.left), _coefficients(side.right)
     if left is None or right is None or side.operator == "/":
         return None

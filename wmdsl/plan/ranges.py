@@ -7,7 +7,9 @@ touch nor overlap, and neighbouring blocks see different keys.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 
 Span = tuple[int, int]  # start, end (excluded)
 Row = tuple[int, int, int, int]
@@ -16,7 +18,9 @@ Row = tuple[int, int, int, int]
 def merged(spans: Iterable[Span]) -> tuple[Span, ...]:
     """The union of key ranges: ascending, no two touching, none empty."""
     union: list[Span] = []
-    for start, end in sorted(span for span in spans if span[0] < span[1]):
+    for start, end in sorted(spans):
+        if start == end:
+            continue
         if union and start <= union[-1][1]:
             union[-1] = (union[-1][0], max(union[-1][1], end))
         else:
@@ -43,19 +47,25 @@ def by_block(rows: Iterable[Row]) -> Mapping[Span, tuple[Span, ...]]:
     return {block: tuple(keys) for block, keys in blocks.items()}
 
 
-def restricted(rows: Iterable[Row], kept: Sequence[Span]) -> tuple[Row, ...]:
-    """The rows among kept tokens only, renumbered as if the others had never been there."""
-    shifts: list[tuple[int, int, int]] = []
-    place = 0
-    for start, end in kept:
-        shifts.append((start, end, place - start))
+@cache
+def restricted(rows: tuple[Row, ...], kept: tuple[Span, ...]) -> tuple[Row, ...]:
+    """The rows among kept tokens only, renumbered as if the others had never been there.
+
+    Cached, as the queries of a model often keep the same tokens.
+    """
+    spans = merged(kept)
+    starts, ends = [start for start, _ in spans], [end for _, end in spans]
+    shifts, place = [], 0
+    for start, end in spans:
+        shifts.append(place - start)
         place += end - start
 
     def moved(span: Span) -> list[Span]:
+        """The kept parts of a span, at their new places."""
+        touched = range(bisect_right(ends, span[0]), bisect_left(starts, span[1]))
         return [
-            (max(span[0], start) + shift, min(span[1], end) + shift)
-            for start, end, shift in shifts
-            if max(span[0], start) < min(span[1], end)
+            (max(span[0], starts[at]) + shifts[at], min(span[1], ends[at]) + shifts[at])
+            for at in touched
         ]
 
     return canonical(

@@ -99,7 +99,8 @@ def kept(space: Space, keep: Callable[[Placed], bool], layers: int) -> Space:
     for placed in filter(keep, space.groups):
         groups.append(Placed(placed.group, place))
         place += placed.group.count
-    rows = restricted(space.ranges, [(old.start, old.end) for old in space.groups if keep(old)])
+    tokens = tuple((old.start, old.end) for old in space.groups if keep(old))
+    rows = restricted(space.ranges, tokens)
     trunks = tuple(t for t in space.trunks if any(placed.group.trunk == t for placed in groups))
     return replace(
         space,

@@ -77,7 +77,7 @@ def _one_relation(plan: Plan) -> Iterator[str]:
             yield f"{where}: training never runs this space"
             continue
         at = {placed.key: placed for placed in whole.groups}
-        kept = [(at[placed.key].start, at[placed.key].end) for placed in space.groups]
+        kept = tuple((at[placed.key].start, at[placed.key].end) for placed in space.groups)
         if restricted(whole.ranges, kept) != space.ranges:
             yield f"{where}: rows differ from those of training"
 

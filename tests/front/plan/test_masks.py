@@ -270,7 +270,7 @@ def test_ranges_are_the_matrix(rows, sizes):
 @given(attends(), st.sets(st.sampled_from(NAMES), min_size=1))
 def test_deleting_tokens_keeps_the_rest(rows, kept):
     layout = Layout(rows, a=(2, 2), b=(3, 1), c=(1, 3))
-    spans = [(p.start, p.end) for p in layout.placed if p.group.name in kept]
+    spans = tuple((p.start, p.end) for p in layout.placed if p.group.name in kept)
     alive = [place for start, end in spans for place in range(start, end)]
     whole = layout.matrix()
     expected = [[whole[query][key] for key in alive] for query in alive]
