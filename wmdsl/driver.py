@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wmdsl.diagnostics.diagnostic import Diagnostic, Diagnostics
+from wmdsl.diagnostics.problem import SpecError
 from wmdsl.source import Source
 
 if TYPE_CHECKING:
@@ -16,16 +17,6 @@ if TYPE_CHECKING:
 Observer = Callable[[str, Any], None]
 FORGIVING = ("parse", "resolve")  # what they leave out is reported; the next stage goes on
 STAGES = ("parse", "resolve", "check", "plan", "lower", "emit")
-
-
-class SpecError(Exception):
-    """A spec with errors; `diagnostics` holds all of them in source order."""
-
-    def __init__(self, diagnostics: tuple[Diagnostic, ...]) -> None:
-        from wmdsl.diagnostics.render import to_text
-
-        super().__init__("\n" + to_text(diagnostics))
-        self.diagnostics = diagnostics
 
 
 @dataclass(frozen=True, slots=True)

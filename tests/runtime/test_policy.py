@@ -63,6 +63,14 @@ def test_a_query_on_data_writes_arrays_and_a_picture(finished, dataset, tmp_path
     assert written[1].suffix == ".png" and written[1].stat().st_size > 100
 
 
+def test_canonical_queries_on_data(finished, dataset, tmp_path):
+    """By their short names; what the spec forbids is refused as the compiler would."""
+    imagined = load_tensors(ask_run(finished, "passive", dataset, tmp_path, samples=2)[0])
+    assert imagined["top"].shape == (2, 1, 3, *SIZE)
+    with pytest.raises(errors.RunError, match="there is no such query"):
+        ask_run(finished, "dance", dataset, tmp_path)
+
+
 def test_film_strips_of_every_visual_query(finished, tmp_path):
     module = wmdsl.load(finished)
     rng = np.random.default_rng(0)

@@ -14,7 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from wmdsl.diagnostics.problem import SpecError
 from wmdsl.lower.names import class_name
+from wmdsl.lower.queries import method_name
+from wmdsl.lower.questions import refusal
+from wmdsl.plan.named import questions
 from wmdsl.plan.nodes import Plan
 
 PLACE = re.compile(r"([\w.<>-]+:\d+)\)?\.?(?:\"\"\")?$")
@@ -27,14 +31,21 @@ class Compiled:
     plan: Plan
     spec: str  # canonical text
     source: str  # emitted text
+    answers: tuple[str, ...]  # names that `query` takes
 
     def loss(self, *arguments: Any, **keywords: Any) -> dict[str, torch.Tensor]:
         with _located(self._file, self.spec):
             return super().loss(*arguments, **keywords)
 
-    def query(self, *arguments: Any, **keywords: Any) -> dict[str, torch.Tensor]:
+    def query(self, name: str, *arguments: Any, **keywords: Any) -> dict[str, torch.Tensor]:
+        """The answer to a declared query or a canonical one.
+
+        Raises SpecError with the compiler's diagnostic for one that has no answer.
+        """
+        if name not in self.answers:
+            _refuse(self.plan, name)
         with _located(self._file, self.spec):
-            return super().query(*arguments, **keywords)
+            return super().query(name, *arguments, **keywords)
 
     def after_step(self) -> None:
         """Move the teachers, where the spec has any; call it after each optimizer step."""
@@ -68,7 +79,18 @@ def load_source(text: str, plan: Plan) -> nn.Module:
     own = {"__module__": name, "_file": file, "__doc__": emitted.__doc__}
     module = type(emitted.__name__, (Compiled, emitted), own)()
     module.plan, module.spec, module.source = plan, plan.model.canonical, text
+    module.answers = tuple(
+        asked for asked, question in questions(plan).items()
+        if hasattr(emitted, method_name(question))
+    )  # fmt: skip
     return module
+
+
+def _refuse(plan: Plan, name: str) -> None:
+    """Raise what the compiler says of a canonical question that the emitted file leaves out."""
+    found = refusal(plan, name)
+    if found is not None:
+        raise SpecError((found,))
 
 
 def _affine(kind: str, found: Mapping[str, Sequence[float]]) -> tuple[torch.Tensor, torch.Tensor]:

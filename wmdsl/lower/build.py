@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from wmdsl.diagnostics import Diagnostics
-from wmdsl.diagnostics.diagnostic import Diagnostic, Label
 from wmdsl.lower.context import Context, number
-from wmdsl.lower.errors import Unsupported
+from wmdsl.lower.errors import Unsupported, cannot_run
 from wmdsl.lower.frame import weightless
 from wmdsl.lower.header import header
 from wmdsl.lower.loss import loss_method
 from wmdsl.lower.names import class_name
 from wmdsl.lower.program import Block, Body, Method, Parameter, Program
 from wmdsl.lower.queries import NO_GRAD, query_methods
+from wmdsl.lower.questions import emitted
 from wmdsl.lower.setup import constructor
 from wmdsl.plan.nodes import Plan
 
@@ -19,18 +19,14 @@ from wmdsl.plan.nodes import Plan
 def lower(plan: Plan, diagnostics: Diagnostics) -> Program | None:
     """The target program; None with an error for each part of the spec that cannot run yet."""
     for missing in plan.model.unrunnable:
-        diagnostics.add(_cannot_run(missing.code, f"{missing.what} cannot run yet", missing.span))
+        diagnostics.add(cannot_run(missing.code, f"{missing.what} cannot run yet", missing.span))
     if diagnostics.has_errors:
         return None
     try:
-        return _program(Context(plan))
+        return _program(Context(plan, emitted(plan)))
     except Unsupported as found:
-        diagnostics.add(_cannot_run("WM811", str(found), found.span))
+        diagnostics.add(cannot_run("WM811", str(found), found.span))
         return None
-
-
-def _cannot_run(code: str, message: str, span) -> Diagnostic:
-    return Diagnostic(code, message, (Label(span),))
 
 
 def _program(context: Context) -> Program:

@@ -8,16 +8,20 @@ from pathlib import PurePath
 from wmdsl.check.model import Codec, Model, Segment, Stream, TokenGroup
 from wmdsl.lower.names import RESERVED, Names, constant_name, segment_name
 from wmdsl.lower.program import Assign, Expression, Method, Name, expression, me, of
-from wmdsl.plan.nodes import Plan, Row, Space
+from wmdsl.plan.nodes import Plan, QueryPlan, Row, Space
 from wmdsl.plan.roles import generates_by_segment
 from wmdsl.source import Span
 
 
 @dataclass(slots=True)
 class Context:
-    """`attributes` names what the module holds; `schedules` and `methods` fill up on the way."""
+    """`attributes` names what the module holds; `schedules` and `methods` fill up on the way.
+
+    `questions` are those that get a method.
+    """
 
     plan: Plan
+    questions: tuple[QueryPlan, ...] = ()
     attributes: Names = field(default_factory=lambda: Names(RESERVED))
     schedules: dict[tuple[int, tuple[Row, ...]], Assign] = field(default_factory=dict)
     methods: dict[object, Method] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wmdsl.diagnostics.diagnostic import Diagnostic, Label
 from wmdsl.source import Span
 
 
@@ -11,3 +12,7 @@ class Unsupported(Exception):
     def __init__(self, message: str, span: Span):
         super().__init__(message)
         self.span = span
+
+
+def cannot_run(code: str, message: str, span: Span) -> Diagnostic:
+    return Diagnostic(code, message, (Label(span),))

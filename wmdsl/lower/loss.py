@@ -158,10 +158,7 @@ class _Loss:
         frame.body.section(
             f"{align.name}: distance to the {align.teacher.name} teacher", align.span
         )
-        source = frame.source(align.source)
-        if align.projector != "none":
-            source = self.context.owned("align", align.name)(source)
-        source = frame.keep(("projected", align.name), f"{align.name}_predicted", source)
+        source = predicted_features(frame, align)
         target = self._target(align)
         call = self._distance(align, source, target)
         counted = valid(frame, align.target)
@@ -211,6 +208,14 @@ class _Loss:
 
 def _weighted(weight: Expression, value: Expression) -> Expression:
     return value if weight == expression(1) else weight * value
+
+
+def predicted_features(frame: Frame, align: Align) -> Expression:
+    """What the tokens that an align reads say of its target: projected [B, T, C]."""
+    source = frame.source(align.source)
+    if align.projector != "none":
+        source = frame.context.owned("align", align.name)(source)
+    return frame.keep(("projected", align.name), f"{align.name}_predicted", source)
 
 
 def hand_over(frame: Frame, inputs: Inputs, hand: Hand, value: Expression) -> None:

@@ -9,8 +9,8 @@ from wmdsl.check.model import Model, Segment
 # Public names of torch.nn.Module and of the emitted class itself; a test compares with torch.
 RESERVED = frozenset(
     """
-    T_destination add_module after_step apply bfloat16 buffers call_super_init children compile
-    cpu cuda double dump_patches eval extra_repr float forward get_buffer get_extra_state
+    T_destination add_module after_step answers apply bfloat16 buffers call_super_init children
+    compile cpu cuda double dump_patches eval extra_repr float forward get_buffer get_extra_state
     get_parameter get_submodule half ipu load_state_dict load_statistics loss modules mtia
     named_buffers named_children named_modules named_parameters parameters plan query
     register_backward_hook register_buffer register_forward_hook register_forward_pre_hook

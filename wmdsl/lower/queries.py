@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from wmdsl.check.model import Generate, Segment, TokenGroup
+from wmdsl.check.model import Align, Generate, Segment, TokenGroup
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.frame import BATCH, CLEAN, GENERATOR, LIKE, SIZE, Frame
 from wmdsl.lower.header import names
-from wmdsl.lower.loss import hand_over, times_needed
+from wmdsl.lower.loss import hand_over, predicted_features, times_needed
 from wmdsl.lower.objectives import NOISY, groups_of, shifted
 from wmdsl.lower.passes import Inputs, PassWriter
 from wmdsl.lower.program import (
@@ -25,6 +25,7 @@ from wmdsl.lower.program import (
     torch,
 )
 from wmdsl.lower.spaces import crosses_of
+from wmdsl.plan.named import questions
 from wmdsl.plan.nodes import Generation, QueryPlan, Space
 from wmdsl.plan.parameters import vocabulary
 from wmdsl.plan.roles import generates_by_segment
@@ -40,10 +41,13 @@ NOW, THEN, STEPS = Name("now"), Name("then"), Name("steps")
 
 
 def query_methods(context: Context) -> list[Method]:
-    """A method for every declared query, then the one that chooses among them."""
-    plans = list(context.plan.queries.values())
-    methods = [_Query(context, plan).method() for plan in plans]
-    table = {plan.name: of(me, _method_name(plan)) for plan in plans}
+    """A method for every question, then the one that chooses among them by any of its names."""
+    methods = [query_method(context, question) for question in context.questions]
+    table = {
+        name: of(me, method_name(question))
+        for name, question in questions(context.plan).items()
+        if question in context.questions
+    }
     ask = Block("chosen")(Name("name"), expression(table))
     parameters = (PARAMETERS[0], Parameter("name", "str"), *PARAMETERS[1:])
     body = Body()
@@ -53,12 +57,18 @@ def query_methods(context: Context) -> list[Method]:
     return [*methods, chooser]
 
 
-def _method_name(plan: QueryPlan) -> str:
-    return f"query_{plan.name}"
+def query_method(context: Context, question: QueryPlan) -> Method:
+    """The method that answers one question."""
+    return _Query(context, question).method()
+
+
+def method_name(question: QueryPlan) -> str:
+    return f"query_{question.name}"
 
 
 class _Query:
-    """One query: `known` are references of segments whose value stands."""
+    """One query: `known` are references of segments whose value stands, `foreseen` the features
+    of segments that are never decoded, by the align that predicts them."""
 
     def __init__(self, context: Context, plan: QueryPlan):
         self.context = context
@@ -73,6 +83,7 @@ class _Query:
         self.generates = generates_by_segment(self.model)
         self.known = set(plan.given)
         self.partial: dict[tuple[str, Fraction], Expression] = {}
+        self.foreseen: dict[str, dict[str, Expression]] = {}
 
     def method(self) -> Method:
         """The whole method."""
@@ -84,15 +95,15 @@ class _Query:
         for index, generation in enumerate(self.plan.chain):
             _Generator(self, generation, f"{self.plan.name}{index or ''}").write()
         frame.body.give_back(expression(self._answers()))
-        query = self.model.queries[self.plan.name]
+        owner = self.model.queries[self.plan.name] if self.plan.declared else self.model
         return Method(
-            name=_method_name(self.plan),
+            name=method_name(self.plan),
             parameters=PARAMETERS,
             returns="dict[str, Tensor]",
             doc=self._doc(),
             body=frame.body.pruned(CLEAN, SIZE, LIKE),
             decorator=NO_GRAD,
-            span=query.span,
+            span=owner.span,
         )
 
     def _doc(self) -> str:
@@ -120,9 +131,12 @@ class _Query:
         return [source.segment.reference for source in found if source.segment is not None]
 
     def _answers(self) -> dict[str, Expression]:
-        """What is sought, in raw units, by stream."""
+        """What is sought, in raw units, by stream; foreseen features by their align."""
         answers = {}
         for reference in self.plan.sought:
+            if reference in self.foreseen:
+                answers |= self.foreseen[reference]
+                continue
             segment = self.segments[reference]
             name = reference if segment.stream in answers else segment.stream
             answers[name] = self.frame.raw(segment)
@@ -150,7 +164,7 @@ class _Generator:
     def write(self) -> None:
         """Everything of this generation; its segments are known from here on."""
         names = " and ".join(self.generation.segments)
-        span = self._generate(self.generation.segments[0]).span
+        span = self._owner().span
         self.frame.body.section(f"{names} by {self.generation.objective}", span)
         self._hand_over()
         self._hold()
@@ -163,6 +177,8 @@ class _Generator:
             self._token_by_token()
         elif self.generation.objective == "masked":
             self._in_rounds()
+        elif self.generation.objective == "align":
+            self._foresee()
         else:
             message = f"{names} cannot be generated by {self.generation.objective}"
             raise Unsupported(message, span)
@@ -171,7 +187,16 @@ class _Generator:
         return self.query.generates[reference]
 
     def _objective(self, reference: str) -> str:
-        return self._generate(reference).objective
+        generate = self.query.generates.get(reference)
+        return generate.objective if generate else self.generation.objective
+
+    def _owner(self) -> Generate | Align:
+        """The first declaration that predicts the segments."""
+        return next(iter(self._aligns()), None) or self._generate(self.generation.segments[0])
+
+    def _aligns(self) -> list[Align]:
+        found = self.generation.generates if self.generation.objective == "align" else ()
+        return [self.model.aligns[name] for name in found]
 
     def _groups(self, reference: str) -> list[TokenGroup]:
         """The live groups that predict a segment."""
@@ -332,6 +357,16 @@ class _Generator:
         for reference in self.generation.segments:
             self._start(reference, self.writer.output(self._groups(reference)[0]))
             self._settle(reference)
+
+    def _foresee(self) -> None:
+        """Projected tokens, which training has compared with features of the segments."""
+        if self.moving:
+            message = f"{self.moving[0]} would have to be generated beside foreseen features"
+            raise Unsupported(message, self._generate(self.moving[0]).span)
+        self._evaluate(list(self.evaluation.spaces))
+        for align in self._aligns():
+            features = predicted_features(self.frame, align)
+            self.query.foreseen.setdefault(align.target.reference, {})[align.name] = features
 
     def _symbols(self, fill: int | None) -> Name:
         """The indices of the one segment, all of them `fill` (None: the mask's index)."""

@@ -75,8 +75,8 @@ def _layers_read(model: Model, trunk: str, time: Fraction | None) -> list[int | 
 def all_spaces(context: Context) -> Iterator[Space]:
     """The spaces of all passes that are emitted."""
     yield from context.plan.train.spaces
-    for query in context.plan.queries.values():
-        for generation in query.chain:
+    for question in context.questions:
+        for generation in question.chain:
             yield from generation.evaluation.spaces
 
 

@@ -50,8 +50,9 @@ def canonical(model: Model) -> Iterator[Asked]:
         ("controllable_world_model", future, action, no_future or no_action),
         ("inverse_dynamics", action, future, no_action or no_future),
     ):
+        steps, sampler = _usual_sampling(model, sought, more)
         yield Asked(
-            name, (sought,), (*observed, *more), (), _usual_steps(model), None,
+            name, (sought,), (*observed, *more), (), steps, sampler,
             declared=False, span=model.span, missing=missing,
         )  # fmt: skip
 
@@ -97,10 +98,17 @@ def is_policy(model: Model, asked: Asked) -> bool:
     )
 
 
-def _usual_steps(model: Model) -> Mapping[str, int]:
-    """Sampling steps of each stream as the first declared query that mentions it has them."""
+def _usual_sampling(
+    model: Model, sought: tuple[Segment, ...], futures: tuple[Segment, ...]
+) -> tuple[Mapping[str, int], str | None]:
+    """Steps and sampler of the declared query that asks the same; else the first steps of each
+    stream that any query declares."""
+    for query in model.queries.values():
+        given = tuple(segment for segment in query.given if not segment.observed)
+        if query.all_sought == sought and given == futures and not query.pinned:
+            return query.steps, query.sampler
     steps: dict[str, int] = {}
     for query in model.queries.values():
         for stream, count in query.steps.items():
             steps.setdefault(stream, count)
-    return steps
+    return steps, None

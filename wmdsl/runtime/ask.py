@@ -1,4 +1,4 @@
-"""Any declared query on recorded data: arrays, and pictures where frames are sought."""
+"""Any declared or canonical query on recorded data: arrays, and pictures of sought frames."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
+from wmdsl.plan.named import questions
 from wmdsl.runtime import binding, errors
 from wmdsl.runtime.checkpoint import save_tensors
-from wmdsl.runtime.filmstrip import picture, visual_queries
+from wmdsl.runtime.filmstrip import picture
 from wmdsl.runtime.load import load_run
 from wmdsl.runtime.run import RunDirectory
 
@@ -19,18 +20,17 @@ def ask_run(
 ) -> list[Path]:
     """Ask a run `query` at random moments of a data set; returns the files written.
 
-    `answer.safetensors` holds the answer and, as `truth.<stream>`, what the data has there.
+    `answer.safetensors` holds the answer and, as `truth.<stream>`, what the data has there.  Raises
+    SpecError where the spec forbids the answer.
     """
     from wmdsl.data.lerobot import DatasetInfo
     from wmdsl.data.windows import WindowedDataset
 
     module = load_run(path)
-    plan = module.plan.queries.get(query)
-    if plan is None or plan.answerable == "no":
+    if query not in questions(module.plan):
         raise errors.unanswerable(
-            query, plan.because if plan else "the spec declares no such query",
-            f"it declares {', '.join(module.plan.queries)}",
-        )  # fmt: skip
+            query, "there is no such query", f"it answers {', '.join(module.answers)}"
+        )
     model = module.plan.model
     info = DatasetInfo.read(data)
     dataset = WindowedDataset(data, binding.windows(model, Fraction(info.fps)))
@@ -41,10 +41,10 @@ def ask_run(
     with torch.inference_mode():
         answer = module.query(query, batch, generator=torch.Generator().manual_seed(seed))
     out.mkdir(parents=True, exist_ok=True)
-    truth = {f"truth.{name}": _sought(batch[name], model, name) for name in answer}
+    truth = {f"truth.{name}": _sought(batch[name], model, name) for name in answer if name in batch}
     save_tensors(out / "answer.safetensors", {**answer, **truth})
     written = [out / "answer.safetensors"]
-    seen = visual_queries(module).get(query)
+    seen = next((name for name in answer if name in binding.image_streams(model)), None)
     if seen:
         written.append(picture(out / f"{query}.png", model, seen, batch, answer[seen]))
     return written

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from wmdsl import driver
 from wmdsl.diagnostics import Diagnostics, did_you_mean
+from wmdsl.plan.named import SHORT, questions
 from wmdsl.plan.nodes import Plan
 from wmdsl.syntax import read_source
 from wmdsl.tools.common import parameters_argument, show, spec_path
@@ -37,13 +38,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     found = plan(options.file, options.parameters)
-    known = {**found.queries, **found.canonical_queries}
+    known = questions(found)
     if options.query is not None and options.query not in known:
         near = did_you_mean(options.query, known)
         advice = f"did you mean `{near}`?" if near else f"there are {', '.join(known)}"
         print(f"error: there is no query `{options.query}`; {advice}", file=sys.stderr)
         return 2
-    sys.stdout.write(_json(found, options.query) if options.json else _text(found, options.query))
+    short = None if options.query in found.queries else SHORT.get(options.query)
+    query = short or options.query
+    sys.stdout.write(_json(found, query) if options.json else _text(found, query))
     return 0
 
 

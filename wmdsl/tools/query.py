@@ -1,4 +1,4 @@
-"""`wmdsl query`: ask a trained run any declared query on recorded data."""
+"""`wmdsl query`: ask a trained run any query on recorded data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ EXAMPLE = "wmdsl query runs/mot --query controllable --data data/arm --samples 8
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=Path, help="a run folder of `wmdsl train`")
-    parser.add_argument("--query", required=True, help="a query that the spec declares")
+    parser.add_argument("--query", required=True,
+                        help="a declared query, or passive, controllable, inverse")  # fmt: skip
     parser.add_argument("--data", required=True, type=Path, help="a LeRobot v3 data set")
     parser.add_argument("--samples", type=int, default=8, help="moments of the data (8)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the noise (0)")

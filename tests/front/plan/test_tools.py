@@ -34,6 +34,11 @@ def test_one_query(capsys):
     assert list(data["queries"]) == list(data["mask"]) == ["policy"]
 
 
+def test_a_canonical_query_by_its_short_name(capsys):
+    assert main(["plan", MOT, "--query", "passive"]) == 0
+    assert capsys.readouterr().out.startswith("passive_world_model: corner.future |")
+
+
 def test_a_query_that_is_not_there(capsys):
     assert main(["plan", MOT, "--query", "polcy"]) == 2
     assert "did you mean `policy`?" in capsys.readouterr().err

@@ -795,5 +795,8 @@ class BackboneIdm(nn.Module):
                 "joint": self.query_joint,
                 "imagine": self.query_imagine,
                 "inverse": self.query_inverse,
+                "passive_world_model": self.query_imagine,
+                "inverse_dynamics": self.query_inverse,
+                "passive": self.query_imagine,
             },
         )(batch, generator, steps)

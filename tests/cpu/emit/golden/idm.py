@@ -707,5 +707,8 @@ class Idm(nn.Module):
                 "policy": self.query_policy,
                 "imagine": self.query_imagine,
                 "inverse": self.query_inverse,
+                "passive_world_model": self.query_imagine,
+                "inverse_dynamics": self.query_inverse,
+                "passive": self.query_imagine,
             },
         )(batch, generator, steps)

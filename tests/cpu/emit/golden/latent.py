@@ -386,6 +386,9 @@ def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
 TRAIN_POLICY = Schedule.from_ranges(
     30, 30, [(0, 10, 0, 10), (10, 14, 0, 14), (14, 30, 0, 30)]
 )  # model.wm:79
+PASSIVE_WORLD_MODEL_POLICY = Schedule.from_ranges(
+    14, 14, [(0, 10, 0, 10), (10, 14, 0, 14)]
+)  # model.wm:79
 
 
 class Latent(nn.Module):
@@ -550,6 +553,46 @@ class Latent(nn.Module):
             )  # model.wm:87
         return {"action": action * self.action_scale + self.action_mean}
 
+    @torch.no_grad()
+    def query_passive_world_model(
+        self, batch: dict[str, Tensor], generator: Generator | None = None, steps: int | None = None
+    ) -> dict[str, Tensor]:
+        """corner.future given corner.now, wrist, proprio, instruction (exact) (model.wm:3).
+
+        action.future: deleted exactly
+        """
+        corner = samples(batch, "corner", 1, 2, (3, 64, 64), "model.wm:4")
+        corner = 2 * corner - 1
+        wrist = samples(batch, "wrist", 1, 1, (3, 64, 64), "model.wm:11")
+        wrist = 2 * wrist - 1
+        proprio = samples(batch, "proprio", 1, 1, (4,), "model.wm:17")
+        proprio = (proprio - self.proprio_mean) / self.proprio_scale
+        instruction = whole(batch, "instruction", (32,), "model.wm:23")
+        like = next(self.parameters())
+        size = len(corner)
+        clean = like.new_zeros(size, 1)
+
+        # corner.future by align (model.wm:72)
+        instruction_words = self.words(instruction)  # model.wm:38
+        corner_now_eyes = self.eyes(corner)  # model.wm:44
+        wrist_eyes = self.wrist_eyes(wrist)  # model.wm:52
+        policy = torch.cat(
+            [
+                self.policy.instruction_in(instruction_words),
+                self.policy.corner_now_in(corner_now_eyes),
+                self.policy.wrist_in(wrist_eyes),
+                self.policy.proprio_in(proprio),
+                self.policy.dream_in(size),
+            ],
+            dim=1,
+        )
+        policy_code = Runs(self.policy.time(clean), (14,))
+        policy_out, policy_after_3 = self.run_policy(
+            policy, policy_code, PASSIVE_WORLD_MODEL_POLICY
+        )
+        foresight_predicted = self.foresight(policy_after_3[:, 10:14])
+        return {"foresight": foresight_predicted}
+
     def query(
         self,
         name: str,
@@ -558,4 +601,11 @@ class Latent(nn.Module):
         steps: int | None = None,
     ) -> dict[str, Tensor]:
         """The answer to a query, by name; `steps` overrides those of the spec."""
-        return chosen(name, {"policy": self.query_policy})(batch, generator, steps)
+        return chosen(
+            name,
+            {
+                "policy": self.query_policy,
+                "passive_world_model": self.query_passive_world_model,
+                "passive": self.query_passive_world_model,
+            },
+        )(batch, generator, steps)

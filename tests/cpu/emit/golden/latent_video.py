@@ -390,6 +390,14 @@ def descending(steps: int, stop: float = 0.0) -> Iterator[tuple[float, float]]:
         yield 1 - (1 - stop) * step / steps, 1 - (1 - stop) * (step + 1) / steps
 
 
+def unpatchify(x_BTC: Tensor, shape: tuple[int, int, int, int], height: int, width: int) -> Tensor:
+    """Tokens -> frames [B, F, C, H, W] of `shape` (F, C, H, W)."""
+    frames, channels, rows, columns = shape
+    x = x_BTC.unflatten(1, (frames, rows // height, columns // width))
+    x = x.unflatten(-1, (channels, height, width))
+    return x.permute(0, 1, 4, 2, 5, 3, 6).flatten(5).flatten(3, 4)
+
+
 def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
     """The query of that name; ValueError where there is none."""
     if name not in queries:
@@ -591,6 +599,54 @@ class LatentVideo(nn.Module):
             )  # model.wm:92
         return {"action": action * self.action_scale + self.action_mean}
 
+    @torch.no_grad()
+    def query_passive_world_model(
+        self, batch: dict[str, Tensor], generator: Generator | None = None, steps: int | None = None
+    ) -> dict[str, Tensor]:
+        """corner.future given corner.now, wrist, proprio, instruction (exact) (model.wm:3).
+
+        action.future: deleted exactly
+        foresight: head skipped
+        """
+        corner = samples(batch, "corner", 1, 2, (3, 64, 64), "model.wm:4")
+        corner = 2 * corner - 1
+        wrist = samples(batch, "wrist", 1, 1, (3, 64, 64), "model.wm:11")
+        wrist = 2 * wrist - 1
+        proprio = samples(batch, "proprio", 1, 1, (4,), "model.wm:17")
+        proprio = (proprio - self.proprio_mean) / self.proprio_scale
+        instruction = whole(batch, "instruction", (32,), "model.wm:23")
+        like = next(self.parameters())
+        size = len(corner)
+        clean = like.new_zeros(size, 1)
+
+        # corner.future by flow (model.wm:101)
+        corner_future = normal((size, 16, 768), like, generator)
+        instruction_words = self.words(instruction)  # model.wm:38
+        corner_now_eyes = self.eyes(corner)  # model.wm:44
+        wrist_eyes = self.wrist_eyes(wrist)  # model.wm:52
+        policy_given = torch.cat(
+            [
+                self.policy.instruction_in(instruction_words),
+                self.policy.corner_now_in(corner_now_eyes),
+                self.policy.wrist_in(wrist_eyes),
+                self.policy.proprio_in(proprio),
+                self.policy.dream_in(size),
+            ],
+            dim=1,
+        )
+        for now, then in descending(steps or 5):
+            corner_future_time = like.new_full((size, 1), now)
+            policy = torch.cat([policy_given, self.policy.corner_future_in(corner_future)], dim=1)
+            policy_code = Runs(
+                self.policy.time(torch.cat([clean, corner_future_time], dim=1)), (14, 16)
+            )
+            policy_out, policy_after_3 = self.run_policy(policy, policy_code, POLICY_POLICY)
+            corner_future = torch.lerp(
+                self.policy.corner_future_out(policy_out[:, 14:30]), corner_future, then / now
+            )  # model.wm:101
+        corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
+        return {"corner": ((corner_future_samples + 1) / 2).clamp(0, 1)}
+
     def query(
         self,
         name: str,
@@ -599,4 +655,11 @@ class LatentVideo(nn.Module):
         steps: int | None = None,
     ) -> dict[str, Tensor]:
         """The answer to a query, by name; `steps` overrides those of the spec."""
-        return chosen(name, {"policy": self.query_policy})(batch, generator, steps)
+        return chosen(
+            name,
+            {
+                "policy": self.query_policy,
+                "passive_world_model": self.query_passive_world_model,
+                "passive": self.query_passive_world_model,
+            },
+        )(batch, generator, steps)

@@ -752,5 +752,8 @@ class MotFast(nn.Module):
                 "joint": self.query_joint,
                 "imagine": self.query_imagine,
                 "controllable": self.query_controllable,
+                "passive_world_model": self.query_imagine,
+                "controllable_world_model": self.query_controllable,
+                "passive": self.query_imagine,
             },
         )(batch, generator, steps)

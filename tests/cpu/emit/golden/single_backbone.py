@@ -802,5 +802,9 @@ class SingleBackbone(nn.Module):
                 "imagine": self.query_imagine,
                 "controllable": self.query_controllable,
                 "inverse": self.query_inverse,
+                "passive_world_model": self.query_imagine,
+                "controllable_world_model": self.query_controllable,
+                "inverse_dynamics": self.query_inverse,
+                "passive": self.query_imagine,
             },
         )(batch, generator, steps)

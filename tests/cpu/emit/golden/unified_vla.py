@@ -579,6 +579,12 @@ class UnifiedVla(nn.Module):
         steps: int | None = None,
     ) -> dict[str, Tensor]:
         """The answer to a query, by name; `steps` overrides those of the spec."""
-        return chosen(name, {"policy": self.query_policy, "imagine": self.query_imagine})(
-            batch, generator, steps
-        )
+        return chosen(
+            name,
+            {
+                "policy": self.query_policy,
+                "imagine": self.query_imagine,
+                "passive_world_model": self.query_imagine,
+                "passive": self.query_imagine,
+            },
+        )(batch, generator, steps)

@@ -359,6 +359,40 @@ class Align(nn.Module):
         action = self.policy.action_out(policy_out[:, 32:34])
         return {"action": action * self.action_scale + self.action_mean}
 
+    @torch.no_grad()
+    def query_passive_world_model(
+        self, batch: dict[str, Tensor], generator: Generator | None = None, steps: int | None = None
+    ) -> dict[str, Tensor]:
+        """scene.future given scene.now (exact) (model.wm:3).
+
+        action.future: head skipped
+        """
+        scene = samples(batch, "scene", 1, 2, (3, 16, 16), "model.wm:4")
+        scene = 2 * scene - 1
+        size = len(scene)
+
+        # scene.future by align (model.wm:35)
+        scene_now_eyes = self.eyes(scene)  # model.wm:19
+        policy = torch.cat(
+            [
+                self.policy.scene_now_in(scene_now_eyes),
+                self.policy.dream_in(size),
+                self.policy.action_in(size),
+            ],
+            dim=1,
+        )
+        policy_out, policy_after_0, policy_after_1 = self.run_policy(policy)
+        still_predicted = self.still(policy_after_1[:, 16:32])
+        slow_predicted = self.slow(policy_out[:, 16:32])
+        own_predicted = self.own(policy_out[:, 16:32])
+        open_predicted = self.open(policy_after_0[:, 16:32])
+        return {
+            "still": still_predicted,
+            "slow": slow_predicted,
+            "own": own_predicted,
+            "open": open_predicted,
+        }
+
     def query(
         self,
         name: str,
@@ -367,4 +401,11 @@ class Align(nn.Module):
         steps: int | None = None,
     ) -> dict[str, Tensor]:
         """The answer to a query, by name; `steps` overrides those of the spec."""
-        return chosen(name, {"policy": self.query_policy})(batch, generator, steps)
+        return chosen(
+            name,
+            {
+                "policy": self.query_policy,
+                "passive_world_model": self.query_passive_world_model,
+                "passive": self.query_passive_world_model,
+            },
+        )(batch, generator, steps)

@@ -490,6 +490,23 @@ class Cross(nn.Module):
             doer = block.feed(doer, modulation)
         return self.doer.norm(doer, code)
 
+    def run_seer_to_1(
+        self, seer: Tensor, code: Runs, angles: Tensor, hear: Tensor, schedule: Schedule | None
+    ) -> Tensor:
+        """The blocks of seer (model.wm:29)."""
+        for depth, block in enumerate(self.seer.blocks[:1]):
+            modulation = block.modulation(code)
+            query, key, value = block.project(seer, modulation)
+            query = rotated(query, angles)
+            key = rotated(key, angles)
+            mixed = attention(query, key, value, schedule)
+            seer = block.merge(seer, mixed, modulation)
+            seer = self.hear[depth](seer, hear)  # model.wm:55
+            seer = block.feed(seer, modulation)
+            if depth == 0:
+                seer_after_1 = seer
+        return seer_after_1
+
     def loss(
         self, batch: dict[str, Tensor], generator: Generator | None = None
     ) -> dict[str, Tensor]:
@@ -628,6 +645,51 @@ class Cross(nn.Module):
         scene_future_samples = unpatchify(scene_future, (2, 3, 16, 16), 8, 8)
         return {"scene": ((scene_future_samples + 1) / 2).clamp(0, 1)}
 
+    @torch.no_grad()
+    def query_inverse_dynamics(
+        self, batch: dict[str, Tensor], generator: Generator | None = None, steps: int | None = None
+    ) -> dict[str, Tensor]:
+        """action given scene.now, text, scene.future (exact) (model.wm:3).
+
+        seer layer 1: head skipped
+        """
+        scene = samples(batch, "scene", 3, 3, (3, 16, 16), "model.wm:4")
+        scene = 2 * scene - 1
+        scene_now, scene_future = scene.split([1, 2], dim=1)
+        text = whole(batch, "text", (8,), "model.wm:10")
+        like = next(self.parameters())
+        size = len(scene_now)
+        clean = like.new_zeros(size, 1)
+
+        # action.future by flow (model.wm:77)
+        action = normal((size, 4, 3), like, generator)
+        text_words = self.words(text)  # model.wm:19
+        scene_now_patches = patchify(scene_now, 8, 8)  # model.wm:25
+        scene_future_patches = patchify(scene_future, 8, 8)  # model.wm:25
+        seer_given = torch.cat(
+            [
+                self.seer.scene_now_in(scene_now_patches),
+                self.seer.scene_future_in(scene_future_patches),
+            ],
+            dim=1,
+        )
+        seer_code = Runs(self.seer.time(clean), (12,))
+        seer_after_1 = self.run_seer_to_1(
+            seer_given, seer_code, self.seer_angles, text_words, TRAIN_SEER
+        )
+        for now, then in descending(steps or 3):
+            act_now = shifted(now, 3)
+            act_then = shifted(then, 3)
+            action_time = like.new_full((size, 1), act_now)
+            doer = self.doer.action_in(action)
+            doer_code = Runs(self.doer.time(action_time), (4,))
+            doer_out = self.run_doer(
+                doer, doer_code, self.doer_angles, text_words, seer_after_1.detach()
+            )
+            action_velocity = self.doer.action_out(doer_out)  # model.wm:77
+            action = action + (act_then - act_now) * action_velocity
+        return {"action": action * self.action_scale + self.action_mean}
+
     def query(
         self,
         name: str,
@@ -636,6 +698,14 @@ class Cross(nn.Module):
         steps: int | None = None,
     ) -> dict[str, Tensor]:
         """The answer to a query, by name; `steps` overrides those of the spec."""
-        return chosen(name, {"policy": self.query_policy, "imagine": self.query_imagine})(
-            batch, generator, steps
-        )
+        return chosen(
+            name,
+            {
+                "policy": self.query_policy,
+                "imagine": self.query_imagine,
+                "passive_world_model": self.query_imagine,
+                "inverse_dynamics": self.query_inverse_dynamics,
+                "passive": self.query_imagine,
+                "inverse": self.query_inverse_dynamics,
+            },
+        )(batch, generator, steps)

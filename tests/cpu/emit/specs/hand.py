@@ -514,6 +514,68 @@ class Hand(nn.Module):
         action = self.inverse.action_out(inverse_out[:, 48:52])
         return {"action": action * self.action_scale + self.action_mean}
 
+    @torch.no_grad()
+    def query_passive_world_model(
+        self, batch: dict[str, Tensor], generator: Generator | None = None, steps: int | None = None
+    ) -> dict[str, Tensor]:
+        """scene.future given scene.now (exact) (model.wm:3).
+
+        action.future: deleted exactly
+        """
+        scene = samples(batch, "scene", 1, 3, (3, 16, 16), "model.wm:4")
+        scene = 2 * scene - 1
+        like = next(self.parameters())
+        size = len(scene)
+        clean = like.new_zeros(size, 1)
+
+        # scene.future by flow (model.wm:53)
+        scene_future = normal((size, 8, 192), like, generator)
+        scene_now_patches = patchify(scene, 8, 8)  # model.wm:15
+        dreamer_scene_now = self.dreamer.scene_now_in(scene_now_patches)
+        for now, then in descending(steps or 3):
+            scene_future_time = like.new_full((size, 1), now)
+            dreamer = torch.cat(
+                [dreamer_scene_now, self.dreamer.scene_future_in(scene_future)], dim=1
+            )
+            dreamer_code = Runs(
+                self.dreamer.time(torch.cat([clean, scene_future_time], dim=1)), (4, 8)
+            )
+            dreamer_out = self.run_dreamer(dreamer, dreamer_code)
+            scene_future_velocity = self.dreamer.scene_future_out(
+                dreamer_out[:, 4:12]
+            )  # model.wm:53
+            scene_future = scene_future + (then - now) * scene_future_velocity
+        scene_future_samples = unpatchify(scene_future, (2, 3, 16, 16), 8, 8)
+        return {"scene": ((scene_future_samples + 1) / 2).clamp(0, 1)}
+
+    @torch.no_grad()
+    def query_inverse_dynamics(
+        self, batch: dict[str, Tensor], generator: Generator | None = None, steps: int | None = None
+    ) -> dict[str, Tensor]:
+        """action given scene.now, scene.future (approximate) (model.wm:3)."""
+        scene = samples(batch, "scene", 3, 3, (3, 16, 16), "model.wm:4")
+        scene = 2 * scene - 1
+        scene_now, scene_future = scene.split([1, 2], dim=1)
+        size = len(scene_now)
+
+        # action.future by regression (model.wm:62)
+
+        # hand plan: scene.future -> inverse (model.wm:46)
+        plan_kept = self.plan_hand(scene_future)
+        scene_future_eyes_plan = self.eyes(plan_kept * scene_future)  # model.wm:19
+        scene_now_eyes = self.eyes(scene_now)  # model.wm:19
+        inverse = torch.cat(
+            [
+                self.inverse.scene_now_in(scene_now_eyes),
+                self.inverse.scene_future_in(scene_future_eyes_plan),
+                self.inverse.action_in(size),
+            ],
+            dim=1,
+        )
+        inverse_out = self.run_inverse(inverse)
+        action = self.inverse.action_out(inverse_out[:, 48:52])
+        return {"action": action * self.action_scale + self.action_mean}
+
     def query(
         self,
         name: str,
@@ -522,4 +584,13 @@ class Hand(nn.Module):
         steps: int | None = None,
     ) -> dict[str, Tensor]:
         """The answer to a query, by name; `steps` overrides those of the spec."""
-        return chosen(name, {"policy": self.query_policy})(batch, generator, steps)
+        return chosen(
+            name,
+            {
+                "policy": self.query_policy,
+                "passive_world_model": self.query_passive_world_model,
+                "inverse_dynamics": self.query_inverse_dynamics,
+                "passive": self.query_passive_world_model,
+                "inverse": self.query_inverse_dynamics,
+            },
+        )(batch, generator, steps)

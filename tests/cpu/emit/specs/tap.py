@@ -252,6 +252,14 @@ def descending(steps: int, stop: float = 0.0) -> Iterator[tuple[float, float]]:
         yield 1 - (1 - stop) * step / steps, 1 - (1 - stop) * (step + 1) / steps
 
 
+def unpatchify(x_BTC: Tensor, shape: tuple[int, int, int, int], height: int, width: int) -> Tensor:
+    """Tokens -> frames [B, F, C, H, W] of `shape` (F, C, H, W)."""
+    frames, channels, rows, columns = shape
+    x = x_BTC.unflatten(1, (frames, rows // height, columns // width))
+    x = x.unflatten(-1, (channels, height, width))
+    return x.permute(0, 1, 4, 2, 5, 3, 6).flatten(5).flatten(3, 4)
+
+
 def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
     """The query of that name; ValueError where there is none."""
     if name not in queries:
@@ -459,6 +467,78 @@ class Tap(nn.Module):
             action = action + (then - now) * action_velocity
         return {"action": action * self.action_scale + self.action_mean}
 
+    @torch.no_grad()
+    def query_passive_world_model(
+        self, batch: dict[str, Tensor], generator: Generator | None = None, steps: int | None = None
+    ) -> dict[str, Tensor]:
+        """scene.future given scene.now (exact) (model.wm:3).
+
+        action.future: deleted exactly
+        """
+        scene = samples(batch, "scene", 1, 3, (3, 16, 16), "model.wm:4")
+        scene = 2 * scene - 1
+        like = next(self.parameters())
+        size = len(scene)
+        clean = like.new_zeros(size, 1)
+
+        # scene.future by flow (model.wm:46)
+        scene_future = normal((size, 8, 192), like, generator)
+        scene_now_patches = patchify(scene, 8, 8)  # model.wm:16
+        seer_scene_now = self.seer.scene_now_in(scene_now_patches)
+        for now, then in descending(steps or 4):
+            foresight_now = shifted(now, 2)
+            foresight_then = shifted(then, 2)
+            scene_future_time = like.new_full((size, 1), foresight_now)
+            seer = torch.cat([seer_scene_now, self.seer.scene_future_in(scene_future)], dim=1)
+            seer_code = Runs(self.seer.time(torch.cat([clean, scene_future_time], dim=1)), (4, 8))
+            seer_out = self.run_seer(seer, seer_code)
+            scene_future_velocity = self.seer.scene_future_out(seer_out[:, 4:12])  # model.wm:46
+            scene_future = scene_future + (foresight_then - foresight_now) * scene_future_velocity
+        scene_future_samples = unpatchify(scene_future, (2, 3, 16, 16), 8, 8)
+        return {"scene": ((scene_future_samples + 1) / 2).clamp(0, 1)}
+
+    @torch.no_grad()
+    def query_inverse_dynamics(
+        self, batch: dict[str, Tensor], generator: Generator | None = None, steps: int | None = None
+    ) -> dict[str, Tensor]:
+        """action given scene.now, scene.future (exact) (model.wm:3).
+
+        seer layer 2: head skipped
+        """
+        scene = samples(batch, "scene", 3, 3, (3, 16, 16), "model.wm:4")
+        scene = 2 * scene - 1
+        scene_now, scene_future = scene.split([1, 2], dim=1)
+        like = next(self.parameters())
+        size = len(scene_now)
+        clean = like.new_zeros(size, 1)
+
+        # action.future by flow (model.wm:55)
+        scene_future_patches = patchify(scene_future, 8, 8)  # model.wm:16
+        scene_future_held = torch.lerp(
+            scene_future_patches, normal((size, 8, 192), like, generator), 0.5
+        )
+        action = normal((size, 4, 3), like, generator)
+        scene_now_patches = patchify(scene_now, 8, 8)  # model.wm:16
+        seer_given = torch.cat(
+            [
+                self.seer.scene_now_in(scene_now_patches),
+                self.seer.scene_future_in(scene_future_held),
+            ],
+            dim=1,
+        )
+        seer_code = Runs(
+            self.seer.time(torch.cat([clean, like.new_full((size, 1), 0.5)], dim=1)), (4, 8)
+        )
+        seer_after_2_held = self.run_seer_to_2(seer_given, seer_code)
+        for now, then in descending(steps or 3):
+            action_time = like.new_full((size, 1), now)
+            doer = self.doer.action_in(action)
+            doer_code = Runs(self.doer.time(action_time), (4,))
+            doer_out = self.run_doer(doer, doer_code, seer_after_2_held.detach())
+            action_velocity = self.doer.action_out(doer_out)  # model.wm:55
+            action = action + (then - now) * action_velocity
+        return {"action": action * self.action_scale + self.action_mean}
+
     def query(
         self,
         name: str,
@@ -467,4 +547,13 @@ class Tap(nn.Module):
         steps: int | None = None,
     ) -> dict[str, Tensor]:
         """The answer to a query, by name; `steps` overrides those of the spec."""
-        return chosen(name, {"policy": self.query_policy})(batch, generator, steps)
+        return chosen(
+            name,
+            {
+                "policy": self.query_policy,
+                "passive_world_model": self.query_passive_world_model,
+                "inverse_dynamics": self.query_inverse_dynamics,
+                "passive": self.query_passive_world_model,
+                "inverse": self.query_inverse_dynamics,
+            },
+        )(batch, generator, steps)
