@@ -39,6 +39,31 @@ def cosine(shape: Shape, like: Tensor, generator: Generator | None) -> Tensor:
     return torch.cos(math.pi / 2 * draw)
 
 
+def lognormal(
+    shape: Shape, mean: float, deviation: float, like: Tensor, generator: Generator | None
+) -> Tensor:
+    """Noise levels of EDM: exp of a normal variable."""
+    draw = torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+    return torch.exp(mean + deviation * draw)
+
+
+def loglogistic(
+    shape: Shape, mean: float, scale: float, like: Tensor, generator: Generator | None
+) -> Tensor:
+    """Noise levels of EDM: exp of a logistic variable; a millionth at either end is cut off."""
+    draw = torch.rand(shape, generator=generator, dtype=like.dtype, device=like.device)
+    return torch.exp(mean + scale * torch.logit(draw, eps=1e-6))
+
+
+def mix(draws: list[Tensor], shares: list[float], generator: Generator | None) -> Tensor:
+    """For each sample one of the draws, each with its share as the chance."""
+    first = draws[0]
+    ends = torch.tensor(shares, dtype=first.dtype, device=first.device).cumsum(dim=0)
+    draw = torch.rand(first.shape, generator=generator, dtype=first.dtype, device=first.device)
+    which = torch.bucketize(draw * ends[-1], ends, right=True).clamp(max=len(draws) - 1)
+    return torch.stack(draws).gather(0, which[None])[0]
+
+
 def fixed(shape: Shape, time: float, like: Tensor) -> Tensor:
     """Always the same time."""
     return torch.full(shape, time, dtype=like.dtype, device=like.device)

@@ -5,6 +5,8 @@ B batch, T tokens, N samples, C features, V vocabulary.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -22,6 +24,12 @@ def chosen_mean(error_BT: Tensor, chosen_BT: Tensor, valid_BN: Tensor) -> Tensor
     each = error_BT.shape[1] // valid_BN.shape[1]
     weight = (chosen_BT & valid_BN.repeat_interleave(each, dim=1)).to(error_BT.dtype)
     return (error_BT * weight).sum() / weight.sum().clamp(min=1)
+
+
+def bell(time: Tensor) -> Tensor:
+    """Weight of an error at a time: a bell around the middle, 0 at both ends, 1 in the mean."""
+    at_the_ends, mean = math.exp(-0.5), 0.2490937321795
+    return (torch.exp(-2 * (time - 0.5) ** 2) - at_the_ends) / mean
 
 
 def l1(x_BTC: Tensor, y_BTC: Tensor) -> Tensor:

@@ -261,6 +261,12 @@ def law_beyond(attribute: ast.Attribute, objective: str) -> Diagnostic:
                   "goes beyond 1", help="0 is clean data, 1 is pure noise")  # fmt: skip
 
 
+def weighting_without_levels(attribute: ast.Attribute) -> Diagnostic:
+    return _error("WM123", "this objective has no noise levels to weight by", attribute.span,
+                  "counts the error by the noise level of EDM",
+                  help="write `weighting even` or `bell`, or generate it by edm")  # fmt: skip
+
+
 def wrong_arguments(kind: Kind, count: int, span: Span) -> Diagnostic:
     sizes = ", ".join(row.name for row in kind.arguments)
     wanted = f"{kind.name}[{sizes}]" if "[" in span.text else f"{kind.name}({sizes})"

@@ -17,7 +17,7 @@ from wmdsl.vocabulary import FORMS, SAMPLERS, Attribute
 STEPPED = ("flow", "diffusion", "edm", "masked")
 NOISED = ("flow", "diffusion", "edm")
 FITTING = {"flow": ("euler", "heun"), "diffusion": ("ddim", "ancestral"),
-           "edm": ("heun", "euler")}  # fmt: skip
+           "edm": ("euler", "heun")}  # fmt: skip
 STEPS = Attribute("steps", "integer", "Sampling steps.", minimum=1)
 
 

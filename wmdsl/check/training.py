@@ -65,12 +65,23 @@ def _generate(draft: Draft, declaration: ast.Declaration) -> Generate:
 
 def _law(draft: Draft, declaration: ast.Declaration, values: Values) -> CallValue | None:
     law = values.get("time")
-    beyond = law is not None and law.name in ("uniform", "fixed") and max(law.arguments) > 1
-    if beyond and declaration.clause("by").span.text != "edm":
+    edm = declaration.clause("by").span.text == "edm"
+    if law is not None and not edm and _beyond(law):
         raise Mistake(errors.law_beyond(declaration.attribute("time"), "this objective"))
+    if values.get("weighting") == "edm" and not edm:
+        raise Mistake(errors.weighting_without_levels(declaration.attribute("weighting")))
     if law is not None and not LAWS[law.name].runs:
         draft.cannot_run("WM806", f"the noise law {law.name}", declaration.attribute("time").span)
     return law
+
+
+def _beyond(law: CallValue) -> bool:
+    """Whether a law may draw a time beyond 1, which stands for pure noise."""
+    if law.name == "mix":
+        return any(_beyond(part) for part in law.arguments[::2])
+    if law.name in ("lognormal", "loglogistic"):
+        return True
+    return law.name in ("uniform", "fixed") and max(law.arguments, default=0) > 1
 
 
 def handed(draft: Draft) -> set[GroupName]:

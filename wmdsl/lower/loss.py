@@ -6,7 +6,7 @@ from wmdsl.check.model import Align, Generate, Hand, Segment
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.frame import CLEAN, LIKE, SIZE, Frame, weightless
-from wmdsl.lower.objectives import Trainer, groups_of, valid
+from wmdsl.lower.objectives import Trainer, groups_of, held, tokens_read, valid
 from wmdsl.lower.passes import Inputs, PassWriter
 from wmdsl.lower.program import (
     Block,
@@ -111,19 +111,15 @@ class _Loss:
 
     def _held(self, segment: Segment, codec: str, time) -> Expression:
         tokens = self.frame.tokens(segment, codec)
-        if time == 0:
-            return tokens
-        noise = self.frame.normal(of(tokens, "shape"))
         generate = next(g for g in self.model.generates.values() if segment in g.segments)
+        if time == 0:
+            return tokens_read(generate, tokens)
+        noise = self.frame.normal(of(tokens, "shape"))
         wanted = f"{self.frame.name_of(segment)}_held"
         if time == 1:
             return self.frame.keep(("held", segment.reference, time), wanted, noise)
-        if generate.objective != "flow":
-            at = of(LIKE, "new_full")((1, 1, 1), number(time))
-            point = Block("noised")(tokens, noise, at)
-        else:
-            point = of(torch, "lerp")(tokens, noise, number(time))
-        return self.frame.keep(("held", segment.reference, time), wanted, point)
+        value = held(generate, tokens, noise, time)
+        return self.frame.keep(("held", segment.reference, time), wanted, value)
 
     def _hand_over(self, space: Space) -> None:
         """Values that trunks of this space are handed: truth, or what the pass so far predicts."""

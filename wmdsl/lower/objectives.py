@@ -5,6 +5,8 @@ Noise is added to tokens: a linear codec commutes with it, and a head predicts t
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from wmdsl.check.model import CallValue, Generate, Segment, TokenGroup
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
@@ -13,7 +15,7 @@ from wmdsl.lower.passes import Inputs, PassWriter
 from wmdsl.lower.program import Block, Expression, Name, of, torch
 from wmdsl.plan.parameters import vocabulary
 
-NOISY = ("flow", "diffusion")
+NOISY = ("flow", "diffusion", "edm")
 SYMBOLIC = ("autoregressive", "masked")
 TARGETS = {"eps": "noise", "x0": "clean", "v": "velocity_of"}
 
@@ -26,6 +28,10 @@ def groups_of(context: Context, generate: Generate, segment: Segment) -> list[To
 
 def law(call: CallValue, shape: tuple) -> Expression:
     """A draw of the training time."""
+    if call.name == "mix":
+        draws = [law(part, shape) for part in call.arguments[::2]]
+        shares = [number(share) for share in call.arguments[1::2]]
+        return Block("mix")(draws, shares, GENERATOR)
     arguments = [number(argument) for argument in call.arguments]
     if call.name == "fixed":
         return Block("fixed")(shape, *arguments, LIKE)
@@ -35,8 +41,45 @@ def law(call: CallValue, shape: tuple) -> Expression:
 
 
 def shifted(generate: Generate, time: Expression) -> Expression:
-    """The time moved towards noise where the spec says so."""
+    """The time moved towards noise where the spec says so; levels of EDM are multiplied."""
+    if generate.objective == "edm" and generate.shift != 1:
+        return number(generate.shift) * time
     return time if generate.shift == 1 else Block("shifted")(time, number(generate.shift))
+
+
+def deviation(generate: Generate) -> Expression:
+    """That of the data, as EDM takes it."""
+    return number(generate.attributes["deviation"])
+
+
+def levels_of(generate: Generate) -> tuple[Expression, Expression]:
+    """The lowest and the highest noise level that sampling by EDM walks through."""
+    low, high = generate.attributes["low"], generate.attributes["high"]
+    return number(generate.shift * low), number(generate.shift * high)
+
+
+def tokens_read(generate: Generate, clean: Expression) -> Expression:
+    """Clean tokens of a generated segment as a trunk reads them at time 0."""
+    return clean / deviation(generate) if generate.objective == "edm" else clean
+
+
+def point(generate: Generate, clean: Expression, noise: Expression, at: Expression) -> Expression:
+    """What tokens are between data (time 0) and noise (time 1), as a trunk reads them."""
+    if generate.objective == "flow":
+        return of(torch, "lerp")(clean, noise, at)
+    return Block("noised")(clean, noise, at)
+
+
+def held(
+    generate: Generate, clean: Expression, noise: Expression, time: Fraction
+) -> Expression:
+    """What a tap at a fixed time strictly between data and noise reads."""
+    if generate.objective == "edm":
+        level = number(time / (1 - time))
+        return Block("scaled")(clean + level * noise, level, deviation(generate))
+    if generate.objective == "flow":
+        return of(torch, "lerp")(clean, noise, number(time))
+    return Block("noised")(clean, noise, of(LIKE, "new_full")((1, 1, 1), number(time)))
 
 
 class Trainer:
@@ -49,6 +92,8 @@ class Trainer:
         self.inputs = inputs
         self._hidden: dict[str, Expression] = {}
         self._noise: dict[str, Expression] = {}
+        self._level: dict[str, Expression] = {}
+        self._x: dict[str, Expression] = {}
 
     def prepare(self) -> None:
         """Draw times and noise; the noisy tokens go into the inputs."""
@@ -61,7 +106,8 @@ class Trainer:
                 self._masked(segment)
 
     def _draw(self, key: str, frames: int = 1) -> Expression:
-        wanted = f"{self.generate.name}_time" if key == "shared" else f"{key}_time"
+        whose = self.generate.name if key == "shared" else key
+        wanted = f"{whose}_level" if self.generate.objective == "edm" else f"{whose}_time"
         draw = law(self.generate.law, (SIZE, frames))
         value = shifted(self.generate, draw)
         return self.frame.keep(("time", self.generate.name, key), wanted, value)
@@ -79,23 +125,36 @@ class Trainer:
         noise = self.frame.normal(of(tokens, "shape"))
         noise = self.frame.keep(("noise", reference), f"{name}_noise", noise)
         at = self._at(time, groups[0])
-        if self.generate.objective == "flow":
-            point = of(torch, "lerp")(tokens, noise, at)
-        else:
-            point = Block("noised")(tokens, noise, at)
-        noisy = self.frame.keep(("noisy", reference), f"{name}_noisy", point)
         self._noise[reference] = noise
+        if self.generate.objective == "edm":
+            noisy = self._edm_input(segment, tokens + at * noise, at)
+            self._level[reference] = time
+            wanted = f"{self.generate.name if shared else name}_time"
+            time = self.frame.once(("told", time), wanted, Block("told")(time))
+        else:
+            path = point(self.generate, tokens, noise, at)
+            noisy = self.frame.keep(("noisy", reference), f"{name}_noisy", path)
         self.inputs.times[reference] = time
         if per_frame:
             self.inputs.per_frame.add(reference)
         for group in groups:
             self.inputs.tokens[group.trunk, group.name] = noisy
 
-    def _at(self, time: Expression, group: TokenGroup) -> Expression:
-        """The time of each token [B, 1 or T, 1]."""
+    def _edm_input(self, segment: Segment, x: Expression, at: Expression) -> Expression:
+        name, reference = self.frame.name_of(segment), segment.reference
+        self._x[reference] = self.frame.keep(("x", reference), f"{name}_noisy", x)
+        scaled = Block("scaled")(self._x[reference], at, deviation(self.generate))
+        return self.frame.keep(("noisy", reference), f"{name}_scaled", scaled)
+
+    def _each(self, time: Expression, group: TokenGroup) -> Expression:
+        """The time of each token [B, 1 or T]."""
         if self.generate.times == "per_frame" and group.per_frame > 1:
             time = of(time, "repeat_interleave")(group.per_frame, dim=1)
-        return time[..., None]
+        return time
+
+    def _at(self, time: Expression, group: TokenGroup) -> Expression:
+        """The time of each token [B, 1 or T, 1]."""
+        return self._each(time, group)[..., None]
 
     def _masked(self, segment: Segment) -> None:
         """Each token is hidden with the drawn share as its chance."""
@@ -147,11 +206,33 @@ class Trainer:
         if self.generate.objective in SYMBOLIC:
             return self._symbol_error(segment, output, tokens)
         distance = self.generate.distance if self.generate.objective == "regression" else "l2"
+        if self.generate.objective == "edm":
+            output = self._clean(segment, group, output)
         error = Block(distance)(output, self._target(segment, group, tokens))
+        weight = self._weight(segment, group)
+        error = error if weight is None else weight * error
         return Block("valid_mean")(error, valid(self.frame, segment))
 
+    def _clean(self, segment: Segment, group: TokenGroup, output: Expression) -> Expression:
+        """The data that an EDM head's output implies."""
+        reference = segment.reference
+        at = self._at(self._level[reference], group)
+        clean = Block("denoised")(self._x[reference], output, at, deviation(self.generate))
+        wanted = f"{self.frame.name_of(segment)}_denoised"
+        return self.frame.keep(("denoised", reference), wanted, clean)
+
+    def _weight(self, segment: Segment, group: TokenGroup) -> Expression | None:
+        """What the error of each token counts at its time; None where all count the same."""
+        weighting, reference = self.generate.attributes.get("weighting", "even"), segment.reference
+        if weighting == "even":
+            return None
+        if weighting == "bell":
+            return Block("bell")(self._each(self.inputs.times[reference], group))
+        level = self._each(self._level[reference], group)
+        return Block("edm_weight")(level, deviation(self.generate))
+
     def _target(self, segment: Segment, group: TokenGroup, tokens: Expression) -> Expression:
-        if self.generate.predict == "data":
+        if self.generate.predict == "data" or self.generate.objective == "edm":
             return tokens
         noise = self._noise[segment.reference]
         if self.generate.objective == "flow":
@@ -183,6 +264,8 @@ class Trainer:
             clean = of(output, "argmax")(dim=-1)
         elif self.generate.objective == "regression":
             clean = of(output, "detach")()
+        elif self.generate.objective == "edm":
+            clean = of(self._clean(segment, group, output), "detach")()
         else:
             noisy = self.inputs.tokens[group.trunk, group.name]
             at = self._at(self.inputs.times[reference], group)

@@ -17,6 +17,7 @@ from wmdsl.lower.frame import CLEAN, LIKE, SIZE, Frame, sliced
 from wmdsl.lower.program import Block, Expression, Name, joined, me, of
 from wmdsl.lower.spaces import crosses_of, rotary, runs_method
 from wmdsl.plan.nodes import Pass, Placed, Space
+from wmdsl.plan.roles import generates_by_segment
 
 GroupName = tuple[str, str]
 
@@ -181,6 +182,10 @@ class PassWriter:
             return self.inputs.features[key]
         if key in self.inputs.tokens:
             return self._through(group, self.inputs.tokens[key])
+        generate = generates_by_segment(self.model).get(reference)
+        if generate is not None and generate.objective == "edm" and role == "clean":
+            tokens = self.frame.tokens(group.segment, group.codec)
+            return self._through(group, tokens / number(generate.attributes["deviation"]))
         return self.frame.features(group.segment, group.codec)
 
     def _through(self, group: TokenGroup, tokens: Expression) -> Expression:

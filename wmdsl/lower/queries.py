@@ -10,7 +10,15 @@ from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.frame import BATCH, CLEAN, GENERATOR, LIKE, SIZE, Frame
 from wmdsl.lower.header import names
 from wmdsl.lower.loss import hand_over, predicted_features, times_needed
-from wmdsl.lower.objectives import NOISY, groups_of, shifted
+from wmdsl.lower.objectives import (
+    NOISY,
+    deviation,
+    groups_of,
+    held,
+    levels_of,
+    shifted,
+    tokens_read,
+)
 from wmdsl.lower.passes import Inputs, PassWriter
 from wmdsl.lower.program import (
     Block,
@@ -229,13 +237,11 @@ class _Generator:
         noise = self.frame.normal(self._shape(group))
         if time == 1:
             return self.frame.keep(("held", reference, time), f"{name}_held", noise)
-        tokens = self.frame.tokens(group.segment, group.codec)
+        tokens, generate = self.frame.tokens(group.segment, group.codec), self._generate(reference)
         if time == 0:
-            return tokens
-        point = of(torch, "lerp")(tokens, noise, number(time))
-        if self._objective(reference) != "flow":
-            point = Block("noised")(tokens, noise, of(LIKE, "new_full")((1, 1, 1), number(time)))
-        return self.frame.keep(("held", reference, time), f"{name}_held", point)
+            return tokens_read(generate, tokens)
+        value = held(generate, tokens, noise, time)
+        return self.frame.keep(("held", reference, time), f"{name}_held", value)
 
     def _pin(self) -> None:
         """Segments that stay pure noise."""
@@ -287,14 +293,11 @@ class _Generator:
         if len(noisy) < len(self.moving):
             message = "segments of different objectives cannot be generated in one pass"
             raise Unsupported(message, self._generate(self.moving[0]).span)
+        walk = self._walk(noisy)
         for reference in noisy:
-            group = self._groups(reference)[0]
-            self._start(reference, self.frame.normal(self._shape(group)))
+            self._start(reference, self._first(reference))
         left = self._before_loop()
-        steps = STEPS.or_(self.generation.steps)
-        until = self.generation.until
-        stop = [number(_unshifted(until, self._generate(noisy[0]).shift))] if until else []
-        with self.frame.body.loop((NOW, THEN), Block("descending")(steps, *stop)):
+        with self.frame.body.loop((NOW, THEN), walk):
             times = {reference: self._times(reference) for reference in noisy}
             self._evaluate(left)
             for reference in noisy:
@@ -302,10 +305,46 @@ class _Generator:
         for reference in self.generation.segments:
             self._settle(reference)
 
+    def _first(self, reference: str) -> Expression:
+        """Pure noise; where EDM begins, noise of the highest level."""
+        generate = self._generate(reference)
+        noise = self.frame.normal(self._shape(self._groups(reference)[0]))
+        return levels_of(generate)[1] * noise if generate.objective == "edm" else noise
+
+    def _walk(self, noisy: list[str]) -> Expression:
+        """The pairs of times, or of levels of EDM, that the steps lead through."""
+        first = self._generate(noisy[0])
+        generates = [self._generate(reference) for reference in noisy]
+        levels = [levels_of(generate) for generate in generates if generate.objective == "edm"]
+        if levels and (len(levels) < len(generates) or len(set(levels)) > 1):
+            message = "segments with different noise levels cannot be generated in one pass"
+            raise Unsupported(message, first.span)
+        steps, until = STEPS.or_(self.generation.steps), self.generation.until
+        if levels:
+            stop = [number(until / (1 - until))] if until else []
+            return Block("descending_levels")(steps, *levels[0], *stop)
+        stop = [number(_unshifted(until, first.shift))] if until else []
+        return Block("descending")(steps, *stop)
+
+    def _level(self, reference: str) -> None:
+        """What the trunk reads at a level of EDM, and the time it is told."""
+        generate, segment = self._generate(reference), self.query.segments[reference]
+        name = self.frame.name_of(segment)
+        x = self.frame.local(("x", reference), name)
+        scaled = Block("scaled")(x, NOW, deviation(generate))
+        scaled = self.frame.keep(("scaled", reference), f"{name}_scaled", scaled)
+        for group in self._groups(reference):
+            self.inputs.tokens[group.trunk, group.name] = scaled
+        time = of(LIKE, "new_full")((SIZE, 1), Block("told")(NOW))
+        self.inputs.times[reference] = self.frame.keep(("time", reference), f"{name}_time", time)
+
     def _times(self, reference: str) -> tuple[Expression, Expression]:
         """(now, then) on the segment's own schedule; now is told to its tokens."""
         generate = self._generate(reference)
         now, then = NOW, THEN
+        if generate.objective == "edm":
+            self._level(reference)
+            return now, then
         if generate.shift != 1:
             wanted = f"{generate.name}_now", f"{generate.name}_then"
             now, then = (self.frame.local((name, generate.name), name) for name in wanted)
@@ -322,7 +361,9 @@ class _Generator:
         generate, segment = self._generate(reference), self.query.segments[reference]
         x = self.frame.local(("x", reference), self.frame.name_of(segment))
         output = self.writer.output(self._groups(reference)[0])
-        if generate.predict == "data":
+        if generate.objective == "edm":
+            output = Block("denoised")(x, output, now, deviation(generate))
+        if generate.predict == "data" or generate.objective == "edm":
             point = of(torch, "lerp")(output, x, then / now)
             self.frame.body.assign(x, point, generate.span)
             return
@@ -342,7 +383,10 @@ class _Generator:
         segment = self.query.segments[reference]
         x = self.frame.local(("x", reference), self.frame.name_of(segment))
         if self.generation.until:
-            self.query.partial[reference, self.generation.until] = x
+            until, generate = self.generation.until, self._generate(reference)
+            if generate.objective == "edm":
+                x = Block("scaled")(x, number(until / (1 - until)), deviation(generate))
+            self.query.partial[reference, until] = x
             return
         self.frame.predicted(self._groups(reference)[0], x)
         self.query.known.add(reference)

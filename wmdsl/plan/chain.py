@@ -30,7 +30,7 @@ from wmdsl.plan.spaces import kept, token_sources
 SAMPLERS = {
     "flow": "euler",
     "diffusion": "ddim",
-    "edm": "heun",
+    "edm": "euler",
     "regression": "one_pass",
     "autoregressive": "next_token",
     "masked": "rounds",

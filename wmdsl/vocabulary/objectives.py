@@ -21,13 +21,13 @@ LAWS = table(
     Kind("lognormal", "EDM noise level, log-normal.",
          arguments=(Attribute("mean", "real", "Mean of the log.", default="-1.2"),
                     Attribute("deviation", "real", "Deviation of the log.", default="1.2")),
-         source="EDM, arXiv 2206.00364", runs=False),
+         source="EDM, arXiv 2206.00364"),
     Kind("loglogistic", "EDM noise level, logistic in its log.",
          arguments=(Attribute("mean", "real", "Mean of the log.", default="-0.69"),
                     Attribute("scale", "real", "Scale of the log.", default="0.5")),
-         source="BESO, arXiv 2304.02532", runs=False),
+         source="BESO, arXiv 2304.02532"),
     Kind("mix", "A mixture of laws with weights, `mix(uniform(0, 1) 0.3, beta(1.5, 1) 0.7)`.",
-         arguments=(Attribute("parts", "any", "Laws with weights.", required=True),), runs=False),
+         arguments=(Attribute("parts", "any", "Laws with weights.", required=True),)),
 )  # fmt: skip
 
 TIME = (
@@ -37,7 +37,7 @@ TIME = (
     Attribute("times", "choice", "One time for all streams named here, one for each, or one for "
               "each frame.", default="independent", choices=("independent", "shared", "per_frame")),
     Attribute("weighting", "choice", "Weight of the loss over time: even, a bell around the "
-              "middle, EDM's.", default="even", choices=("even", "bell", "edm"), runs=False),
+              "middle, EDM's.", default="even", choices=("even", "bell", "edm")),
     Attribute("draws", "integer", "Noise draws of each sample in one step.", default="1",
               minimum=1, runs=False),
 )  # fmt: skip
@@ -59,7 +59,14 @@ OBJECTIVES = table(
     Kind("masked", "Masked tokens of a discrete codec are predicted in parallel rounds.",
          (Attribute("time", "law", "Law of the masked ratio.", default="cosine"),),
          source="MaskGIT, arXiv 2202.04200"),
-    Kind("edm", "EDM preconditioned denoising.", TIME, source="arXiv 2206.00364", runs=False),
+    Kind("edm", "EDM preconditioned denoising; its times are noise levels from 0, without an upper "
+         "bound, and a trunk is told level / (1 + level).",
+         (*TIME, Attribute("deviation", "real", "Standard deviation of the data.", default="0.5",
+                           minimum=0.001),
+          Attribute("low", "real", "Lowest noise level of sampling.", default="0.002",
+                    minimum=0.000001),
+          Attribute("high", "real", "Highest noise level of sampling.", default="80", minimum=0)),
+         source="arXiv 2206.00364"),
     Kind("contrastive", "Contrastive scores of candidates.", runs=False),
 )  # fmt: skip
 

@@ -5,6 +5,7 @@ import math
 import torch
 from torch.nn import functional
 
+from tests.cpu.reference.levels import edm, edm_policy, weighted
 from tests.cpu.reference.paradigms import mixed, normal, uniform
 from tests.cpu.reference.pieces import (
     Trunk,
@@ -505,6 +506,8 @@ LOSSES = {
     "symbols": symbols_loss,
     "masked": masked,
     "times": times,
+    "edm": edm,
+    "weighted": weighted,
 }
 POLICIES = {
     "condition": condition_policy,
@@ -512,4 +515,5 @@ POLICIES = {
     "symbols": symbols_policy,
     "masked": masked_policy,
     "times": times_policy,
+    "edm": edm_policy,
 }
