@@ -9,11 +9,13 @@ Parameters per block (w width, a = heads * head_dim, g = kv_heads * head_dim, f 
     Tokens c w + w + count w; Places count w; Symbols v w + count w (v rows)
     Heads w (a + 2 g) + a + 2 g + a w + w, without bias w (a + 2 g) + a w; per head norms 2 k more,
     norms across heads a + g more
-    DiTBlock 6 w w + 6 w + Heads + 2 w f + f + w; ModulatedNorm 2 w w + 2 w
+    DiTBlock AdaLN + Heads + 2 w f + f + w; ModulatedNorm 2 w w + 2 w; AdaLN of 6: 6 w w + 6 w;
+    LowRankAdaLN of rank r: w r + r + 6 r w + 6 w; AdaLNTable 6 w beside one AdaLN for all blocks
     ViTBlock 4 w + Heads + 2 w f + f + w; its final LayerNorm 2 w
     DecoderBlock 2 w + Heads + 3 w f; its final RMSNorm w
     TimeCode 256 w + w + w w + w; Head w out + out
-    CrossAttention w a + a + 2 (s g + g) + a w + w + 2 w (s source width); gated w more
+    CrossAttention w a + a + 2 (s g + g) + a w + w + 2 w (s source width); gated w more;
+    embedded, s = w and once for each source s w + w + w w + w
     Film s 2 w + 2 w; adaLN condition and prefix s w + w
     ConvGrid, per stage kernel^2 in out + out + 2 out; ConvKeypoints more: c points + points,
     9 c 16 + 16 + 32, (2 points + 16 cells) (tokens c) + tokens c, cells of the half-size map

@@ -11,6 +11,14 @@ from torch import Tensor, nn
 from wmdsl_kernels import attention
 
 
+class SourceEmbedding(nn.Sequential):
+    """Source tokens [B, S, C] at the width of their reader."""
+
+    def __init__(self, source_width: int, width: int):
+        gelu = nn.GELU(approximate="tanh")
+        super().__init__(nn.Linear(source_width, width), gelu, nn.Linear(width, width))
+
+
 class CrossAttention(nn.Module):
     """Tokens [B, T, W] read source tokens [B, S, C]; the result is added to them."""
 

@@ -40,24 +40,57 @@ def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
     return torch.cat([torch.addcmul(part, row, change) for part, (change, row) in pairs], dim=1)
 
 
+class AdaLN(nn.Sequential):
+    """So many numbers per channel of each row of codes; all are zero at first."""
+
+    def __init__(self, width: int, count: int):
+        super().__init__(nn.SiLU(), nn.Linear(width, count * width))
+        nn.init.zeros_(self[1].weight)
+        nn.init.zeros_(self[1].bias)
+
+    def forward(self, code: Runs) -> Runs:
+        return Runs(super().forward(code.rows), code.lengths)
+
+
+class LowRankAdaLN(nn.Sequential):
+    """AdaLN through a bottleneck of `rank` numbers."""
+
+    def __init__(self, width: int, count: int, rank: int):
+        super().__init__(nn.SiLU(), nn.Linear(width, rank), nn.Linear(rank, count * width))
+        nn.init.zeros_(self[2].weight)
+        nn.init.zeros_(self[2].bias)
+
+    def forward(self, code: Runs) -> Runs:
+        return Runs(super().forward(code.rows), code.lengths)
+
+
+class AdaLNTable(nn.Module):
+    """A block's own offsets to the numbers that all blocks share; zero at first."""
+
+    def __init__(self, width: int, count: int):
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(count * width))
+
+    def forward(self, shared: Runs) -> Runs:
+        return Runs(shared.rows + self.table, shared.lengths)
+
+
 class DiTBlock(nn.Module):
     """Attention and feed-forward, each scaled, shifted and gated by the code (adaLN-zero)."""
 
-    def __init__(self, width: int, heads: nn.Module, ffn: int):
+    def __init__(self, width: int, heads: nn.Module, adaln: nn.Module, ffn: int):
         super().__init__()
-        self.adaln = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.adaln = adaln
         self.heads_norm = nn.LayerNorm(width, elementwise_affine=False)
         self.heads = heads
         self.ffn_norm = nn.LayerNorm(width, elementwise_affine=False)
         self.ffn = nn.Sequential(
             nn.Linear(width, ffn), nn.GELU(approximate="tanh"), nn.Linear(ffn, width)
         )
-        nn.init.zeros_(self.adaln[1].weight)
-        nn.init.zeros_(self.adaln[1].bias)
 
     def modulation(self, code: Runs) -> list[Runs]:
         """Shift, scale and gate of the attention, then those of the feed-forward part."""
-        return Runs(self.adaln(code.rows), code.lengths).chunk(6)
+        return self.adaln(code).chunk(6)
 
     def project(self, x_BTW: Tensor, modulation: list[Runs]) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value."""
@@ -78,10 +111,8 @@ class ModulatedNorm(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.adaln = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.adaln = AdaLN(width, count=2)
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        nn.init.zeros_(self.adaln[1].weight)
-        nn.init.zeros_(self.adaln[1].bias)
 
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
-        return modulated(self.norm(x_BTW), *Runs(self.adaln(code.rows), code.lengths).chunk(2))
+        return modulated(self.norm(x_BTW), *self.adaln(code).chunk(2))

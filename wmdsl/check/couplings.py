@@ -197,6 +197,8 @@ def _cross(draft: Draft, declaration: ast.Declaration) -> Cross:
     ]
     for source in read:
         _check_not_itself(source, targets, declaration)
+    if len({source.width for source in read}) > 1 and not values["embed"]:
+        raise Mistake(errors.cross_widths_differ(declaration, read))
     layers = {blocks(values["layers"], trunk) for trunk in targets}
     if len(layers) > 1:
         raise Mistake(errors.targets_differ_in_depth(declaration, targets))

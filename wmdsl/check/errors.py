@@ -588,6 +588,14 @@ def targets_differ_in_depth(cross: ast.Declaration, targets: Sequence[Trunk]) ->
                   help="write one cross for each target")  # fmt: skip
 
 
+def cross_widths_differ(cross: ast.Declaration, sources: Sequence[TokenSource]) -> Diagnostic:
+    first = sources[0]
+    other = next(source for source in sources if source.width != first.width)
+    return _error("WM209", f"widths {first.width} and {other.width} are read as one sequence",
+                  other.span, f"width {other.width}", (first.span, f"width {first.width}"),
+                  help=f"write `embed` in cross `{cross.name.text}`")  # fmt: skip
+
+
 def tokens_do_not_align(declaration: ast.Declaration, source: int, target: int) -> Diagnostic:
     return _error("WM208", f"{source} source tokens do not spread over {target} target tokens",
                   declaration.span, "token by token",

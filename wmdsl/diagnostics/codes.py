@@ -81,7 +81,7 @@ _ROWS = (
     Code("WM206", "head dim against RoPE", "Rotary positions cannot split the head dim."),
     Code("WM207", "joined trunks differ", "Trunks that attend as one differ in depth or heads."),
     Code("WM208", "token counts differ", "Tokens that meet one by one differ in number."),
-    Code("WM209", "widths differ", "Features that are compared differ in width."),
+    Code("WM209", "widths differ", "Features that meet differ in width."),
     Code("WM210", "no such block", "A layer lies outside of the trunk."),
     Code("WM220", "shape against data", "The data set holds a stream in another shape."),
     # rates

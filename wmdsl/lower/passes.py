@@ -15,8 +15,9 @@ from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.frame import CLEAN, LIKE, SIZE, Frame, sliced
 from wmdsl.lower.program import Block, Expression, Name, joined, me, of
-from wmdsl.lower.spaces import crosses_of, rotary, runs_method
+from wmdsl.lower.spaces import Reading, crosses_of, embedding, readings, rotary, runs_method
 from wmdsl.plan.nodes import Pass, Placed, Space
+from wmdsl.plan.parameters import written
 from wmdsl.plan.roles import generates_by_segment
 
 GroupName = tuple[str, str]
@@ -75,6 +76,9 @@ class PassWriter:
         for source in (source for reader in readers for source in reader.sources):
             if source.segment is not None:
                 self.frame.source(source)
+        for reading in readings(self.model, (trunk,)):
+            if all(source.segment is not None for source in reading.cross.sources):
+                self._read(reading)
 
     def _hoist_trunk(self, space: Space, trunk: str, moving: set[str]) -> None:
         """Neighbours that stay the same become one variable."""
@@ -110,10 +114,7 @@ class PassWriter:
         trunks = [self.model.trunks[name] for name in space.trunks]
         codes = [self._code(space, trunk.name) for trunk in trunks if trunk.kind == "dit"]
         angles = [self._angles(space, trunk.name) for trunk in trunks if rotary(trunk)]
-        sources = [
-            joined([self.frame.source(source) for source in cross.sources])
-            for cross in crosses_of(self.model, space.trunks)
-        ]
+        sources = [self._read(reading) for reading in readings(self.model, space.trunks)]
         path, method = runs_method(self.context, space)
         schedule = [self.context.schedule(space, passes) or Name("None")] if path.masked else []
         results = tuple(self._result(space, *result) for result in path.results)
@@ -121,6 +122,23 @@ class PassWriter:
         self.frame.body.assign(results, method(*arguments))
         for (trunk, layer), name in zip(path.results, results, strict=True):
             self.frame.hold((trunk, layer, space.time), name, space.of_trunk(trunk))
+
+    def _read(self, reading: Reading) -> Expression:
+        """What a cross reads, as one sequence [B, S, C]."""
+        sources = [
+            joined([self.frame.source(source) for source in items])
+            for items in written(reading.cross)
+        ]
+        if not reading.cross.embedded:
+            return joined(sources)
+        module = embedding(self.context, reading)
+        modules = [module] if len(sources) == 1 else [module[at] for at in range(len(sources))]
+        parts = [own(source) for own, source in zip(modules, sources, strict=True)]
+        key = ("reading", reading.cross.name, reading.trunk)
+        keep = self.frame.keep
+        if all(source.segment is not None for source in reading.cross.sources):
+            keep = self.frame.once
+        return keep(key, reading.name, joined(parts), reading.cross.span)
 
     def _result(self, space: Space, trunk: str, layer: int | None) -> Name:
         wanted = f"{trunk}_out" if layer is None else f"{trunk}_after_{layer}"

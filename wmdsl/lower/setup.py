@@ -22,18 +22,19 @@ from wmdsl.lower.program import (
     of,
     torch,
 )
-from wmdsl.lower.spaces import cross_module, rotary
+from wmdsl.lower.spaces import Reading, cross_module, embedding, rotary, shares_modulation
 from wmdsl.plan.parameters import (
     read_streams,
     shrunk_map,
     table_rows,
     used_codecs,
     vocabulary,
+    written,
 )
 from wmdsl.plan.spaces import prefixes
 
 HEADS = {"none": "Heads", "per_head": "NormedHeads", "across_heads": "JointlyNormedHeads"}
-BLOCKS = {"dit": "DiTBlock", "vit": "ViTBlock", "decoder": "DecoderBlock"}
+BLOCKS = {"vit": "ViTBlock", "decoder": "DecoderBlock"}
 NORMALISED = ("zscore", "minmax", "quantile")
 COPIED = ("frozen", "ema")
 
@@ -128,6 +129,8 @@ def _trunk(context: Context, body: Body, trunk: Trunk) -> None:
         parts[f"{group_name(context.model, group)}_in"] = _inward(context, trunk, group)
     if trunk.kind == "dit":
         parts["time"] = Block("TimeCode")(trunk.width)
+        if shares_modulation(trunk):
+            parts["shared"] = Block("AdaLN")(trunk.width, count=6)
     parts["blocks"] = of(nn, "ModuleList")(Repeated(_block(trunk), trunk.layers))
     parts["norm"] = _final_norm(trunk)
     for group in trunk.groups:
@@ -160,7 +163,19 @@ def _block(trunk: Trunk) -> Expression:
     sizes = trunk.width, trunk.heads, trunk.kv_heads, trunk.head_dim
     bias = {"bias": False} if trunk.kind == "decoder" else {}
     heads = Block(HEADS[trunk.qk_norm])(*sizes, **bias)
+    if trunk.kind == "dit":
+        return Block("DiTBlock")(trunk.width, heads, _adaln(trunk), trunk.ffn)
     return Block(BLOCKS[trunk.kind])(trunk.width, heads, trunk.ffn)
+
+
+def _adaln(trunk: Trunk) -> Expression:
+    """What turns the time code into the six numbers of one block."""
+    match trunk.attributes["modulation"]:
+        case "shared":
+            return Block("AdaLNTable")(trunk.width, count=6)
+        case "low_rank":
+            return Block("LowRankAdaLN")(trunk.width, count=6, rank=trunk.attributes["rank"])
+    return Block("AdaLN")(trunk.width, count=6)
 
 
 def _final_norm(trunk: Trunk) -> Expression:
@@ -193,7 +208,8 @@ def _cross(context: Context, body: Body, cross: Cross) -> None:
     kind = "GatedCrossAttention" if cross.gate == "zero" else "CrossAttention"
     for name in cross.targets:
         trunk = context.model.trunks[name]
-        sizes = trunk.width, cross.sources[0].width, trunk.heads, trunk.kv_heads, trunk.head_dim
+        source = trunk.width if cross.embedded else cross.sources[0].width
+        sizes = trunk.width, source, trunk.heads, trunk.kv_heads, trunk.head_dim
         reader, target = Block(kind)(*sizes), cross_module(context, cross, name)
         if len(cross.layers) == trunk.layers:
             readers = of(nn, "ModuleList")(Repeated(reader, trunk.layers))
@@ -201,6 +217,16 @@ def _cross(context: Context, body: Body, cross: Cross) -> None:
             table = {str(layer): reader for layer in cross.layers}
             readers = of(nn, "ModuleDict")(expression(table))
         _own(body, target, readers, cross.frozen)
+        if cross.embedded:
+            _embedding(context, body, Reading(cross, name))
+
+
+def _embedding(context: Context, body: Body, reading: Reading) -> None:
+    """One embedding for each source that is written."""
+    width = context.model.trunks[reading.trunk].width
+    parts = [Block("SourceEmbedding")(items[0].width, width) for items in written(reading.cross)]
+    module = parts[0] if len(parts) == 1 else of(nn, "ModuleList")(parts)
+    _own(body, embedding(context, reading), module, reading.cross.frozen)
 
 
 def _condition(context: Context, body: Body, condition: Condition) -> None:

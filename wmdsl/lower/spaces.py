@@ -91,8 +91,40 @@ def cross_module(context: Context, cross: Cross, trunk: str) -> Expression:
     return of(me, context.attributes.of(("cross", cross.name, trunk), wanted, "cross"))
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a run method takes for a cross: one sequence for all its targets, or the source as it
+    is embedded for one of them."""
+
+    cross: Cross
+    trunk: str | None
+
+    @property
+    def name(self) -> str:
+        own = self.trunk is not None and len(self.cross.targets) > 1
+        return f"{self.cross.name}_{self.trunk}" if own else self.cross.name
+
+
+def readings(model: Model, trunks: tuple[str, ...]) -> Iterator[Reading]:
+    """What the crosses into these trunks read."""
+    for cross in crosses_of(model, trunks):
+        readers = [trunk for trunk in trunks if trunk in cross.targets]
+        yield from (Reading(cross, trunk) for trunk in (readers if cross.embedded else [None]))
+
+
+def embedding(context: Context, reading: Reading) -> Expression:
+    """What embeds each source for its reader: `self.read_embed`, or one beside others."""
+    wanted = f"{reading.name}_embed"
+    return of(me, context.attributes.of(("embed", reading.cross.name, reading.trunk), wanted))
+
+
 def rotary(trunk: Trunk) -> bool:
     return trunk.positions in ("rope_1d", "rope_3d")
+
+
+def shares_modulation(trunk: Trunk) -> bool:
+    """Whether one matrix of the trunk makes the numbers of all its blocks."""
+    return trunk.kind == "dit" and trunk.attributes["modulation"] == "shared"
 
 
 def runs_method(context: Context, space: Space) -> tuple[Route, Expression]:
@@ -118,6 +150,9 @@ class _Loop:
         for trunk, layer in self.path.results:
             if layer == 0:
                 self.body.assign(self._result(trunk, 0), self._x(trunk))
+        for trunk in filter(shares_modulation, self.trunks):
+            shared = of(self.context.owned("trunk", trunk.name), "shared")
+            self.body.assign(self._local(trunk, "shared"), shared(self._code(trunk)))
         with self._over_blocks():
             self._block()
         results = tuple(self._returned(trunk, layer) for trunk, layer in self.path.results)
@@ -161,8 +196,8 @@ class _Loop:
         for trunk in self.trunks:
             if rotary(trunk):
                 yield Parameter(self._angles(trunk).text, "Tensor")
-        for cross in crosses_of(self.context.model, self.path.trunks):
-            yield Parameter(self._source(cross).text, "Tensor")
+        for reading in readings(self.context.model, self.path.trunks):
+            yield Parameter(self._source(reading).text, "Tensor")
         if self.path.masked:
             yield Parameter("schedule", "Schedule | None")
 
@@ -175,8 +210,9 @@ class _Loop:
     def _angles(self, trunk: Trunk) -> Name:
         return Name(self.names.of(("angles", trunk.name), self._own(trunk, "angles")))
 
-    def _source(self, cross: Cross) -> Name:
-        return Name(self.names.of(("source", cross.name), cross.name, "source"))
+    def _source(self, reading: Reading) -> Name:
+        key = "source", reading.cross.name, reading.trunk
+        return Name(self.names.of(key, reading.name, "source"))
 
     def _result(self, trunk: str, layer: int) -> Name:
         return Name(self.names.of(("result", trunk, layer), f"{trunk}_after_{layer}"))
@@ -209,7 +245,8 @@ class _Loop:
     def _block(self) -> None:
         for trunk in self.trunks:
             if trunk.kind == "dit":
-                block, code = self._local(trunk, "block"), self._code(trunk)
+                told = "shared" if shares_modulation(trunk) else "code"
+                block, code = self._local(trunk, "block"), self._local(trunk, told)
                 self.body.assign(self._local(trunk, "modulation"), of(block, "modulation")(code))
         for trunk in self.trunks:
             self._project(trunk)
@@ -259,12 +296,13 @@ class _Loop:
     def _cross(self, trunk: Trunk) -> None:
         for cross in crosses_of(self.context.model, (trunk.name,)):
             readers, x = cross_module(self.context, cross, trunk.name), self._x(trunk.name)
+            source = self._source(Reading(cross, trunk.name if cross.embedded else None))
             if len(cross.layers) == trunk.layers:
-                self.body.assign(x, readers[Name("depth")](x, self._source(cross)), cross.span)
+                self.body.assign(x, readers[Name("depth")](x, source), cross.span)
                 continue
             key = Name("str")(Name("depth"))
             with self.body.branch(key.in_(readers)):
-                self.body.assign(x, readers[key](x, self._source(cross)), cross.span)
+                self.body.assign(x, readers[key](x, source), cross.span)
 
     def _returned(self, trunk: str, layer: int | None) -> Expression:
         if layer is not None:

@@ -8,11 +8,12 @@ a test counts the emitted modules.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import pairwise
+from itertools import groupby, pairwise
 from math import prod
+from operator import attrgetter
 
 from wmdsl.check.codecs import FREQUENCIES, conv_kernel, conv_strides
-from wmdsl.check.model import Align, Codec, Condition, Cross, Model, TokenGroup, Trunk
+from wmdsl.check.model import Align, Codec, Condition, Cross, Model, TokenGroup, TokenSource, Trunk
 from wmdsl.plan.nodes import Parameters
 from wmdsl.plan.roles import training_roles
 
@@ -281,11 +282,17 @@ def cross_weights(model: Model, cross: Cross) -> int:
 
 
 def _reader_weights(cross: Cross, trunk: Trunk, source: int) -> int:
-    """Cross-attention of one target, and what embeds the source at its width."""
+    """Cross-attention of one target, and what embeds each source at its width."""
     if not cross.embedded:
         return len(cross.layers) * _cross_block(trunk, source, cross.gate)
-    embedding = linear(source, trunk.width) + linear(trunk.width, trunk.width)
+    second = linear(trunk.width, trunk.width)
+    embedding = sum(linear(items[0].width, trunk.width) + second for items in written(cross))
     return embedding + len(cross.layers) * _cross_block(trunk, trunk.width, cross.gate)
+
+
+def written(cross: Cross) -> list[list[TokenSource]]:
+    """The sources of a cross by the item that names them: `state` may name two segments."""
+    return [list(items) for _, items in groupby(cross.sources, key=attrgetter("span"))]
 
 
 def _cross_block(trunk: Trunk, source: int, gate: str) -> int:
@@ -333,4 +340,13 @@ def token_matrices(trunk: Trunk) -> int:
 
 def code_matrices(trunk: Trunk) -> int:
     """Multiply-adds of one row of codes in one block."""
-    return 6 * trunk.width * trunk.width if trunk.kind == "dit" else 0
+    width, rank = trunk.width, trunk.attributes.get("rank")
+    return {"per_block": 6 * width * width, "low_rank": 7 * width * (rank or 0)}.get(
+        trunk.attributes.get("modulation"), 0
+    )
+
+
+def shared_code_matrices(trunk: Trunk) -> int:
+    """Multiply-adds of one row of codes for all blocks together."""
+    shared = trunk.attributes.get("modulation") == "shared"
+    return 6 * trunk.width * trunk.width if shared else 0

@@ -17,6 +17,7 @@ from wmdsl.plan.parameters import (
     code_matrices,
     key_width,
     query_width,
+    shared_code_matrices,
     shrunk_map,
     token_matrices,
     vocabulary,
@@ -38,6 +39,7 @@ def _generation_flops(model: Model, step: Generation) -> int:
     for space in step.evaluation.spaces:
         still = [placed for placed in space.groups if placed.group.name not in moving]
         entering = sum(_inward(model, p, step.evaluation.roles[p.key]) for p in still)
+        entering += sum(_embeddings(model, name, outside=True) for name in space.trunks)
         whole = _space_products(model, step.evaluation, space, moving)
         if not repeated and all(placed.key in step.constant for placed in space.groups):
             once += whole
@@ -60,6 +62,7 @@ def _space_products(model: Model, evaluation: Pass, space: Space, predicted: set
     inward = sum(_inward(model, placed, evaluation.roles[placed.key]) for placed in space.groups)
     blocks = sum(_blocks(model, space, name) for name in space.trunks)
     crosses = sum(_crosses(model, space, name) for name in space.trunks)
+    crosses += sum(_embeddings(model, name) for name in space.trunks)
     return attention + inward + blocks + crosses + sum(_heads(model, space, predicted))
 
 
@@ -113,13 +116,26 @@ def _bytes(model: Model, codec: Codec, group: TokenGroup) -> int:
 
 def _blocks(model: Model, space: Space, name: str) -> int:
     trunk, groups = model.trunks[name], space.of_trunk(name)
-    return space.layers * (
-        _tokens(groups) * token_matrices(trunk) + len(groups) * code_matrices(trunk)
-    )
+    each = _tokens(groups) * token_matrices(trunk) + len(groups) * code_matrices(trunk)
+    return space.layers * each + len(groups) * shared_code_matrices(trunk)
+
+
+def _crosses_into(model: Model, name: str) -> list[Cross]:
+    return [cross for cross in model.crosses.values() if name in cross.targets]
+
+
+def _embeddings(model: Model, name: str, outside: bool = False) -> int:
+    """What embeds the sources of a trunk's crosses; `outside`, of those that read no trunk."""
+    width, total = model.trunks[name].width, 0
+    for cross in _crosses_into(model, name):
+        still = all(read.segment is not None for read in cross.sources)
+        if cross.embedded and (still or not outside):
+            total += sum(read.count * (read.width + width) * width for read in cross.sources)
+    return total
 
 
 def _crosses(model: Model, space: Space, name: str) -> int:
-    crosses = [cross for cross in model.crosses.values() if name in cross.targets]
+    crosses = _crosses_into(model, name)
     tokens = _tokens(space.of_trunk(name))
     return sum(
         _cross(model, model.trunks[name], cross, tokens)
@@ -131,7 +147,10 @@ def _crosses(model: Model, space: Space, name: str) -> int:
 def _cross(model: Model, trunk: Trunk, cross: Cross, tokens: int) -> int:
     queries, keys = query_width(trunk), key_width(trunk)
     source = sum(_seen_by_each(model, cross, read) for read in cross.sources)
-    inward = sum(read.count * read.width * 2 * keys for read in cross.sources)
+    wide = [trunk.width if cross.embedded else read.width for read in cross.sources]
+    inward = sum(
+        read.count * width * 2 * keys for read, width in zip(cross.sources, wide, strict=True)
+    )
     return 2 * tokens * trunk.width * queries + inward + 2 * tokens * source * queries
 
 

@@ -63,8 +63,8 @@ CROSS = Form("cross", "One-way cross-attention with its own keys and values.",
      Attribute("paired", "flag", "Block i reads block i of the source trunk.", runs=False),
      Attribute("per_frame", "flag", "The target's tokens, shared out evenly over the frames of the "
                "source, read that frame alone.", runs=False),
-     Attribute("embed", "flag", "The source is embedded at the target's width first, by two "
-               "layers.", runs=False),
+     Attribute("embed", "flag", "Each source is embedded at the target's width first, by two "
+               "layers."),
      Attribute("frozen", "flag", "Weights are not trained."),
      Attribute("gate", "choice", "Gate of the result; `zero` starts closed.", default="none",
                choices=("none", "zero"))))  # fmt: skip

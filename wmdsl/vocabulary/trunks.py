@@ -35,9 +35,9 @@ TRUNKS = table(
           Attribute("modulation", "choice", "Whose weights turn a time code into the six numbers "
                     "of a block: its own, those of the trunk beside a table in each block, its own "
                     "of low rank.", default="per_block",
-                    choices=("per_block", "shared", "low_rank"), runs=False),
-          Attribute("rank", "integer", "Rank of a low-rank modulation.", default="256", minimum=1,
-                    runs=False),
+                    choices=("per_block", "shared", "low_rank")),
+          Attribute("rank", "integer", "Rank of a low-rank modulation.", default="256",
+                    minimum=1),
           Attribute("told", "choice", "Whose times a token is told: its own stream's, those of all "
                     "streams in the trunk, none.", default="own", choices=("own", "all", "none"))),
          source="DiT, arXiv 2212.09748"),

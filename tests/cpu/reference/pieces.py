@@ -233,7 +233,13 @@ class Trunk:
         self.after = [x]
 
     def modulation(self, block):
-        return linear(block("adaln.1"), silu(self.code)).chunk(6, -1)
+        own = block("adaln")
+        if own.has("table"):
+            numbers = linear(self.w("shared.1"), silu(self.code)) + own["table"]
+        else:
+            numbers = linear(own("1"), silu(self.code))
+            numbers = linear(own("2"), numbers) if own.has("2") else numbers
+        return numbers.chunk(6, -1)
 
     def norm(self, block, which, numbers):
         if self.kind == "dit":

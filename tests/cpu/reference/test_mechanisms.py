@@ -3,8 +3,11 @@
 import pytest
 
 from tests.cpu.conftest import SPECS, random_batch
+from tests.cpu.reference import mechanisms, trunks
 from tests.cpu.reference.compare import assert_same_loss, assert_same_policy
-from tests.cpu.reference.mechanisms import LOSSES, POLICIES
+
+LOSSES = {**mechanisms.LOSSES, **trunks.LOSSES}
+POLICIES = {**mechanisms.POLICIES, **trunks.POLICIES}
 
 
 def test_every_spec_has_a_reference():

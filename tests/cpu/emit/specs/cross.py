@@ -155,21 +155,19 @@ def modulated(x_BTW: Tensor, shift: Runs, scale: Runs) -> Tensor:
 class DiTBlock(nn.Module):
     """Attention and feed-forward, each scaled, shifted and gated by the code (adaLN-zero)."""
 
-    def __init__(self, width: int, heads: nn.Module, ffn: int):
+    def __init__(self, width: int, heads: nn.Module, adaln: nn.Module, ffn: int):
         super().__init__()
-        self.adaln = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.adaln = adaln
         self.heads_norm = nn.LayerNorm(width, elementwise_affine=False)
         self.heads = heads
         self.ffn_norm = nn.LayerNorm(width, elementwise_affine=False)
         self.ffn = nn.Sequential(
             nn.Linear(width, ffn), nn.GELU(approximate="tanh"), nn.Linear(ffn, width)
         )
-        nn.init.zeros_(self.adaln[1].weight)
-        nn.init.zeros_(self.adaln[1].bias)
 
     def modulation(self, code: Runs) -> list[Runs]:
         """Shift, scale and gate of the attention, then those of the feed-forward part."""
-        return Runs(self.adaln(code.rows), code.lengths).chunk(6)
+        return self.adaln(code).chunk(6)
 
     def project(self, x_BTW: Tensor, modulation: list[Runs]) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value."""
@@ -198,18 +196,28 @@ class NormedHeads(Heads):
         return self.query_norm(query), self.key_norm(key), value
 
 
+class AdaLN(nn.Sequential):
+    """So many numbers per channel of each row of codes; all are zero at first."""
+
+    def __init__(self, width: int, count: int):
+        super().__init__(nn.SiLU(), nn.Linear(width, count * width))
+        nn.init.zeros_(self[1].weight)
+        nn.init.zeros_(self[1].bias)
+
+    def forward(self, code: Runs) -> Runs:
+        return Runs(super().forward(code.rows), code.lengths)
+
+
 class ModulatedNorm(nn.Module):
     """The last norm of a diffusion transformer, scaled and shifted by the code."""
 
     def __init__(self, width: int):
         super().__init__()
-        self.adaln = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.adaln = AdaLN(width, count=2)
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        nn.init.zeros_(self.adaln[1].weight)
-        nn.init.zeros_(self.adaln[1].bias)
 
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
-        return modulated(self.norm(x_BTW), *Runs(self.adaln(code.rows), code.lengths).chunk(2))
+        return modulated(self.norm(x_BTW), *self.adaln(code).chunk(2))
 
 
 class Head(nn.Linear):
@@ -421,7 +429,10 @@ class Cross(nn.Module):
                 scene_future_in=nn.Linear(192, 32),
                 time=TimeCode(32),
                 blocks=nn.ModuleList(
-                    [DiTBlock(32, NormedHeads(32, 2, 1, 16), 128) for _ in range(2)]
+                    [
+                        DiTBlock(32, NormedHeads(32, 2, 1, 16), AdaLN(32, count=6), 128)
+                        for _ in range(2)
+                    ]
                 ),
                 norm=ModulatedNorm(32),
                 scene_future_out=Head(32, 192),
@@ -437,7 +448,10 @@ class Cross(nn.Module):
                 action_in=nn.Linear(3, 24),
                 time=TimeCode(24),
                 blocks=nn.ModuleList(
-                    [DiTBlock(24, JointlyNormedHeads(24, 2, 2, 12), 96) for _ in range(4)]
+                    [
+                        DiTBlock(24, JointlyNormedHeads(24, 2, 2, 12), AdaLN(24, count=6), 96)
+                        for _ in range(4)
+                    ]
                 ),
                 norm=ModulatedNorm(24),
                 action_out=Head(24, 3),
