@@ -42,7 +42,8 @@ _RECORDED_PACKAGES = ("wmdsl", "metaworld", "mujoco", "hf-libero")
 class Recording:
     """How an attempt is recorded; with an environment and a seed this fixes every byte.
 
-    `tail` rows follow the first success, so that chunks which end in it are whole.
+    `tail` rows follow the first success, so that chunks which end in it are whole and the policy
+    sees the expert come to rest: without, a puck carried past its goal was never brought back.
     """
 
     seed: int
@@ -78,7 +79,7 @@ def demos(
     camera_hz: int = 20,
     size: int = 64,
     supersample: int = SUPERSAMPLE,
-    tail: int = 8,
+    tail: int = 32,
     workers: int | None = None,
     progress: bool = True,
 ) -> DemonstrationSummary:
