@@ -26,7 +26,7 @@ ROWS = {
     "paradigms/no_world_model.wm": ("none", 6, "control", (), "none"),
     "paradigms/single_backbone.wm": ("single_backbone", 4, "pixel", ("concat",), "active"),
     "paradigms/unified_vla.wm": ("unified_vla", 3, "pixel", ("concat",), "dropped"),
-    "hybrids/backbone_idm.wm": ("idm", 2, "pixel", ("hand",), "active"),
+    "hybrids/idm_aligned.wm": ("idm", 2, "pixel", ("hand",), "active"),
     "hybrids/latent_video.wm": ("single_backbone", 4, "pixel", ("concat",), "dropped"),
     "hybrids/mot_fast.wm": ("mot", 5, "pixel", ("joint_attention",), "dropped"),
     "hybrids/mot_latent.wm": ("latent", 1, "latent", ("align",), "none"),

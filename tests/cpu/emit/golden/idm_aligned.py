@@ -1,6 +1,6 @@
-"""BackboneIdm: p(o'|o,l) p(a|o,o',l).
+"""IdmAligned: p(o'|o,l) p(a|o,o',l) p(z'|o,l).
 
-spec sha256 19e1459a1d659edabaf0672d721b77d988071aea2d768c87bc43f8ace46d38ed
+spec sha256 19b5baf8dbf7169e2ad0c2307a90278455fd2a2ec134fe9b339c828e8704619e
 edition 2026, wmdsl 0.1.0; edit the spec, not this file
 lines such as model.wm:12 are those of the canonical spec (`wmdsl canon`)
 
@@ -11,21 +11,18 @@ proprio      proprio 4      80 Hz  now 1            [B, 1, 4]
 instruction  language 32    -      whole 1          [B, 32]
 action       action 4       80 Hz  future 16        [B, 16, 4]
 
-trunk     kind  blocks  width  heads  tokens
-backbone  dit   3       192    4x32   instruction:1 corner.now:4 wrist.now:4 proprio.now:1
-                                      corner.future:16
-inverse   vit   3       128    4x32   instruction:1 wrist.now:4 corner.now:4 corner.future:4
-                                      proprio.now:1 action.future:16
+trunk    kind  blocks  width  heads  tokens
+dreamer  dit   3       192    4x32   instruction:1 corner.now:4 proprio.now:1 corner.future:16
+inverse  vit   3       128    4x32   instruction:1 corner.now:4 corner.future:4 wrist.now:4
+                                     proprio.now:1 action.future:16
 
 query    answer  steps              sought | given
 policy   exact   corner 5 action 1  action | corner.now, wrist, instruction, proprio
-joint    exact   corner 5 action 1  action, corner.future | corner.now, wrist, instruction,
-                                    proprio
-imagine  exact   corner 10          corner.future | corner.now, wrist, instruction, proprio
+imagine  exact   corner 10          corner.future | corner.now, instruction, proprio
 inverse  exact   action 1           action | corner.now, corner.future, wrist, instruction,
                                     proprio
 
-3066820 parameters
+3757636 parameters
 
 B batch  T tokens  S source tokens  W width  H heads  G key heads  K head dim
 F frames  N samples  C channels or features  R rows of codes  V vocabulary
@@ -33,6 +30,7 @@ F frames  N samples  C channels or features  R rows of codes  V vocabulary
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -384,6 +382,17 @@ def l1(x_BTC: Tensor, y_BTC: Tensor) -> Tensor:
     return (x_BTC - y_BTC).abs().mean(dim=-1)
 
 
+def cosine_over_features(x_BTC: Tensor, y_BTC: Tensor) -> Tensor:
+    """1 - cosine of each token's features [B, T]."""
+    return 1 - functional.cosine_similarity(x_BTC, y_BTC, dim=-1)
+
+
+def follow(teacher: nn.Module, student: nn.Module, rate: float) -> None:
+    """teacher = rate * teacher + (1 - rate) * student, for every weight."""
+    for slow, fast in zip(teacher.parameters(), student.parameters(), strict=True):
+        slow.lerp_(fast, 1 - rate)
+
+
 def descending(steps: int, stop: float = 0.0) -> Iterator[tuple[float, float]]:
     """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
     for step in range(steps):
@@ -405,23 +414,11 @@ def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
     return queries[name]
 
 
-TRAIN_BACKBONE = Schedule.from_ranges(26, 26, [(0, 10, 0, 10), (10, 26, 0, 26)])  # model.wm:88
-TRAIN_INVERSE = Schedule.from_ranges(
-    30,
-    30,
-    [
-        (0, 9, 0, 9),
-        (0, 9, 13, 14),
-        (9, 13, 0, 30),
-        (13, 14, 0, 9),
-        (13, 14, 13, 14),
-        (14, 30, 0, 30),
-    ],
-)  # model.wm:88
+TRAIN_DREAMER = Schedule.from_ranges(22, 22, [(0, 6, 0, 6), (6, 22, 0, 22)])  # model.wm:102
 
 
-class BackboneIdm(nn.Module):
-    """The model `backbone_idm`."""
+class IdmAligned(nn.Module):
+    """The model `idm_aligned`."""
 
     def __init__(self):
         super().__init__()
@@ -443,12 +440,14 @@ class BackboneIdm(nn.Module):
         # codec wrist_eyes: conv (model.wm:48)
         self.wrist_eyes = ConvKeypoints(3, (48, 64), (4, 1), shrunk=(8, 8), points=32, tokens=4)
 
-        # trunk backbone: dit, 3 blocks, width 192, 4 heads x 32 (model.wm:60)
-        self.backbone = nn.ModuleDict(
+        # codec plan_eyes: conv (model.wm:60)
+        self.plan_eyes = ConvKeypoints(3, (48, 64), (4, 1), shrunk=(8, 8), points=32, tokens=4)
+
+        # trunk dreamer: dit, 3 blocks, width 192, 4 heads x 32 (model.wm:68)
+        self.dreamer = nn.ModuleDict(
             dict(
                 instruction_in=Tokens(64, 192, 1),
                 corner_now_in=Tokens(64, 192, 4),
-                wrist_in=Tokens(64, 192, 4),
                 proprio_in=Tokens(4, 192, 1),
                 corner_future_in=Tokens(768, 192, 16),
                 time=TimeCode(192),
@@ -463,13 +462,13 @@ class BackboneIdm(nn.Module):
             )
         )
 
-        # trunk inverse: vit, 3 blocks, width 128, 4 heads x 32 (model.wm:72)
+        # trunk inverse: vit, 3 blocks, width 128, 4 heads x 32 (model.wm:80)
         self.inverse = nn.ModuleDict(
             dict(
                 instruction_in=Tokens(64, 128, 1),
-                wrist_in=Tokens(64, 128, 4),
                 corner_now_in=Tokens(64, 128, 4),
                 corner_future_in=Tokens(64, 128, 4),
+                wrist_in=Tokens(64, 128, 4),
                 proprio_in=Tokens(4, 128, 1),
                 action_in=Places(16, 128),
                 blocks=nn.ModuleList([ViTBlock(128, Heads(128, 4, 4, 32), 256) for _ in range(3)]),
@@ -478,21 +477,25 @@ class BackboneIdm(nn.Module):
             )
         )
 
-    def run_backbone(self, backbone: Tensor, code: Runs, schedule: Schedule | None) -> Tensor:
-        """The blocks of backbone (model.wm:60)."""
-        for block in self.backbone.blocks:
-            modulation = block.modulation(code)
-            query, key, value = block.project(backbone, modulation)
-            mixed = attention(query, key, value, schedule)
-            backbone = block.merge(backbone, mixed, modulation)
-            backbone = block.feed(backbone, modulation)
-        return self.backbone.norm(backbone, code)
+        # align sense by cosine, ema teacher (model.wm:89)
+        self.sense = nn.Sequential(nn.Linear(192, 192), nn.GELU(), nn.Linear(192, 64))
+        self.sense_teacher = copy.deepcopy(self.plan_eyes).requires_grad_(False)
 
-    def run_inverse(self, inverse: Tensor, schedule: Schedule | None) -> Tensor:
-        """The blocks of inverse (model.wm:72)."""
+    def run_dreamer(self, dreamer: Tensor, code: Runs, schedule: Schedule | None) -> Tensor:
+        """The blocks of dreamer (model.wm:68)."""
+        for block in self.dreamer.blocks:
+            modulation = block.modulation(code)
+            query, key, value = block.project(dreamer, modulation)
+            mixed = attention(query, key, value, schedule)
+            dreamer = block.merge(dreamer, mixed, modulation)
+            dreamer = block.feed(dreamer, modulation)
+        return self.dreamer.norm(dreamer, code)
+
+    def run_inverse(self, inverse: Tensor) -> Tensor:
+        """The blocks of inverse (model.wm:80)."""
         for block in self.inverse.blocks:
             query, key, value = block.project(inverse)
-            mixed = attention(query, key, value, schedule)
+            mixed = attention(query, key, value)
             inverse = block.merge(inverse, mixed)
             inverse = block.feed(inverse)
         return self.inverse.norm(inverse)
@@ -515,7 +518,7 @@ class BackboneIdm(nn.Module):
         size = len(corner_now)
         clean = like.new_zeros(size, 1)
 
-        # foresight: corner.future by flow (model.wm:96)
+        # foresight: corner.future by flow (model.wm:108)
         corner_future_time = uniform((size, 1), 0, 1, like, generator)
         corner_future_patches = patchify(corner_future, 16, 16)  # model.wm:56
         corner_future_noise = normal(corner_future_patches.shape, like, generator)
@@ -523,62 +526,81 @@ class BackboneIdm(nn.Module):
             corner_future_patches, corner_future_noise, corner_future_time[..., None]
         )
 
-        # act: action.future by regression (model.wm:105)
+        # act: action.future by regression (model.wm:117)
 
-        # backbone (model.wm:60)
+        # dreamer (model.wm:68)
         instruction_words = self.words(instruction)  # model.wm:34
         corner_now_eyes = self.eyes(corner_now)  # model.wm:40
-        wrist_eyes = self.wrist_eyes(wrist)  # model.wm:48
-        backbone = torch.cat(
+        dreamer = torch.cat(
             [
-                self.backbone.instruction_in(instruction_words),
-                self.backbone.corner_now_in(corner_now_eyes),
-                self.backbone.wrist_in(wrist_eyes),
-                self.backbone.proprio_in(proprio),
-                self.backbone.corner_future_in(corner_future_noisy),
+                self.dreamer.instruction_in(instruction_words),
+                self.dreamer.corner_now_in(corner_now_eyes),
+                self.dreamer.proprio_in(proprio),
+                self.dreamer.corner_future_in(corner_future_noisy),
             ],
             dim=1,
         )
-        backbone_code = Runs(
-            self.backbone.time(torch.cat([clean, corner_future_time], dim=1)), (10, 16)
+        dreamer_code = Runs(
+            self.dreamer.time(torch.cat([clean, corner_future_time], dim=1)), (6, 16)
         )
-        backbone_out = self.run_backbone(backbone, backbone_code, TRAIN_BACKBONE)
+        dreamer_out = self.run_dreamer(dreamer, dreamer_code, TRAIN_DREAMER)
 
-        # inverse (model.wm:72)
+        # inverse (model.wm:80)
 
-        # hand plan: corner.future -> inverse (model.wm:81)
-        corner_future_eyes_plan = self.eyes(corner_future)  # model.wm:40
+        # hand plan: corner.future -> inverse (model.wm:95)
+        corner_future_plan_eyes_plan = self.plan_eyes(corner_future)  # model.wm:60
+        corner_now_plan_eyes = self.plan_eyes(corner_now)  # model.wm:60
+        wrist_eyes = self.wrist_eyes(wrist)  # model.wm:48
         inverse = torch.cat(
             [
                 self.inverse.instruction_in(instruction_words),
+                self.inverse.corner_now_in(corner_now_plan_eyes),
+                self.inverse.corner_future_in(corner_future_plan_eyes_plan),
                 self.inverse.wrist_in(wrist_eyes),
-                self.inverse.corner_now_in(corner_now_eyes),
-                self.inverse.corner_future_in(corner_future_eyes_plan),
                 self.inverse.proprio_in(proprio),
                 self.inverse.action_in(size),
             ],
             dim=1,
         )
-        inverse_out = self.run_inverse(inverse, TRAIN_INVERSE)
+        inverse_out = self.run_inverse(inverse)
 
-        # foresight: error (model.wm:96)
-        corner_future_out = self.backbone.corner_future_out(backbone_out[:, 10:26])
+        # foresight: error (model.wm:108)
+        corner_future_out = self.dreamer.corner_future_out(dreamer_out[:, 6:22])
         corner_valid = validity(batch, "corner", size, 2)
         foresight = valid_mean(l2(corner_future_out, corner_future_patches), corner_valid[:, 1:2])
 
-        # act: error (model.wm:105)
+        # act: error (model.wm:117)
         action_out = self.inverse.action_out(inverse_out[:, 14:30])
         action_valid = validity(batch, "action", size, 16)
         act = valid_mean(l1(action_out, action), action_valid)
-        return {"loss": 2 * foresight + act, "foresight": foresight, "act": act}
+
+        # sense: distance to the ema teacher (model.wm:89)
+        sense_predicted = self.sense(dreamer_out[:, 1:5])
+        with torch.no_grad():
+            sense_target = self.sense_teacher(corner_future)
+        sense = valid_mean(
+            cosine_over_features(sense_predicted, sense_target), corner_valid[:, 1:2]
+        )
+        return {
+            "loss": 2 * foresight + act + sense,
+            "foresight": foresight,
+            "act": act,
+            "sense": sense,
+        }
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Move the teachers; call it after each optimizer step."""
+        follow(self.sense_teacher, self.plan_eyes, 0.99)  # model.wm:89
 
     @torch.no_grad()
     def query_policy(
         self, batch: dict[str, Tensor], generator: Generator | None = None, steps: int | None = None
     ) -> dict[str, Tensor]:
-        """action given corner.now, wrist, instruction, proprio (exact) (model.wm:109).
+        """action given corner.now, wrist, instruction, proprio (exact) (model.wm:121).
 
         corner.future: not optional
+        sense: head skipped
         """
         corner = samples(batch, "corner", 1, 2, (3, 64, 64), "model.wm:4")
         corner = 2 * corner - 1
@@ -591,133 +613,65 @@ class BackboneIdm(nn.Module):
         size = len(corner)
         clean = like.new_zeros(size, 1)
 
-        # corner.future by flow (model.wm:96)
+        # corner.future by flow (model.wm:108)
         corner_future = normal((size, 16, 768), like, generator)
         instruction_words = self.words(instruction)  # model.wm:34
         corner_now_eyes = self.eyes(corner)  # model.wm:40
-        wrist_eyes = self.wrist_eyes(wrist)  # model.wm:48
-        backbone_given = torch.cat(
+        dreamer_given = torch.cat(
             [
-                self.backbone.instruction_in(instruction_words),
-                self.backbone.corner_now_in(corner_now_eyes),
-                self.backbone.wrist_in(wrist_eyes),
-                self.backbone.proprio_in(proprio),
+                self.dreamer.instruction_in(instruction_words),
+                self.dreamer.corner_now_in(corner_now_eyes),
+                self.dreamer.proprio_in(proprio),
             ],
             dim=1,
         )
         for now, then in descending(steps or 5):
             corner_future_time = like.new_full((size, 1), now)
-            backbone = torch.cat(
-                [backbone_given, self.backbone.corner_future_in(corner_future)], dim=1
+            dreamer = torch.cat(
+                [dreamer_given, self.dreamer.corner_future_in(corner_future)], dim=1
             )
-            backbone_code = Runs(
-                self.backbone.time(torch.cat([clean, corner_future_time], dim=1)), (10, 16)
+            dreamer_code = Runs(
+                self.dreamer.time(torch.cat([clean, corner_future_time], dim=1)), (6, 16)
             )
-            backbone_out = self.run_backbone(backbone, backbone_code, TRAIN_BACKBONE)
+            dreamer_out = self.run_dreamer(dreamer, dreamer_code, TRAIN_DREAMER)
             corner_future = torch.lerp(
-                self.backbone.corner_future_out(backbone_out[:, 10:26]), corner_future, then / now
-            )  # model.wm:96
+                self.dreamer.corner_future_out(dreamer_out[:, 6:22]), corner_future, then / now
+            )  # model.wm:108
 
-        # action.future by regression (model.wm:105)
+        # action.future by regression (model.wm:117)
         corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
 
-        # hand plan: corner.future -> inverse (model.wm:81)
-        corner_future_eyes_plan = self.eyes(corner_future_samples)  # model.wm:40
+        # hand plan: corner.future -> inverse (model.wm:95)
+        corner_future_plan_eyes_plan = self.plan_eyes(corner_future_samples)  # model.wm:60
+        corner_now_plan_eyes = self.plan_eyes(corner)  # model.wm:60
+        wrist_eyes = self.wrist_eyes(wrist)  # model.wm:48
         inverse = torch.cat(
             [
                 self.inverse.instruction_in(instruction_words),
+                self.inverse.corner_now_in(corner_now_plan_eyes),
+                self.inverse.corner_future_in(corner_future_plan_eyes_plan),
                 self.inverse.wrist_in(wrist_eyes),
-                self.inverse.corner_now_in(corner_now_eyes),
-                self.inverse.corner_future_in(corner_future_eyes_plan),
                 self.inverse.proprio_in(proprio),
                 self.inverse.action_in(size),
             ],
             dim=1,
         )
-        inverse_out = self.run_inverse(inverse, TRAIN_INVERSE)
+        inverse_out = self.run_inverse(inverse)
         action = self.inverse.action_out(inverse_out[:, 14:30])
         return {"action": action * self.action_scale + self.action_mean}
-
-    @torch.no_grad()
-    def query_joint(
-        self, batch: dict[str, Tensor], generator: Generator | None = None, steps: int | None = None
-    ) -> dict[str, Tensor]:
-        """action, corner.future given corner.now, wrist, instruction, proprio (exact)
-        (model.wm:114).
-        """
-        corner = samples(batch, "corner", 1, 2, (3, 64, 64), "model.wm:4")
-        corner = 2 * corner - 1
-        wrist = samples(batch, "wrist", 1, 1, (3, 64, 64), "model.wm:11")
-        wrist = 2 * wrist - 1
-        proprio = samples(batch, "proprio", 1, 1, (4,), "model.wm:17")
-        proprio = (proprio - self.proprio_mean) / self.proprio_scale
-        instruction = whole(batch, "instruction", (32,), "model.wm:23")
-        like = next(self.parameters())
-        size = len(corner)
-        clean = like.new_zeros(size, 1)
-
-        # corner.future by flow (model.wm:96)
-        corner_future = normal((size, 16, 768), like, generator)
-        instruction_words = self.words(instruction)  # model.wm:34
-        corner_now_eyes = self.eyes(corner)  # model.wm:40
-        wrist_eyes = self.wrist_eyes(wrist)  # model.wm:48
-        backbone_given = torch.cat(
-            [
-                self.backbone.instruction_in(instruction_words),
-                self.backbone.corner_now_in(corner_now_eyes),
-                self.backbone.wrist_in(wrist_eyes),
-                self.backbone.proprio_in(proprio),
-            ],
-            dim=1,
-        )
-        for now, then in descending(steps or 5):
-            corner_future_time = like.new_full((size, 1), now)
-            backbone = torch.cat(
-                [backbone_given, self.backbone.corner_future_in(corner_future)], dim=1
-            )
-            backbone_code = Runs(
-                self.backbone.time(torch.cat([clean, corner_future_time], dim=1)), (10, 16)
-            )
-            backbone_out = self.run_backbone(backbone, backbone_code, TRAIN_BACKBONE)
-            corner_future = torch.lerp(
-                self.backbone.corner_future_out(backbone_out[:, 10:26]), corner_future, then / now
-            )  # model.wm:96
-
-        # action.future by regression (model.wm:105)
-        corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
-
-        # hand plan: corner.future -> inverse (model.wm:81)
-        corner_future_eyes_plan = self.eyes(corner_future_samples)  # model.wm:40
-        inverse = torch.cat(
-            [
-                self.inverse.instruction_in(instruction_words),
-                self.inverse.wrist_in(wrist_eyes),
-                self.inverse.corner_now_in(corner_now_eyes),
-                self.inverse.corner_future_in(corner_future_eyes_plan),
-                self.inverse.proprio_in(proprio),
-                self.inverse.action_in(size),
-            ],
-            dim=1,
-        )
-        inverse_out = self.run_inverse(inverse, TRAIN_INVERSE)
-        action = self.inverse.action_out(inverse_out[:, 14:30])
-        return {
-            "action": action * self.action_scale + self.action_mean,
-            "corner": ((corner_future_samples + 1) / 2).clamp(0, 1),
-        }
 
     @torch.no_grad()
     def query_imagine(
         self, batch: dict[str, Tensor], generator: Generator | None = None, steps: int | None = None
     ) -> dict[str, Tensor]:
-        """corner.future given corner.now, wrist, instruction, proprio (exact) (model.wm:118).
+        """corner.future given corner.now, instruction, proprio (exact) (model.wm:126).
 
+        wrist.now: deleted exactly
         action.future: deleted exactly
+        sense: head skipped
         """
         corner = samples(batch, "corner", 1, 2, (3, 64, 64), "model.wm:4")
         corner = 2 * corner - 1
-        wrist = samples(batch, "wrist", 1, 1, (3, 64, 64), "model.wm:11")
-        wrist = 2 * wrist - 1
         proprio = samples(batch, "proprio", 1, 1, (4,), "model.wm:17")
         proprio = (proprio - self.proprio_mean) / self.proprio_scale
         instruction = whole(batch, "instruction", (32,), "model.wm:23")
@@ -725,32 +679,30 @@ class BackboneIdm(nn.Module):
         size = len(corner)
         clean = like.new_zeros(size, 1)
 
-        # corner.future by flow (model.wm:96)
+        # corner.future by flow (model.wm:108)
         corner_future = normal((size, 16, 768), like, generator)
         instruction_words = self.words(instruction)  # model.wm:34
         corner_now_eyes = self.eyes(corner)  # model.wm:40
-        wrist_eyes = self.wrist_eyes(wrist)  # model.wm:48
-        backbone_given = torch.cat(
+        dreamer_given = torch.cat(
             [
-                self.backbone.instruction_in(instruction_words),
-                self.backbone.corner_now_in(corner_now_eyes),
-                self.backbone.wrist_in(wrist_eyes),
-                self.backbone.proprio_in(proprio),
+                self.dreamer.instruction_in(instruction_words),
+                self.dreamer.corner_now_in(corner_now_eyes),
+                self.dreamer.proprio_in(proprio),
             ],
             dim=1,
         )
         for now, then in descending(steps or 10):
             corner_future_time = like.new_full((size, 1), now)
-            backbone = torch.cat(
-                [backbone_given, self.backbone.corner_future_in(corner_future)], dim=1
+            dreamer = torch.cat(
+                [dreamer_given, self.dreamer.corner_future_in(corner_future)], dim=1
             )
-            backbone_code = Runs(
-                self.backbone.time(torch.cat([clean, corner_future_time], dim=1)), (10, 16)
+            dreamer_code = Runs(
+                self.dreamer.time(torch.cat([clean, corner_future_time], dim=1)), (6, 16)
             )
-            backbone_out = self.run_backbone(backbone, backbone_code, TRAIN_BACKBONE)
+            dreamer_out = self.run_dreamer(dreamer, dreamer_code, TRAIN_DREAMER)
             corner_future = torch.lerp(
-                self.backbone.corner_future_out(backbone_out[:, 10:26]), corner_future, then / now
-            )  # model.wm:96
+                self.dreamer.corner_future_out(dreamer_out[:, 6:22]), corner_future, then / now
+            )  # model.wm:108
         corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
         return {"corner": ((corner_future_samples + 1) / 2).clamp(0, 1)}
 
@@ -759,7 +711,9 @@ class BackboneIdm(nn.Module):
         self, batch: dict[str, Tensor], generator: Generator | None = None, steps: int | None = None
     ) -> dict[str, Tensor]:
         """action given corner.now, corner.future, wrist, instruction, proprio (exact)
-        (model.wm:122).
+        (model.wm:130).
+
+        sense: head skipped
         """
         corner = samples(batch, "corner", 2, 2, (3, 64, 64), "model.wm:4")
         corner = 2 * corner - 1
@@ -771,25 +725,25 @@ class BackboneIdm(nn.Module):
         instruction = whole(batch, "instruction", (32,), "model.wm:23")
         size = len(corner_now)
 
-        # action.future by regression (model.wm:105)
+        # action.future by regression (model.wm:117)
 
-        # hand plan: corner.future -> inverse (model.wm:81)
-        corner_future_eyes_plan = self.eyes(corner_future)  # model.wm:40
+        # hand plan: corner.future -> inverse (model.wm:95)
+        corner_future_plan_eyes_plan = self.plan_eyes(corner_future)  # model.wm:60
         instruction_words = self.words(instruction)  # model.wm:34
+        corner_now_plan_eyes = self.plan_eyes(corner_now)  # model.wm:60
         wrist_eyes = self.wrist_eyes(wrist)  # model.wm:48
-        corner_now_eyes = self.eyes(corner_now)  # model.wm:40
         inverse = torch.cat(
             [
                 self.inverse.instruction_in(instruction_words),
+                self.inverse.corner_now_in(corner_now_plan_eyes),
+                self.inverse.corner_future_in(corner_future_plan_eyes_plan),
                 self.inverse.wrist_in(wrist_eyes),
-                self.inverse.corner_now_in(corner_now_eyes),
-                self.inverse.corner_future_in(corner_future_eyes_plan),
                 self.inverse.proprio_in(proprio),
                 self.inverse.action_in(size),
             ],
             dim=1,
         )
-        inverse_out = self.run_inverse(inverse, TRAIN_INVERSE)
+        inverse_out = self.run_inverse(inverse)
         action = self.inverse.action_out(inverse_out[:, 14:30])
         return {"action": action * self.action_scale + self.action_mean}
 
@@ -805,7 +759,6 @@ class BackboneIdm(nn.Module):
             name,
             {
                 "policy": self.query_policy,
-                "joint": self.query_joint,
                 "imagine": self.query_imagine,
                 "inverse": self.query_inverse,
                 "passive_world_model": self.query_imagine,
