@@ -44,6 +44,13 @@ def validity(batch: Mapping[str, Tensor], name: str, size: int, window: int) -> 
     return valid
 
 
+def whole_groups(valid_BN: Tensor, groups: int) -> Tensor:
+    """Which groups of samples are valid throughout [B, groups]; the first may lack samples."""
+    each = -(-valid_BN.shape[1] // groups)
+    missing = valid_BN[:, :1].expand(-1, groups * each - valid_BN.shape[1])
+    return torch.cat([missing, valid_BN], dim=1).unflatten(1, (groups, each)).all(dim=2)
+
+
 def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
     """The query of that name; ValueError where there is none."""
     if name not in queries:

@@ -18,6 +18,7 @@ from wmdsl.vocabulary import CODECS, FORMS, Kind
 
 TIME = "time"  # of a generated segment, as so many sinusoids
 FREQUENCIES = 256
+UNRUNNABLE_SCOPES = (("vae", "clip"), ("vit", "prefix"))
 IMPLICIT = {**dict.fromkeys(NUMBERS, "linear"), "latent": "linear", "token": "embed"}
 
 
@@ -49,6 +50,9 @@ def _codec(draft: Draft, declaration: ast.Declaration) -> Codec:
     values = attributes(draft, FORMS["codec"], declaration, kind)
     if not kind.runs:
         draft.cannot_run("WM802", f"codecs of kind {kind.name}", declaration.span)
+    if (kind.name, values["scope"]) in UNRUNNABLE_SCOPES:
+        what = f"a codec of kind {kind.name} whose scope is {values['scope']}"
+        draft.cannot_run("WM802", what, declaration.span)
     return Codec(
         name=declaration.name.text,
         kind=kind.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from wmdsl.diagnostics import Diagnostics
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported, cannot_run
-from wmdsl.lower.frame import weightless
+from wmdsl.lower.frame import direct
 from wmdsl.lower.header import header
 from wmdsl.lower.loss import loss_method
 from wmdsl.lower.names import class_name
@@ -48,7 +48,7 @@ def _after_step(context: Context) -> tuple[Method, ...]:
     body = Body()
     for align in context.model.aligns.values():
         codec = context.model.codecs.get(align.target_codec)
-        if align.teacher.name == "ema" and codec is not None and not weightless(codec):
+        if align.teacher.name == "ema" and codec is not None and not direct(codec):
             teacher, student = (
                 context.owned("teacher", align.name),
                 context.owned("codec", codec.name),

@@ -14,6 +14,7 @@ from wmdsl.check.model import Codec, Segment, Stream, TokenGroup, TokenSource
 from wmdsl.lower.context import Context, number, place
 from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.names import LOCALS, Names, segment_name
+from wmdsl.lower.pretrained import earlier, groups_in, tokens_in
 from wmdsl.lower.program import Block, Body, Expression, Name, joined, me, of
 from wmdsl.plan.nodes import Placed
 
@@ -23,6 +24,8 @@ LIKE = Name("like")
 SIZE = Name("size")
 CLEAN = Name("clean")
 SYMBOLIC = ("bins", "embed")
+FRAMED = ("patch", "conv", "vae", "vit")
+DIRECT = ("patch", "linear", "vae", *SYMBOLIC)
 HiddenKey = tuple[str, int | None, Fraction | None]  # trunk, layer, time of a tap
 
 
@@ -130,7 +133,10 @@ class Frame:
 
     def as_value(self, segment: Segment, codec: str, tokens: Expression) -> Expression:
         """Samples that tokens of a codec stand for."""
-        return decoded(self.context, segment, self.context.model.codecs[codec], tokens)
+        found = self.context.model.codecs[codec]
+        clip = earlier(self.context.model, found, segment)
+        before = [self.tokens(self._ahead(part, segment), codec) for part in clip]
+        return decoded(self.context, segment, found, joined([*before, tokens]))
 
     def teach(self, codec: Codec, segment: Segment, module: Expression) -> Expression:
         """Features of a known segment through the weights of a teacher."""
@@ -138,7 +144,7 @@ class Frame:
             inner = self.context.model.codecs[pooled_codec(codec)]
             features = self.teach(inner, segment, self.context.owned("codec", inner.name))
             return pooled(self.context, segment, codec, features)
-        return module(framed(self.context, segment, codec, self.value(segment)))
+        return read(self.context, segment, codec, module, self.value(segment))
 
     def value(self, segment: Segment) -> Expression:
         """Normalised samples [B, n, *shape]; predicted tokens are turned back."""
@@ -148,7 +154,7 @@ class Frame:
                 for (codec, reference), tokens in self._tokens.items()
                 if reference == segment.reference
             )
-            value = decoded(self.context, segment, self.context.model.codecs[codec], tokens)
+            value = self.as_value(segment, codec, tokens)
             if value is tokens:
                 return tokens
             wanted = f"{self.name_of(segment)}_samples"
@@ -160,19 +166,52 @@ class Frame:
         key = (codec_name, segment.reference)
         if key not in self._tokens:
             codec, value = self.context.model.codecs[codec_name], self.value(segment)
-            tokens = tokenised(self.context, segment, codec, value)
+            clip = earlier(self.context.model, codec, segment)
+            if any((codec_name, part.reference) not in self._tokens for part in clip):
+                return self._tokens_of_clip([*clip, segment], codec)
+            tokens = self._tokenised(segment, codec, value)
             if tokens is not value:
                 wanted = self._encoded_name(segment, codec_name)
                 tokens = self.keep(("tokens", *key), wanted, tokens, codec.span)
             self._tokens[key] = tokens
         return self._tokens[key]
 
+    def _tokens_of_clip(self, clip: list[Segment], codec: Codec) -> Expression:
+        """Tokens of the last of several segments that are encoded together."""
+        whole = joined([self.value(self._ahead(part, clip[-1])) for part in clip])
+        tokens = tokenised(self.context, clip[-1], codec, whole)
+        keys = [(codec.name, part.reference) for part in clip]
+        counts = [tokens_in(self.context.model, codec, part) for part in clip]
+        names = tuple(
+            self.local(("tokens", *key), self._encoded_name(part, codec.name))
+            for key, part in zip(keys, clip, strict=True)
+        )
+        self.body.assign(names, of(tokens, "split")(counts, dim=1), codec.span)
+        self._tokens |= dict(zip(keys, names, strict=True))
+        return names[-1]
+
+    def _tokenised(self, segment: Segment, codec: Codec, value: Expression) -> Expression:
+        """Tokens of a value of the segment, read as the end of its clip."""
+        clip = earlier(self.context.model, codec, segment)
+        if not clip:
+            return tokenised(self.context, segment, codec, value)
+        whole = joined([*(self.value(self._ahead(part, segment)) for part in clip), value])
+        ahead = sum(tokens_in(self.context.model, codec, part) for part in clip)
+        return tokenised(self.context, segment, codec, whole)[:, slice(ahead, None)]
+
+    def _ahead(self, part: Segment, segment: Segment) -> Segment:
+        """A segment that stands before another in its clip, and must be known."""
+        if not self.knows(part):
+            message = f"{segment.reference} cannot be read without {part.reference} before it"
+            raise Unsupported(message, segment.span)
+        return part
+
     def features(self, segment: Segment, codec_name: str) -> Expression:
         """What a trunk's projection reads of a known segment."""
         key = (codec_name, segment.reference)
         if key not in self._features:
             codec = self.context.model.codecs[codec_name]
-            if weightless(codec):
+            if direct(codec):
                 self._features[key] = self.tokens(segment, codec_name)
             else:
                 self._features[key] = self._encode(codec, segment, self.value(segment), "")
@@ -184,8 +223,8 @@ class Frame:
             inner = self.context.model.codecs[pooled_codec(codec)]
             features = self._encode(inner, segment, value, label)
             features = pooled(self.context, segment, codec, features)
-        elif weightless(codec):
-            features = tokenised(self.context, segment, codec, value)
+        elif direct(codec):
+            features = self._tokenised(segment, codec, value)
         else:
             features = self.through(codec, segment, value)
         key = ("features", codec.name, segment.reference, label)
@@ -199,9 +238,9 @@ class Frame:
 
     def through(self, codec: Codec, segment: Segment, value: Expression) -> Expression:
         """A value through the weights of a codec; one without weights changes nothing."""
-        if weightless(codec):
+        if direct(codec):
             return value
-        return self.context.owned("codec", codec.name)(framed(self.context, segment, codec, value))
+        return read(self.context, segment, codec, self.context.owned("codec", codec.name), value)
 
     def _modulated(self, codec: Codec, features: Expression) -> Expression:
         for condition in self.context.model.conditions.values():
@@ -263,22 +302,62 @@ def sliced(
     return joined([tokens[:, part] if axis else tokens[part] for part in parts], axis)
 
 
-def weightless(codec: Codec) -> bool:
-    return codec.kind in ("patch", "linear", *SYMBOLIC)
+def direct(codec: Codec) -> bool:
+    """Whether a trunk reads what a head of this codec predicts, and no other features."""
+    return codec.kind in DIRECT
 
 
-def framed(context: Context, segment: Segment, codec: Codec, value: Expression) -> Expression:
+def framed(segment: Segment, codec: Codec, value: Expression) -> Expression:
     """A still image as one frame, where the codec reads frames."""
-    if codec.kind == "conv" and segment.name == "whole":
+    if codec.kind in FRAMED and segment.name == "whole":
         return value[:, None]
     return value
 
 
+def read(
+    context: Context, segment: Segment, codec: Codec, module: Expression, value: Expression
+) -> Expression:
+    """Features of a value through the weights of a codec."""
+    features = module(framed(segment, codec, value))
+    if codec.kind != "vit":
+        return features
+    if codec.attributes["tokens"]:
+        return Block("shared_out")(features, codec.attributes["tokens"])
+    return _cells(codec, features)
+
+
+def _cells(codec: Codec, maps: Expression) -> Expression:
+    """Maps [B, T, C, rows, columns] -> one token for each patch of them."""
+    deep, *size = codec.attributes["patch"]
+    if deep > 1:
+        maps = of(of(maps, "unflatten")(1, (-1, deep)), "flatten")(2, 3)
+    return Block("patchify")(maps, *size)
+
+
+def _maps(context: Context, codec: Codec, segment: Segment, tokens: Expression) -> Expression:
+    """Tokens -> maps [B, T, C, rows, columns], of the clip that ends with the segment."""
+    deep, *size = codec.attributes["patch"]
+    _, *cell = codec.attributes["compress"]
+    parts = [*earlier(context.model, codec, segment), segment]
+    groups = sum(groups_in(codec, part) for part in parts)
+    rows, columns = (
+        side // each
+        for side, each in zip(context.stream(segment).shape[-2:], cell, strict=True)
+    )
+    channels = codec.attributes["channels"] * deep
+    maps = Block("unpatchify")(tokens, (groups, channels, rows, columns), *size)
+    if deep > 1:
+        maps = of(of(maps, "unflatten")(2, (deep, -1)), "flatten")(1, 2)
+    return maps
+
+
 def tokenised(context: Context, segment: Segment, codec: Codec, value: Expression) -> Expression:
     """Samples -> tokens that a head predicts."""
+    value = framed(segment, codec, value)
     if codec.kind == "patch":
-        frames = value[:, None] if segment.name == "whole" else value
-        return Block("patchify")(frames, *codec.attributes["size"])
+        return Block("patchify")(value, *codec.attributes["size"])
+    if codec.kind == "vae":
+        return _cells(codec, of(context.owned("codec", codec.name), "encode")(value))
     if codec.kind == "bins":
         return Block("to_bins")(value, *_edges(codec))
     if codec.kind == "embed":
@@ -287,10 +366,14 @@ def tokenised(context: Context, segment: Segment, codec: Codec, value: Expressio
 
 
 def decoded(context: Context, segment: Segment, codec: Codec, tokens: Expression) -> Expression:
-    """Tokens that a head predicted -> samples."""
+    """Tokens that a head predicted, behind those of its clip before -> samples."""
     shape = context.stream(segment).shape
     if codec.kind == "patch":
         frames = Block("unpatchify")(tokens, (segment.length, *shape), *codec.attributes["size"])
+        return frames[:, 0] if segment.name == "whole" else frames
+    if codec.kind == "vae":
+        maps = _maps(context, codec, segment, tokens)
+        frames = of(context.owned("codec", codec.name), "decode")(maps, segment.length)
         return frames[:, 0] if segment.name == "whole" else frames
     if codec.kind == "bins":
         return Block("from_bins")(tokens, shape[0], *_edges(codec))
@@ -310,6 +393,10 @@ def pooled_codec(codec: Codec) -> str:
 
 
 def pooled(context: Context, segment: Segment, codec: Codec, features: Expression) -> Expression:
-    """The mean over runs of tokens, so many per frame."""
-    count = segment.length * codec.attributes["tokens"]
+    """The mean over runs of tokens, so many per frame; fewer tokens than that are repeated."""
+    inner, wanted = context.model.codecs[pooled_codec(codec)], codec.attributes["tokens"]
+    given = inner.attributes.get("tokens")
+    if given and given < wanted:
+        return of(features, "repeat_interleave")(wanted // given, dim=1)
+    count = groups_in(inner, segment) * wanted
     return of(of(features, "unflatten")(1, (count, -1)), "mean")(dim=2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from wmdsl.check.model import Align, Generate, Hand, Segment
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
-from wmdsl.lower.frame import CLEAN, LIKE, SIZE, Frame, weightless
+from wmdsl.lower.frame import CLEAN, LIKE, SIZE, Frame, direct
 from wmdsl.lower.objectives import Trainer, groups_of, held, tokens_read, valid
 from wmdsl.lower.passes import Inputs, PassWriter
 from wmdsl.lower.program import (
@@ -157,7 +157,7 @@ class _Loss:
         source = predicted_features(frame, align)
         target = self._target(align)
         call = self._distance(align, source, target)
-        counted = valid(frame, align.target)
+        counted = valid(frame, align.target, align.target_codec)
         if align.distance == "cosine" and align.over == "token":
             counted = of(counted, "all")(dim=1, keepdim=True)
         error = Block("valid_mean")(call, counted)
@@ -183,7 +183,7 @@ class _Loss:
         if align.gradient:
             return self.frame.features(align.target, codec.name)
         name = self.frame.local(("target", align.name), f"{align.name}_target")
-        if weightless(codec):
+        if direct(codec):
             return self.frame.tokens(align.target, codec.name)
         own = align.teacher.name in COPIED
         module = self.context.owned(*(("teacher", align.name) if own else ("codec", codec.name)))

@@ -12,6 +12,7 @@ from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.frame import GENERATOR, LIKE, SIZE, Frame
 from wmdsl.lower.passes import Inputs, PassWriter
+from wmdsl.lower.pretrained import groups_in
 from wmdsl.lower.program import Block, Expression, Name, of, torch
 from wmdsl.plan.parameters import vocabulary
 
@@ -204,14 +205,14 @@ class Trainer:
         output = self.frame.keep(key, wanted, writer.output(group, shift))
         tokens = self.frame.tokens(segment, group.codec)
         if self.generate.objective in SYMBOLIC:
-            return self._symbol_error(segment, output, tokens)
+            return self._symbol_error(segment, group, output, tokens)
         distance = self.generate.distance if self.generate.objective == "regression" else "l2"
         if self.generate.objective == "edm":
             output = self._clean(segment, group, output)
         error = Block(distance)(output, self._target(segment, group, tokens))
         weight = self._weight(segment, group)
         error = error if weight is None else weight * error
-        return Block("valid_mean")(error, valid(self.frame, segment))
+        return Block("valid_mean")(error, valid(self.frame, segment, group.codec))
 
     def _clean(self, segment: Segment, group: TokenGroup, output: Expression) -> Expression:
         """The data that an EDM head's output implies."""
@@ -244,12 +245,14 @@ class Trainer:
         at = self._at(self.inputs.times[segment.reference], group)
         return Block("velocity_of")(tokens, noise, at)
 
-    def _symbol_error(self, segment: Segment, logits: Expression, index: Expression) -> Expression:
+    def _symbol_error(
+        self, segment: Segment, group: TokenGroup, logits: Expression, index: Expression
+    ) -> Expression:
         error = Block("cross_entropy")(logits, index)
         share = self.generate.attributes.get("z_loss") or 0
         if share:
             error = error + number(share) * of(of(logits, "logsumexp")(dim=-1), "square")()
-        counted = valid(self.frame, segment)
+        counted = valid(self.frame, segment, group.codec)
         if self.generate.objective == "autoregressive":
             return Block("valid_mean")(error, counted)
         hidden = self._hidden[segment.reference]
@@ -282,8 +285,15 @@ def ends(generate: Generate, x: Expression, output: Expression, at: Expression) 
     return Block(f"ends_from_{generate.predict}")(x, output, at)[0]
 
 
-def valid(frame: Frame, segment: Segment) -> Expression:
-    """Which samples of a segment count [B, n]."""
+def valid(frame: Frame, segment: Segment, codec_name: str = "") -> Expression:
+    """Which samples of a segment count [B, n]; where a codec reads several as one, all of them."""
+    found = _valid_samples(frame, segment)
+    codec = frame.context.model.codecs.get(codec_name)
+    groups = groups_in(codec, segment) if codec else segment.length
+    return found if groups == segment.length else Block("whole_groups")(found, groups)
+
+
+def _valid_samples(frame: Frame, segment: Segment) -> Expression:
     stream = frame.context.stream(segment)
     key = ("valid", stream.name)
     if segment.name == "whole":

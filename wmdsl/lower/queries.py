@@ -20,6 +20,7 @@ from wmdsl.lower.objectives import (
     tokens_read,
 )
 from wmdsl.lower.passes import Inputs, PassWriter
+from wmdsl.lower.pretrained import earlier
 from wmdsl.lower.program import (
     Block,
     Body,
@@ -129,7 +130,18 @@ class _Query:
                         used[placed.group.segment.reference] = None
                 for trunk in space.trunks:
                     used.update(dict.fromkeys(self._sources(trunk)))
+        used.update(dict.fromkeys(self._clips()))
         return [self.segments[reference] for reference in used if reference in self.plan.given]
+
+    def _clips(self) -> list[str]:
+        """Segments that a codec reads before those that are sought."""
+        groups = [group for trunk in self.model.trunks.values() for group in trunk.groups]
+        return [
+            part.reference
+            for group in groups
+            if group.name in self.plan.sought and group.codec
+            for part in earlier(self.model, self.model.codecs[group.codec], group.segment)
+        ]
 
     def _sources(self, trunk: str) -> list[str]:
         """Segments that couplings of a trunk read."""

@@ -6,7 +6,8 @@ from wmdsl.check.codecs import conv_strides
 from wmdsl.check.model import Align, Codec, Condition, Cross, Hand, Stream, TokenGroup, Trunk
 from wmdsl.lower.context import Context, generated, group_name
 from wmdsl.lower.errors import Unsupported
-from wmdsl.lower.frame import weightless
+from wmdsl.lower.frame import direct
+from wmdsl.lower.pretrained import autoencoder, frame_encoder, groups_in, text_encoder
 from wmdsl.lower.program import (
     Block,
     Body,
@@ -37,6 +38,8 @@ HEADS = {"none": "Heads", "per_head": "NormedHeads", "across_heads": "JointlyNor
 BLOCKS = {"vit": "ViTBlock", "decoder": "DecoderBlock"}
 NORMALISED = ("zscore", "minmax", "quantile")
 COPIED = ("frozen", "ema")
+WEIGHTLESS = ("patch", "linear", "bins", "embed", "pool")
+PRETRAINED = {"vae": autoencoder, "vit": frame_encoder, "text_encoder": text_encoder}
 
 
 def constructor(context: Context) -> Method:
@@ -76,8 +79,10 @@ def _statistics(body: Body, stream: Stream) -> None:
 def codec_module(context: Context, codec: Codec) -> Expression | None:
     """The constructor of a codec's weights; None where it has none."""
     streams, attributes = read_streams(context.model, codec), codec.attributes
-    if weightless(codec) or codec.kind == "pool":
+    if codec.kind in WEIGHTLESS:
         return None
+    if codec.kind in PRETRAINED:
+        return PRETRAINED[codec.kind](codec, context.model.streams[streams[0]])
     shape = context.model.streams[streams[0]].shape
     if codec.kind == "conv" and attributes["readout"] == "keypoints":
         return Block("ConvKeypoints")(
@@ -112,8 +117,17 @@ def _bytes_encoder(codec: Codec, length: int) -> Expression:
 def _codec(context: Context, body: Body, codec: Codec) -> None:
     module = codec_module(context, codec)
     if module is not None:
+        if not codec.frozen and _is_target(context, codec):
+            message = f"codec {codec.name} cannot be trained by what is generated through it"
+            raise Unsupported(message, codec.span)
         body.section(f"codec {codec.name}: {codec.kind}", codec.span)
         _own(body, context.owned("codec", codec.name), module, codec.frozen)
+
+
+def _is_target(context: Context, codec: Codec) -> bool:
+    """Whether a loss compares with what the codec puts out."""
+    groups = [group for trunk in context.model.trunks.values() for group in trunk.groups]
+    return any(group.codec == codec.name and generated(context.model, group) for group in groups)
 
 
 def _own(body: Body, target: Expression, module: Expression, frozen: bool = False) -> None:
@@ -197,9 +211,15 @@ def _angles(context: Context, trunk: Trunk) -> Expression:
         if group.grid is None:
             blocks.append(Block("line")(group.count))
         else:
-            first = context.stream(group.segment).start(group.segment.name)
-            blocks.append(Block("cells")(first, group.frames, *group.grid))
+            blocks.append(Block("cells")(_first_frame(context, group), group.frames, *group.grid))
     return Block("angles_3d")(expression(blocks), trunk.head_dim)
+
+
+def _first_frame(context: Context, group: TokenGroup) -> int:
+    """The place in time of a group's first frame, counted as its codec groups frames."""
+    stream, codec = context.stream(group.segment), context.codec(group)
+    at = [part.reference for part in stream.segments].index(group.segment.whole)
+    return sum(groups_in(codec, part) for part in stream.segments[:at])
 
 
 def _cross(context: Context, body: Body, cross: Cross) -> None:
@@ -256,7 +276,7 @@ def _align(context: Context, body: Body, align: Align) -> None:
         layers = (of(nn, "Linear")(source, source), of(nn, "GELU")())
         body.assign(projector, of(nn, "Sequential")(*layers, of(nn, "Linear")(source, target)))
     codec = context.model.codecs.get(align.target_codec)
-    if align.teacher.name in COPIED and codec is not None and not weightless(codec):
+    if align.teacher.name in COPIED and codec is not None and not direct(codec):
         own = context.owned("codec", codec.name)
         copy = of(Name("copy"), "deepcopy")(own)
         _own(body, context.owned("teacher", align.name), copy, frozen=True)

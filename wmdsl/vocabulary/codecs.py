@@ -6,7 +6,7 @@ _FRAMES = ("video", "image", "depth", "flow", "tactile")
 _VECTORS = ("action", "proprio", "vector", "value", "latent")
 
 HUB = (
-    Attribute("from", "text", "Hub id of the pretrained weights.", required=True, runs=False),
+    Attribute("from", "text", "Hub id of the pretrained weights.", required=True),
     Attribute("channels", "integer", "Channels of the latent.", minimum=1),
     Attribute("compress", "dims", "Input cells per latent cell, time x height x width.",
               default="1x16x16"),
@@ -78,11 +78,9 @@ CODECS = table(
          level="latent", reads=_VECTORS, tokens="data",
          source="Cosmos Policy, arXiv 2601.16163", runs=False),
     Kind("vae", "Pretrained video or image auto-encoder.", HUB, level="latent", reads=_FRAMES,
-         tokens="data", runs=False),
-    Kind("vit", "Pretrained image or video encoder.", HUB, level="latent", reads=_FRAMES,
-         runs=False),
-    Kind("text_encoder", "Pretrained text encoder.", HUB, level="semantic", reads=("language",),
-         runs=False),
+         tokens="data"),
+    Kind("vit", "Pretrained image or video encoder.", HUB, level="latent", reads=_FRAMES),
+    Kind("text_encoder", "Pretrained text encoder.", HUB, level="semantic", reads=("language",)),
     Kind("tokenizer", "Pretrained tokeniser; the trunk embeds and predicts its tokens.",
          (Attribute("from", "text", "Hub id of the vocabulary.", required=True, runs=False),
           Attribute("vocabulary", "integer", "Size of the vocabulary.", minimum=2),

@@ -28,6 +28,7 @@ from tests.cpu.reference.pieces import (
     tokens,
     visible,
 )
+from tests.cpu.reference.pretrained import pretrained
 
 
 def scaled(w, name, x):
@@ -508,6 +509,7 @@ LOSSES = {
     "times": times,
     "edm": edm,
     "weighted": weighted,
+    "pretrained": pretrained,
 }
 POLICIES = {
     "condition": condition_policy,

@@ -1,0 +1,142 @@
+"""Modules of the codecs that stand for pretrained ones, and the sizes that no spec gives.
+
+What the spec says of a codec is kept: channels, compression, patch, tokens, scope.  What it leaves
+open follows one rule: a `vae` has a stage for each prime factor of its compression, 16 channels
+wide at first and twice as wide at each next one up to 64; a `vit` and a `text_encoder` are as wide
+as their channels and have two blocks with heads of 32, one head where 32 does not divide the width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+
+from wmdsl.check.model import Codec, Model, Segment, Stream
+from wmdsl.lower.program import Block, Expression
+
+FIRST_WIDTH, LAST_WIDTH = 16, 64
+BLOCKS = 2
+HEAD = 32
+REACH = 3  # frames of a causal convolution
+
+
+def group_of(codec: Codec) -> int:
+    """Frames that become one group of tokens."""
+    return codec.attributes["compress"][0] * codec.attributes["patch"][0]
+
+
+def groups_in(codec: Codec, segment: Segment) -> int:
+    """Groups of tokens of a segment; a first group may be filled up by its first frame."""
+    if codec.kind == "latent_frame":
+        return 1
+    if codec.kind not in ("vae", "vit"):
+        return segment.length
+    return -(-segment.length // group_of(codec))
+
+
+def tokens_in(model: Model, codec: Codec, segment: Segment) -> int:
+    """Tokens that a vae makes of a segment."""
+    sides = model.streams[segment.stream].shape[-2:]
+    _, *cell = codec.attributes["compress"]
+    _, *patch = codec.attributes["patch"]
+    grid = (side // (c * p) for side, c, p in zip(sides, cell, patch, strict=True))
+    return groups_in(codec, segment) * prod(grid)
+
+
+def heads_of(width: int) -> int:
+    return 1 if width % HEAD else width // HEAD
+
+
+def autoencoder(codec: Codec, stream: Stream) -> Expression:
+    """`Autoencoder(...)` of a vae."""
+    strides = tuple(_strides(codec.attributes["compress"]))
+    widths = tuple(min(FIRST_WIDTH << stage, LAST_WIDTH) for stage in range(len(strides)))
+    return Block("Autoencoder")(
+        _channels(stream),
+        codec.attributes["channels"],
+        widths,
+        strides,
+        reach=REACH if codec.scope == "prefix" else 1,
+        group=group_of(codec),
+    )
+
+
+def _channels(stream: Stream) -> int:
+    return stream.shape[0] if len(stream.shape) == 3 else 1
+
+
+def _strides(compress: tuple[int, int, int]) -> Iterator[tuple[int, int, int]]:
+    """Strides of the stages: the prime factors of each side; time shrinks in the last stages."""
+    time, rows, columns = (_factors(side) for side in compress)
+    stages = max(len(time), len(rows), len(columns), 1)
+    time = [1] * (stages - len(time)) + time
+    rows, columns = (side + [1] * (stages - len(side)) for side in (rows, columns))
+    yield from zip(time, rows, columns, strict=True)
+
+
+def _factors(number: int) -> list[int]:
+    """Prime factors, ascending."""
+    found, factor = [], 2
+    while number > 1:
+        while number % factor == 0:
+            found.append(factor)
+            number //= factor
+        factor += 1
+    return found
+
+
+def frame_encoder(codec: Codec, stream: Stream) -> Expression:
+    """`FrameEncoder(...)` of a vit."""
+    deep, *cell = codec.attributes["compress"]
+    if codec.attributes["tokens"]:
+        deep = group_of(codec)
+    rows, columns = (side // size for side, size in zip(stream.shape[-2:], cell, strict=True))
+    longest = max(groups_in(codec, segment) for segment in stream.segments)
+    width = codec.attributes["channels"]
+    return Block("FrameEncoder")(
+        _channels(stream),
+        width,
+        (deep, *cell),
+        (rows, columns),
+        groups=longest * (group_of(codec) // deep) if codec.scope == "clip" else 1,
+        layers=BLOCKS,
+        heads=heads_of(width),
+    )
+
+
+def text_encoder(codec: Codec, stream: Stream) -> Expression:
+    """`BytesEncoder(...)` of a text encoder."""
+    width = codec.attributes["channels"]
+    return Block("BytesEncoder")(
+        stream.shape[0],
+        width,
+        layers=BLOCKS,
+        heads=heads_of(width),
+        tokens=codec.attributes["tokens"] or stream.shape[0],
+    )
+
+
+def earlier(model: Model, codec: Codec, segment: Segment) -> list[Segment]:
+    """The segments of a stream that a causal codec reads as one clip with this one, before it.
+
+    A segment of full groups goes on where the one before it ends; any other starts a clip.
+    """
+    stream = model.streams[segment.stream]
+    if codec.kind != "vae" or codec.scope != "prefix" or segment.length % group_of(codec):
+        return []
+    at = [part.reference for part in stream.segments].index(segment.whole)
+    if not at or not _adjoins(stream.segments[at - 1], segment):
+        return []
+    before = stream.segments[at - 1]
+    return [*earlier(model, codec, before), before]
+
+
+def _adjoins(before: Segment, after: Segment) -> bool:
+    """Whether one segment goes on at the stride of the other, without a gap."""
+    steps = {b - a for part in (before, after) for a, b in _pairs(part.offsets)}
+    steps.add(after.offsets[0] - before.offsets[-1])
+    return len(steps) == 1
+
+
+def _pairs(offsets: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    return zip(offsets, offsets[1:], strict=False)
