@@ -9,16 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-Strides = tuple[int, int, int]
-
-
 class CausalConv(nn.Conv3d):
     """Convolution over frames and cells that sees no later frame: each side shrinks by its stride.
 
     The kernel reaches over `reach` frames and 3 x 3 cells, or over its stride where that is more.
     """
 
-    def __init__(self, inputs: int, outputs: int, reach: int, strides: Strides = (1, 1, 1)):
+    def __init__(
+        self, inputs: int, outputs: int, reach: int, strides: tuple[int, int, int] = (1, 1, 1)
+    ):
         kernel = [max(least, stride) for least, stride in zip((reach, 3, 3), strides, strict=True)]
         super().__init__(inputs, outputs, kernel, strides)
         time, *sides = (size - stride for size, stride in zip(kernel, strides, strict=True))
@@ -49,7 +48,7 @@ def unit_cells(x_BCFHW: Tensor) -> Tensor:
 class Larger(nn.Module):
     """Every cell repeated along each axis."""
 
-    def __init__(self, strides: Strides):
+    def __init__(self, strides: tuple[int, int, int]):
         super().__init__()
         self.strides = strides
 
@@ -71,7 +70,7 @@ class Autoencoder(nn.Module):
         inputs: int,
         channels: int,
         widths: tuple[int, ...],
-        strides: tuple[Strides, ...],
+        strides: tuple[tuple[int, int, int], ...],
         reach: int,
         group: int,
     ):

@@ -37,16 +37,15 @@ from torch.nn import functional
 from wmdsl_kernels import attention
 
 
-Strides = tuple[int, int, int]
-
-
 class CausalConv(nn.Conv3d):
     """Convolution over frames and cells that sees no later frame: each side shrinks by its stride.
 
     The kernel reaches over `reach` frames and 3 x 3 cells, or over its stride where that is more.
     """
 
-    def __init__(self, inputs: int, outputs: int, reach: int, strides: Strides = (1, 1, 1)):
+    def __init__(
+        self, inputs: int, outputs: int, reach: int, strides: tuple[int, int, int] = (1, 1, 1)
+    ):
         kernel = [max(least, stride) for least, stride in zip((reach, 3, 3), strides, strict=True)]
         super().__init__(inputs, outputs, kernel, strides)
         time, *sides = (size - stride for size, stride in zip(kernel, strides, strict=True))
@@ -60,7 +59,7 @@ class CausalConv(nn.Conv3d):
 class Larger(nn.Module):
     """Every cell repeated along each axis."""
 
-    def __init__(self, strides: Strides):
+    def __init__(self, strides: tuple[int, int, int]):
         super().__init__()
         self.strides = strides
 
@@ -105,7 +104,7 @@ class Autoencoder(nn.Module):
         inputs: int,
         channels: int,
         widths: tuple[int, ...],
-        strides: tuple[Strides, ...],
+        strides: tuple[tuple[int, int, int], ...],
         reach: int,
         group: int,
     ):
@@ -801,6 +800,11 @@ class Pretrained(nn.Module):
         steps: int | None = None,
     ) -> dict[str, Tensor]:
         """The answer to a query, by name; `steps` overrides those of the spec."""
-        return chosen(name, {"policy": self.query_policy, "passive": self.query_passive})(
-            batch, generator, steps
-        )
+        return chosen(
+            name,
+            {
+                "policy": self.query_policy,
+                "passive": self.query_passive,
+                "passive_world_model": self.query_passive,
+            },
+        )(batch, generator, steps)
