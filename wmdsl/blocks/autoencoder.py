@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+
 class CausalConv(nn.Conv3d):
     """Convolution over frames and cells that sees no later frame: each side shrinks by its stride.
 
