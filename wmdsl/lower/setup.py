@@ -117,7 +117,7 @@ def _bytes_encoder(codec: Codec, length: int) -> Expression:
 def _codec(context: Context, body: Body, codec: Codec) -> None:
     module = codec_module(context, codec)
     if module is not None:
-        if not codec.frozen and _is_target(context, codec):
+        if direct(codec) and not codec.frozen and _is_target(context, codec):
             message = f"codec {codec.name} cannot be trained by what is generated through it"
             raise Unsupported(message, codec.span)
         body.section(f"codec {codec.name}: {codec.kind}", codec.span)
