@@ -1,4 +1,4 @@
-"""A schedule in the terms of other libraries: FlexAttention's BlockMask, xformers' attn_bias."""
+"""A schedule in others' terms: an additive bias, FlexAttention's BlockMask, xformers' masks."""
 
 from __future__ import annotations
 
@@ -22,6 +22,19 @@ def to_block_mask(schedule: Schedule, device: torch.device | str, block_size: in
         device=device,
         BLOCK_SIZE=block_size,
     )
+
+
+def to_additive_bias(
+    schedule: Schedule, dtype: torch.dtype, device: torch.device | str, multiple: int = 8
+) -> torch.Tensor:
+    """The schedule as a bias [query_length, key_length]: 0 where visible, -inf elsewhere.
+
+    Its rows lie a multiple of `multiple` elements apart, as aligned kernels need.
+    """
+    padded = -(-schedule.key_length // multiple) * multiple
+    bias = torch.full((schedule.query_length, padded), -torch.inf, dtype=dtype, device=device)
+    bias[:, : schedule.key_length].masked_fill_(schedule.to_dense_mask(device), 0.0)
+    return bias[:, : schedule.key_length]
 
 
 def to_xformers(schedule: Schedule):

@@ -2,6 +2,7 @@
 
 A `Schedule` says which key ranges each block of queries sees. It replaces the dense boolean mask:
 all executors (Triton, C++, torch) walk the same table, and what it leaves out is never computed.
+Torch is loaded only where tensors are made, so that a compiler's front end can use schedules.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
-from typing import NamedTuple
-
-import torch
+from typing import TYPE_CHECKING, NamedTuple
 
 from wmdsl_kernels import errors
+
+if TYPE_CHECKING:
+    import torch
 
 Range = tuple[int, int]
 """A half-open interval of token indices, `start < stop`."""
@@ -77,6 +79,8 @@ class RangeTable:
 
     def buffers(self, tile: int, device: torch.device) -> TableBuffers:
         """The table as int32 tensors, cut into tiles of at most `tile` tokens."""
+        import torch
+
         flat = [span for seen in self.ranges for span in seen]
         pointers = [0]
         for seen in self.ranges:
@@ -182,6 +186,11 @@ class Schedule:
         return None
 
     @cached_property
+    def has_empty_rows(self) -> bool:
+        """Whether some query sees no key."""
+        return not all(self.rows.ranges)
+
+    @cached_property
     def digest(self) -> str:
         """A content hash: equal schedules have equal digests, in every process."""
         numbers = [self.query_length, self.key_length]
@@ -199,6 +208,8 @@ class Schedule:
 
     def to_dense_mask(self, device: torch.device | str = "cpu") -> torch.Tensor:
         """The mask as bool [query_length, key_length], true where the query sees the key."""
+        import torch
+
         mask = torch.zeros(self.query_length, self.key_length, dtype=torch.bool, device=device)
         for query_start, query_stop, key_start, key_stop in self.to_ranges():
             mask[query_start:query_stop, key_start:key_stop] = True
@@ -208,6 +219,8 @@ class Schedule:
         self, device: torch.device, query_tile: int = UNTILED, key_tile: int = UNTILED
     ) -> ScheduleBuffers:
         """The tensors that executors read on `device`; built once per device and tile sizes."""
+        import torch
+
         place = (device, query_tile, key_tile)
         found = self._buffers.get(place)
         if found is None:

@@ -15,9 +15,8 @@ import shutil
 import subprocess
 import tempfile
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
-
-import torch
 
 from wmdsl_kernels.tracing import constant_result
 
@@ -76,6 +75,15 @@ def library(package: str = "attention") -> ctypes.CDLL:
         raise BuildError(f"cannot load {target.name}: {error}") from error
 
 
+def compiler_missing() -> str | None:
+    """Why nothing can be built here, without trying to build; None where it can."""
+    try:
+        _compiler()
+    except BuildError as error:
+        return str(error)
+    return None
+
+
 def _compiler() -> str:
     for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
         path = shutil.which(name) if name else None
@@ -111,7 +119,7 @@ def _key(compiler: str, source: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted({*VECTORS.iterdir(), *source.parent.iterdir()}):
         digest.update(path.read_bytes())
-    for fact in (*FLAGS, compiler, torch.__version__, _processor()):
+    for fact in (*FLAGS, compiler, version("torch"), _processor()):
         digest.update(fact.encode() + b"\0")
     return digest.hexdigest()[:16]
 

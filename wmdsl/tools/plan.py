@@ -11,6 +11,7 @@ from wmdsl.diagnostics import Diagnostics, did_you_mean
 from wmdsl.plan.named import SHORT, questions
 from wmdsl.plan.nodes import Plan
 from wmdsl.syntax import read_source
+from wmdsl.tools.backends import DTYPES, Dispatch, as_records, as_text, dispatches
 from wmdsl.tools.common import parameters_argument, show, spec_path
 
 EXAMPLE = "wmdsl plan examples/paradigms/mot.wm --query policy"
@@ -33,6 +34,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a spec, or one model of it as FILE:MODEL")
     parser.add_argument("--query", metavar="Q", help="one query only, with its masks")
     parser.add_argument("--json", action="store_true", help="as data, format_version 1")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="float32",
+        help="of queries and keys, for the attention back ends (float32; autocast sets another)",
+    )  # fmt: skip
     parameters_argument(parser)
 
 
@@ -46,17 +51,19 @@ def run(options: argparse.Namespace) -> int:
         return 2
     short = None if options.query in found.queries else SHORT.get(options.query)
     query = short or options.query
-    sys.stdout.write(_json(found, query) if options.json else _text(found, query))
+    backends = dispatches(found, options.dtype, query)
+    form = _json if options.json else _text
+    sys.stdout.write(form(found, query, backends))
     return 0
 
 
-def _text(found: Plan, query: str | None) -> str:
+def _text(found: Plan, query: str | None, backends: list[Dispatch]) -> str:
     from wmdsl.plan.as_text import to_text
 
-    return to_text(found, query)
+    return f"{to_text(found, query)}\n{as_text(backends)}" if backends else to_text(found, query)
 
 
-def _json(found: Plan, query: str | None) -> str:
+def _json(found: Plan, query: str | None, backends: list[Dispatch]) -> str:
     import json
 
     from wmdsl.plan.as_json import to_json
@@ -67,4 +74,5 @@ def _json(found: Plan, query: str | None) -> str:
         masks = {name: mask for name, mask in data["mask"].items() if name == query}
         data = {key: data[key] for key in ("format_version", "model", "spec_sha256")}
         data |= {"queries": {query: named[query]}, "mask": masks}
+    data["attention_backends"] = as_records(backends)
     return json.dumps(data, indent=1) + "\n"

@@ -46,14 +46,8 @@ class _Problem(ctypes.Structure):
     ]
 
 
-def refusal(request: Request) -> str | None:
-    """Why the C++ kernels cannot take the call; None where they can."""
-    if request.device.type != "cpu":
-        return f"runs on cpu, not on {request.device.type}"
-    if request.dtype not in DTYPES:
-        return f"no {request.dtype}; it has {' and '.join(DTYPES.values())}"
-    if not request.unit_stride:
-        return "the head dim of query, key or value is not contiguous"
+def missing() -> str | None:
+    """Why this machine has no C++ kernels; None where it has."""
     return toolchain.missing()
 
 

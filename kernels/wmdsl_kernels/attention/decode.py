@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 
 from wmdsl_kernels import errors
+from wmdsl_kernels.attention import attention
 from wmdsl_kernels.attention.configurations import head_width
-from wmdsl_kernels.attention.dispatch import attention
 
 KEYS_PER_STEP = 64
 SMALLEST_TILE, LARGEST_TILE = 16, 64
@@ -20,21 +20,15 @@ PROGRAMS_PER_PROCESSOR = 2
 POOL_LAYOUT = "[P, G, K] (slots, key heads, head dim)"
 
 
-def decode_attention(
+def decode(
     query: torch.Tensor,
     key_pool: torch.Tensor,
     value_pool: torch.Tensor,
     slots: torch.Tensor,
-    *,
-    scale: float | None = None,
-    return_lse: bool = False,
+    scale: float | None,
+    return_lse: bool,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-    """Attention of query [B, A, H, K] to the pool rows named by `slots`, without a gradient.
-
-    key_pool and value_pool [P, G, K]; slots int32 [B, S], -1 where a slot is absent -> output
-    [B, A, H, K], and with `return_lse` the natural-log LSE [B, H, A]. A sample without a slot gets
-    output 0 and LSE -inf. Raises ArgumentError for shapes, dtypes and devices that do not fit.
-    """
+    """`wmdsl_kernels.decode_attention`."""
     _check(query, key_pool, value_pool, slots)
     scale = query.shape[3] ** -0.5 if scale is None else scale
     run = _split if query.is_cuda else _gathered

@@ -8,26 +8,22 @@ from torch.nn import functional
 from wmdsl_kernels.attention.request import Request
 
 
-def refusal(request: Request) -> str | None:
-    """Why torch's attention cannot take the call; None where it can."""
-    if request.shared_range is None:
-        return "the schedule is not one dense rectangle"
-    if request.wants_lse:
-        return "scaled_dot_product_attention does not return the LSE"
-    return None
+def missing() -> None:
+    """It is never missing."""
 
 
 def attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    visible: tuple[int, int],
+    request: Request,
     scale: float,
-) -> torch.Tensor:
-    """Every query over the one visible key range; layouts as in `attention`."""
-    keys, values = (tensor[:, slice(*visible)].transpose(1, 2) for tensor in (key, value))
+) -> tuple[torch.Tensor, None]:
+    """Output [B, T, H, K]: every query over the one visible key range."""
+    visible = slice(*request.shared_range)
+    keys, values = (tensor[:, visible].transpose(1, 2) for tensor in (key, value))
     grouped = query.shape[2] != key.shape[2]
     output = functional.scaled_dot_product_attention(
         query.transpose(1, 2), keys, values, scale=scale, enable_gqa=grouped
     )
-    return output.transpose(1, 2)
+    return output.transpose(1, 2), None

@@ -1,67 +1,61 @@
-"""`attention`: one call, and the choice of the back end that honours its schedule."""
+"""The choice of the back end that honours a call, and the call itself."""
 
 from __future__ import annotations
 
 import torch
 
 from wmdsl_kernels import errors
-from wmdsl_kernels.attention import dense, naive
+from wmdsl_kernels.attention import dense, flex, naive, xformers_attention
+from wmdsl_kernels.attention.describe import describe
 from wmdsl_kernels.attention.executors import EXECUTORS
 from wmdsl_kernels.attention.operators import execute
-from wmdsl_kernels.attention.request import Request, describe
+from wmdsl_kernels.attention.refusals import RULES, verdicts
+from wmdsl_kernels.attention.request import Request
 from wmdsl_kernels.schedule import Schedule, ScheduleBuffers
 
-BACKENDS = ("sdpa", *EXECUTORS)
-"""What a call without `backend` chooses from, in this order; `naive` runs only when named."""
+LIBRARIES = {"sdpa": dense, "flex": flex, "xformers": xformers_attention}
+"""Back ends that bring their own gradient: modules with `missing()` and `attend(...)`."""
 
 AUTOCAST_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def attention(
+def attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    schedule: Schedule | None = None,
-    *,
-    scale: float | None = None,
-    return_lse: bool = False,
-    backend: str | None = None,
+    schedule: Schedule | None,
+    scale: float | None,
+    return_lse: bool,
+    backend: str | None,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-    """softmax(query key^T * scale) value over the visible pairs, per head.
-
-    query [B, T, H, K], key and value [B, S, G, K] with H a multiple of G -> [B, T, H, K], and with
-    `return_lse` also the natural-log LSE [B, H, T]. `schedule` None lets every query see every key;
-    `scale` None is K ** -0.5. A query that sees no key gets output 0 and LSE -inf.
-    Under autocast the three tensors take its dtype, as in torch's own attention.
-    Raises ArgumentError, ScheduleError, or DispatchError where no back end, or not the named one,
-    takes the call.
-    """
+    """`wmdsl_kernels.attention`."""
     query, key, value = _autocast(query, key, value)
     request = describe(query, key, value, schedule, return_lse)
     name = _chosen(request) if backend is None else _accepted(request, backend)
     scale = request.head_dim**-0.5 if scale is None else scale
-    if name == "sdpa":
-        return dense.attend(query, key, value, request.shared_range, scale)
-    if name == "naive":
-        output, lse = naive.naive_attention(query, key, value, schedule, scale)
-        return (output.to(query.dtype), lse) if return_lse else output.to(query.dtype)
-    output, lse = execute(query, key, value, _buffers(request, name), scale, name)
+    output, lse = _run(name, query, key, value, request, scale)
     return (output, lse) if return_lse else output
 
 
-def explain_dispatch(
+def explain(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    schedule: Schedule | None = None,
-    *,
-    return_lse: bool = False,
+    schedule: Schedule | None,
+    return_lse: bool,
 ) -> list[tuple[str, bool, str]]:
-    """(back end, whether it accepts, why not) in the order of preference; meta tensors will do."""
+    """`wmdsl_kernels.explain_dispatch`."""
     query, key, value = _autocast(query, key, value)
-    request = describe(query, key, value, schedule, return_lse)
-    refusals = [(name, _refusal(name, request)) for name in BACKENDS]
-    return [(name, reason is None, reason or "") for name, reason in refusals]
+    return verdicts(describe(query, key, value, schedule, return_lse), _missing)
+
+
+def _run(name, query, key, value, request: Request, scale: float):
+    if name in LIBRARIES:
+        return LIBRARIES[name].attend(query, key, value, request, scale)
+    if name == "naive":
+        output, lse = naive.naive_attention(query, key, value, request.schedule, scale)
+        return output.to(query.dtype), lse
+    return execute(query, key, value, _buffers(request, query.device, name), scale, name)
 
 
 def _autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -75,7 +69,7 @@ def _autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 def _chosen(request: Request) -> str:
     refusals = []
-    for name in BACKENDS:
+    for name in RULES:
         reason = _refusal(name, request)
         if reason is None:
             return name
@@ -84,7 +78,7 @@ def _chosen(request: Request) -> str:
 
 
 def _accepted(request: Request, name: str) -> str:
-    known = (*BACKENDS, "naive")
+    known = (*RULES, "naive")
     if name not in known:
         raise errors.unknown_backend(name, known)
     reason = None if name == "naive" else _refusal(name, request)
@@ -94,10 +88,14 @@ def _accepted(request: Request, name: str) -> str:
 
 
 def _refusal(name: str, request: Request) -> str | None:
-    module = dense if name == "sdpa" else EXECUTORS[name]
-    return module.refusal(request)
+    return RULES[name](request) or _missing(name)
 
 
-def _buffers(request: Request, executor: str) -> ScheduleBuffers:
+def _missing(name: str) -> str | None:
+    module = LIBRARIES[name] if name in LIBRARIES else EXECUTORS[name]
+    return module.missing()
+
+
+def _buffers(request: Request, device: torch.device, executor: str) -> ScheduleBuffers:
     schedule = request.schedule or Schedule.dense(request.query_length, request.key_length)
-    return schedule.buffers(request.device, *EXECUTORS[executor].tiles(request))
+    return schedule.buffers(device, *EXECUTORS[executor].tiles(request))

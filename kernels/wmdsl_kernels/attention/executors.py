@@ -1,7 +1,8 @@
 """The executors of a schedule by name.
 
-Each is a module with `refusal(request)`, `tiles(request)` (how fine it wants the schedule cut),
-`forward(...)` and `backward(...)` of one signature.
+Each is a module with `missing()` (what the machine lacks), `tiles(request)` (how fine it wants the
+schedule cut), `forward(...)` and `backward(...)` of one signature. What they cannot take by its
+facts alone is in `refusals.py`.
 Importing them is cheap: what is heavy (a build, Triton) happens when they first run.
 """
 
@@ -10,4 +11,3 @@ from __future__ import annotations
 from wmdsl_kernels.attention import cpu, rectangles, triton_executor
 
 EXECUTORS = {"cpu": cpu, "triton": triton_executor, "rectangles": rectangles}
-"""In the order of preference."""

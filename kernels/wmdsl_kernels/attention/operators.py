@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
+from wmdsl_kernels.attention.describe import is_traced
 from wmdsl_kernels.attention.executors import EXECUTORS
 from wmdsl_kernels.schedule import ScheduleBuffers, TableBuffers
 
@@ -25,7 +26,7 @@ def execute(
     executor: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Output [B, T, H, K] and LSE [B, H, T] by the named executor, differentiable."""
-    if torch.compiler.is_compiling() or type(query) not in (torch.Tensor, torch.nn.Parameter):
+    if is_traced(query):
         (query_tile, *rows), (key_tile, *columns) = schedule
         return attention_forward(
             query, key, value, [*rows, *columns], query_tile, key_tile, scale, executor

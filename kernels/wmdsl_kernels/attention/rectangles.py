@@ -14,18 +14,9 @@ import torch
 from wmdsl_kernels.attention.request import Request
 from wmdsl_kernels.schedule import UNTILED, Range, ScheduleBuffers, TableBuffers
 
-DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
-
-def refusal(request: Request) -> str | None:
-    """Why the rectangles cannot take the call; None where they can."""
-    if request.device.type != "cpu":
-        return f"runs on cpu, not on {request.device.type}"
-    if request.dtype not in DTYPES:
-        return f"no {request.dtype}"
-    if request.wants_lse and request.needs_gradient:
-        return "its LSE has no gradient"
-    return None
+def missing() -> None:
+    """It is never missing."""
 
 
 def tiles(request: Request) -> tuple[int, int]:

@@ -10,37 +10,27 @@ from importlib.util import find_spec
 import torch
 
 from wmdsl_kernels.attention.configurations import Configuration, configuration, head_width
-from wmdsl_kernels.attention.request import Request
+from wmdsl_kernels.attention.describe import capability
+from wmdsl_kernels.attention.request import ITEM_BYTES, Request
 from wmdsl_kernels.schedule import ScheduleBuffers
 from wmdsl_kernels.tracing import constant_result
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-LARGEST_HEAD_DIM = 256
 DELTA_ROWS = 32
 DESCRIPTOR_ALIGNMENT_BYTES = 16
 
 
-def refusal(request: Request) -> str | None:
-    """Why the Triton kernels cannot take the call; None where they can."""
-    if request.device.type != "cuda":
-        return f"runs on cuda, not on {request.device.type}"
-    if request.dtype not in DTYPES:
-        return f"no {request.dtype}"
-    if request.head_dim > LARGEST_HEAD_DIM:
-        return f"head dim {request.head_dim} is above {LARGEST_HEAD_DIM}"
-    if not request.unit_stride:
-        return "the head dim of query, key or value is not contiguous"
-    if capability(request.device) < 80:
-        return "the GPU's compute capability is below 8.0"
-    return None if _installed() else "triton is not installed"
+@constant_result
+def missing() -> str | None:
+    """Why Triton cannot be used here; None where it can."""
+    return None if find_spec("triton") else "triton is not installed"
 
 
 def tiles(request: Request) -> tuple[int, int]:
     """Query and key tile of the schedule buffers, from the launch table."""
     chosen = configuration(
-        capability(request.device),
+        request.capability,
         request.head_dim,
-        request.dtype.itemsize,
+        ITEM_BYTES[request.dtype],
         request.longest_query_block,
     )
     return chosen.query_tile, chosen.key_tile
@@ -191,17 +181,6 @@ def _grad_key_value(operands, statistics, schedule: ScheduleBuffers, scale: floa
         num_stages=launch.stages,
     )
     return grad_key, grad_value
-
-
-def capability(device: torch.device) -> int:
-    """The compute capability as one number, 90 for Hopper."""
-    major, minor = torch.cuda.get_device_capability(device)
-    return 10 * major + minor
-
-
-@constant_result
-def _installed() -> bool:
-    return find_spec("triton") is not None
 
 
 def _configuration(query: torch.Tensor, schedule: ScheduleBuffers) -> Configuration:

@@ -1,0 +1,85 @@
+"""From tensors to the facts that back ends accept or refuse a call by."""
+
+from __future__ import annotations
+
+import torch
+
+from wmdsl_kernels import errors
+from wmdsl_kernels.attention.request import Request
+from wmdsl_kernels.schedule import Schedule
+
+QUERY_LAYOUT = "[B, T, H, K] (batch, query tokens, heads, head dim)"
+KEY_LAYOUT = "[B, S, G, K] (batch, key tokens, key heads, head dim)"
+
+
+def describe(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    schedule: Schedule | None,
+    wants_lse: bool,
+) -> Request:
+    """The request these tensors make; ArgumentError or ScheduleError where they do not fit."""
+    _check_layouts(query, key, value)
+    _check_schedule(query, key, schedule)
+    tensors = (query, key, value)
+    return Request(
+        device=query.device.type,
+        dtype=str(query.dtype).removeprefix("torch."),
+        batch=query.shape[0],
+        query_length=query.shape[1],
+        key_length=key.shape[1],
+        query_heads=query.shape[2],
+        key_heads=key.shape[2],
+        head_dim=query.shape[3],
+        schedule=schedule,
+        needs_gradient=torch.is_grad_enabled() and any(x.requires_grad for x in tensors),
+        wants_lse=wants_lse,
+        unit_stride=all(x.stride(3) == 1 for x in tensors),
+        capability=capability(query.device) if query.device.type == "cuda" else None,
+        traced=is_traced(query),
+    )
+
+
+def capability(device: torch.device) -> int:
+    """The compute capability of a GPU as one number, 90 for Hopper."""
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
+
+
+def is_traced(tensor: torch.Tensor) -> bool:
+    """Whether torch.compile, torch.export or a fake tensor mode is looking on."""
+    plain = type(tensor) in (torch.Tensor, torch.nn.Parameter)
+    return torch.compiler.is_compiling() or not plain
+
+
+def _check_layouts(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
+    for name, tensor, layout in (
+        ("query", query, QUERY_LAYOUT),
+        ("key", key, KEY_LAYOUT),
+        ("value", value, KEY_LAYOUT),
+    ):
+        if tensor.ndim != 4:
+            raise errors.wrong_rank(name, layout, tensor.shape)
+        if tensor.device != query.device:
+            raise errors.wrong_device(name, tensor.device, query.device)
+        if tensor.dtype != query.dtype or not tensor.is_floating_point():
+            raise errors.wrong_dtype(name, tensor.dtype, "one floating dtype for all three")
+    batch, _, query_heads, head_dim = query.shape
+    _, key_length, key_heads, _ = key.shape
+    if key.shape[0] != batch or key.shape[3] != head_dim:
+        raise errors.wrong_shape("key", f"[{batch}, S, G, {head_dim}]", key.shape)
+    if value.shape != key.shape:
+        expected = f"that of key, [{batch}, {key_length}, {key_heads}, {head_dim}]"
+        raise errors.wrong_shape("value", expected, value.shape)
+    if query_heads % key_heads:
+        raise errors.heads_not_grouped(query_heads, key_heads)
+
+
+def _check_schedule(query: torch.Tensor, key: torch.Tensor, schedule: Schedule | None) -> None:
+    if schedule is None:
+        return
+    scheduled = (schedule.query_length, schedule.key_length)
+    given = (query.shape[1], key.shape[1])
+    if scheduled != given:
+        raise errors.schedule_mismatch(scheduled, given)
