@@ -4,6 +4,7 @@ schedule = Schedule.from_ranges(query_length, key_length, rows)
 output = attention(query, key, value, schedule)
 """
 
+from wmdsl_kernels.adaln import gated_residual, modulated_norm
 from wmdsl_kernels.attention import attention, decode_attention, explain_dispatch
 from wmdsl_kernels.errors import ArgumentError, DispatchError, KernelError, ScheduleError
 from wmdsl_kernels.schedule import Schedule
@@ -17,4 +18,6 @@ __all__ = [
     "attention",
     "decode_attention",
     "explain_dispatch",
+    "gated_residual",
+    "modulated_norm",
 ]

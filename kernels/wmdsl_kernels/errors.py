@@ -78,3 +78,13 @@ def backend_refuses(name: str, reason: str) -> DispatchError:
 def no_backend(refusals: Sequence[tuple[str, str]]) -> DispatchError:
     lines = "".join(f"\n  {name}: {reason}" for name, reason in refusals)
     return DispatchError(f"no attention back end accepts this call:{lines}")
+
+
+def unknown_choice(name: str, given: str, known: Sequence[str]) -> ArgumentError:
+    return ArgumentError(f"{name} is {given!r}; known: {', '.join(known)}")
+
+
+def wrong_lengths(lengths: Sequence[int], tokens: int) -> ArgumentError:
+    return ArgumentError(
+        f"the runs {list(lengths)} must be at least 1 long each and add up to {tokens} tokens"
+    )

@@ -1,6 +1,6 @@
-"""Attention for files that need torch alone: a schedule becomes a boolean mask.
+"""The kernels for files that need torch alone: a schedule becomes a boolean mask.
 
-B batch, T query tokens, S key tokens, H heads, G key heads, K head dim.
+B batch, T (query) tokens, S key tokens, H heads, G key heads, K head dim, W width, R runs.
 """
 
 from __future__ import annotations
@@ -38,3 +38,21 @@ def attention(
     grouped = query_BTHK.shape[2] != key_BSGK.shape[2]
     mixed = functional.scaled_dot_product_attention(*heads, attn_mask=mask, enable_gqa=grouped)
     return mixed.transpose(1, 2)
+
+
+def modulated_norm(
+    x_BTW: Tensor, shift_BRW: Tensor, scale_BRW: Tensor, lengths: Sequence[int]
+) -> Tensor:
+    """LayerNorm(x) (1 + scale) + shift; row r belongs to the next `lengths[r]` tokens."""
+    parts = functional.layer_norm(x_BTW, x_BTW.shape[-1:]).split(lengths, dim=1)
+    rows = zip(parts, shift_BRW.split(1, dim=1), scale_BRW.split(1, dim=1), strict=True)
+    return torch.cat([torch.addcmul(low, part, 1 + high) for part, low, high in rows], dim=1)
+
+
+def gated_residual(
+    x_BTW: Tensor, change_BTW: Tensor, gate_BRW: Tensor, lengths: Sequence[int]
+) -> Tensor:
+    """x + gate * change; row r of the gate belongs to the next `lengths[r]` tokens."""
+    parts = x_BTW.split(lengths, dim=1), change_BTW.split(lengths, dim=1)
+    rows = zip(*parts, gate_BRW.split(1, dim=1), strict=True)
+    return torch.cat([torch.addcmul(part, row, other) for part, other, row in rows], dim=1)

@@ -1,0 +1,119 @@
+"""`modulated_norm` and `gated_residual`: checks, and the choice of the back end.
+
+B batch, T tokens, W width, R runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from wmdsl_kernels import errors
+from wmdsl_kernels.adaln import composed, naive
+from wmdsl_kernels.adaln.configurations import WIDEST
+from wmdsl_kernels.adaln.operators import execute_gate, execute_norm
+from wmdsl_kernels.backends import (
+    Call,
+    choose,
+    common_dtype,
+    cpu_refusal,
+    explained,
+    never,
+    triton_refusal,
+)
+
+KINDS = ("layer", "rms")
+REFUSALS = {"cpu": cpu_refusal("adaln"), "triton": triton_refusal(WIDEST), "torch": never}
+"""What a call without `backend` chooses from, in this order; `naive` runs only when named."""
+
+
+def modulated_norm(
+    x: torch.Tensor,
+    shift: torch.Tensor,
+    scale: torch.Tensor,
+    lengths: Sequence[int] | None = None,
+    *,
+    kind: str = "layer",
+    epsilon: float = 1e-5,
+    backend: str | None = None,
+) -> torch.Tensor:
+    """norm(x) (1 + scale) + shift, without weights of the norm's own.
+
+    x [B, T, W]; shift and scale [B, R, W], whose row r belongs to the next `lengths[r]` tokens
+    (None: one row for all tokens) -> [B, T, W]. `kind` is "layer" or "rms". Under autocast the
+    tensors take the widest of their dtypes. Raises ArgumentError for what does not fit, and
+    DispatchError where the named back end refuses.
+    """
+    x, shift, scale = common_dtype(x, shift, scale)
+    if kind not in KINDS:
+        raise errors.unknown_choice("kind", kind, KINDS)
+    lengths = _checked(x, {}, {"shift": shift, "scale": scale}, lengths)
+    name = choose(REFUSALS, _call(x, shift, scale), backend)
+    if name == "torch":
+        return composed.modulated_norm(x, shift, scale, lengths, kind, epsilon)
+    if name == "naive":
+        exact = naive.naive_modulated_norm(x, shift, scale, lengths, kind, epsilon)
+        return exact.to(x.dtype)
+    return execute_norm(x, shift, scale, lengths, kind == "layer", epsilon, name)
+
+
+def gated_residual(
+    x: torch.Tensor,
+    change: torch.Tensor,
+    gate: torch.Tensor,
+    lengths: Sequence[int] | None = None,
+    *,
+    backend: str | None = None,
+) -> torch.Tensor:
+    """x + gate * change.
+
+    x and change [B, T, W]; gate [B, R, W], whose row r belongs to the next `lengths[r]` tokens
+    (None: one row for all tokens) -> [B, T, W]. Autocast and errors as in `modulated_norm`.
+    """
+    x, change, gate = common_dtype(x, change, gate)
+    lengths = _checked(x, {"change": change}, {"gate": gate}, lengths)
+    name = choose(REFUSALS, _call(x, change, gate), backend)
+    if name == "torch":
+        return composed.gated_residual(x, change, gate, lengths)
+    if name == "naive":
+        return naive.naive_gated_residual(x, change, gate, lengths).to(x.dtype)
+    return execute_gate(x, change, gate, lengths, name)
+
+
+def explain_rowwise(*tensors: torch.Tensor) -> list[tuple[str, bool, str]]:
+    """(back end, whether it accepts, why not) for the tensors of either function."""
+    return explained(REFUSALS, _call(*common_dtype(*tensors)))
+
+
+def _call(*tensors: torch.Tensor) -> Call:
+    first = tensors[0]
+    unit = all(tensor.stride(-1) == 1 for tensor in tensors)
+    return Call(first.device, first.dtype, first.shape[-1], unit)
+
+
+def _checked(
+    x: torch.Tensor,
+    tokens: dict[str, torch.Tensor],
+    rows: dict[str, torch.Tensor],
+    lengths: Sequence[int] | None,
+) -> list[int]:
+    """The lengths of the runs, once all shapes, dtypes and devices fit."""
+    if x.ndim != 3:
+        raise errors.wrong_rank("x", "[B, T, W] (batch, tokens, width)", x.shape)
+    if not x.is_floating_point():
+        raise errors.wrong_dtype("x", x.dtype, "a floating dtype")
+    batch, count, width = x.shape
+    lengths = [count] if lengths is None else list(lengths)
+    if sum(lengths) != count or min(lengths, default=0) < 1:
+        raise errors.wrong_lengths(lengths, count)
+    expected = [batch, len(lengths), width]
+    for named, shape in ((tokens, list(x.shape)), (rows, expected)):
+        for name, tensor in named.items():
+            if list(tensor.shape) != shape:
+                raise errors.wrong_shape(name, str(shape), tensor.shape)
+            if tensor.dtype != x.dtype:
+                raise errors.wrong_dtype(name, tensor.dtype, f"that of x, {x.dtype}")
+            if tensor.device != x.device:
+                raise errors.wrong_device(name, tensor.device, x.device)
+    return lengths
