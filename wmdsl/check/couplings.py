@@ -28,6 +28,7 @@ from wmdsl.check.names import (
     trunk_of,
 )
 from wmdsl.check.scope import Draft, Mistake
+from wmdsl.check.sources import lies, written
 from wmdsl.check.values import Layers, attributes, integer, number
 from wmdsl.source import Span
 from wmdsl.syntax import ast
@@ -36,6 +37,7 @@ from wmdsl.vocabulary import CONDITIONS, DISTANCES, FORMS, GUARDS, Attribute
 TAP = ("layer", "at", "stop")
 TIMED = ("dit",)
 ALIGNED = ("adaln_per_token", "inject")
+SEQUENCES = ("prefix_tokens", "prefix_per_frame")
 
 
 def build_couplings(draft: Draft) -> None:
@@ -243,6 +245,10 @@ def _condition(draft: Draft, declaration: ast.Declaration) -> Condition:
         raise Mistake(errors.no_modulation(declaration, mechanism.name, trunk))
     if mechanism.name in ALIGNED:
         _check_aligned(draft, declaration, read, trunk, found)
+    if mechanism.name == "channel":
+        _check_channels(declaration, read, found)
+    if mechanism.name in SEQUENCES and len({source.width for source in read}) > 1:
+        raise Mistake(errors.prefix_widths_differ(declaration, read))
     return Condition(
         name=declaration.name.text,
         sources=read,
@@ -265,6 +271,8 @@ def _condition_codec(
     codec = codec_named(draft, reference)
     if mechanism not in ("film", "channel") or codec.kind not in ("conv", "vae", "vit"):
         raise Mistake(errors.no_modulation(declaration, mechanism, codec))
+    if mechanism == "channel":
+        draft.cannot_run("WM804", "conditioning of a codec by channel", declaration.span)
     name = declaration.name.text
     return Condition(name, read, None, codec.name, (), (mechanism,), declaration.span)
 
@@ -304,6 +312,17 @@ def _check_aligned(
     for source in read:
         if wanted % source.count:
             raise Mistake(errors.tokens_do_not_align(declaration, source.count, wanted))
+
+
+def _check_channels(
+    declaration: ast.Declaration, read: tuple[TokenSource, ...], found: tuple[TokenGroup, ...]
+) -> None:
+    """What stands beside the features of a group lies along its tokens or its frames."""
+    for source in written(read):
+        for group in found:
+            if lies(source, group) is None:
+                count = sum(part.count for part in source)
+                raise Mistake(errors.no_channels(declaration, count, group))
 
 
 def _align(draft: Draft, declaration: ast.Declaration) -> Align:

@@ -589,11 +589,31 @@ def targets_differ_in_depth(cross: ast.Declaration, targets: Sequence[Trunk]) ->
 
 
 def cross_widths_differ(cross: ast.Declaration, sources: Sequence[TokenSource]) -> Diagnostic:
+    return _sequence_of_widths(sources, f"write `embed` in cross `{cross.name.text}`")
+
+
+def prefix_widths_differ(
+    condition: ast.Declaration, sources: Sequence[TokenSource]
+) -> Diagnostic:
+    return _sequence_of_widths(
+        sources, f"write a condition of its own for each source of `{condition.name.text}`"
+    )
+
+
+def _sequence_of_widths(sources: Sequence[TokenSource], help_line: str) -> Diagnostic:
     first = sources[0]
     other = next(source for source in sources if source.width != first.width)
     return _error("WM209", f"widths {first.width} and {other.width} are read as one sequence",
                   other.span, f"width {other.width}", (first.span, f"width {first.width}"),
-                  help=f"write `embed` in cross `{cross.name.text}`")  # fmt: skip
+                  help=help_line)  # fmt: skip
+
+
+def no_channels(declaration: ast.Declaration, count: int, group: TokenGroup) -> Diagnostic:
+    shape = f"{group.frames} x {group.per_frame}"
+    return _error("WM208", f"{count} source tokens do not lie along the {shape} of `{group.name}`",
+                  declaration.span, "token by token", (group.span, f"{shape} tokens"),
+                  help=f"name as many tokens, those of one frame ({group.per_frame}), or one for "
+                  f"each frame ({group.frames})")  # fmt: skip
 
 
 def tokens_do_not_align(declaration: ast.Declaration, source: int, target: int) -> Diagnostic:

@@ -121,9 +121,6 @@ def _check_group(
         raise Mistake(errors.cannot_read_back(declaration, group, codec))
     if (tokens == "index") != (objective in DISCRETE):
         raise Mistake(errors.objective_mismatch(declaration, objective, group, codec))
-    if objective in DENOISING and (trunk.kind != "dit" or trunk.told == "none"):
-        draft.cannot_run("WM805", f"{objective} in a trunk that is not told the time",
-                         declaration.span)  # fmt: skip
     placeless = TRUNKS[trunk.kind].attribute("positions") and trunk.positions == "none"
     if placeless and group.count > 1:
         raise Mistake(errors.tokens_alike(declaration, group, trunk))

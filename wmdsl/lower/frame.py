@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fractions import Fraction
 
+from wmdsl.check.codecs import TIME
 from wmdsl.check.model import Codec, Segment, Stream, TokenGroup, TokenSource
 from wmdsl.lower.context import Context, number, place
 from wmdsl.lower.errors import Unsupported
@@ -25,7 +26,7 @@ SIZE = Name("size")
 CLEAN = Name("clean")
 SYMBOLIC = ("bins", "embed")
 FRAMED = ("patch", "conv", "vae", "vit")
-DIRECT = ("patch", "linear", "vae", *SYMBOLIC)
+DIRECT = ("patch", "linear", "vae", TIME, *SYMBOLIC)
 HiddenKey = tuple[str, int | None, Fraction | None]  # trunk, layer, time of a tap
 
 
@@ -41,6 +42,7 @@ class Frame:
         self._tokens: dict[tuple[str, str], Expression] = {}
         self._features: dict[tuple[str, str], Expression] = {}
         self._hidden: dict[HiddenKey, tuple[Expression, tuple[Placed, ...]]] = {}
+        self.times: dict[str, Expression] = {}  # of the pass that is being written
 
     def local(self, key: object, wanted: str) -> Name:
         """The local variable of a key."""
@@ -259,9 +261,16 @@ class Frame:
         if source.segment is not None:
             if not source.codec:
                 raise Unsupported("learned tokens are read through a trunk", source.span)
+            if source.codec == TIME:
+                return Block("sinusoids")(self.time_of(source.segment))
             return self.features(source.segment, source.codec)
         hidden = self.hidden(source)
         return of(hidden, "detach")() if source.stop else hidden
+
+    def time_of(self, segment: Segment) -> Expression:
+        """The noise level of a segment [B, 1]; what nobody generates here is pure noise."""
+        still = CLEAN if self.knows(segment) else of(LIKE, "new_ones")(SIZE, 1)
+        return self.times.get(segment.reference, still)
 
     def hold(self, key: HiddenKey, hidden: Expression, placed: tuple[Placed, ...]) -> None:
         """Hidden states of a trunk's live groups, after a pass over its space."""

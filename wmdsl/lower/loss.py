@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wmdsl.check.codecs import TIME
 from wmdsl.check.model import Align, Generate, Hand, Segment
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
@@ -19,6 +20,7 @@ from wmdsl.lower.program import (
 )
 from wmdsl.lower.setup import COPIED
 from wmdsl.plan.nodes import Space
+from wmdsl.plan.spaces import token_sources
 
 PARAMETERS = (
     Parameter("self", ""),
@@ -33,8 +35,9 @@ def loss_method(context: Context) -> Method:
 
 
 def times_needed(context: Context) -> bool:
-    """Whether any trunk is told noise levels."""
-    return any(trunk.kind == "dit" for trunk in context.model.trunks.values())
+    """Whether any trunk, or any condition, is told noise levels."""
+    told = any(trunk.kind == "dit" for trunk in context.model.trunks.values())
+    return told or any(source.codec == TIME for source in token_sources(context.model))
 
 
 class _Loss:

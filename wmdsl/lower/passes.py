@@ -10,15 +10,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from wmdsl.check.model import Condition, TokenGroup, Trunk
+from wmdsl.check.codecs import TIME
+from wmdsl.check.model import Condition, TokenGroup, TokenSource, Trunk
+from wmdsl.check.sources import lies, written
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.frame import CLEAN, LIKE, SIZE, Frame, sliced
 from wmdsl.lower.program import Block, Expression, Name, joined, me, of
 from wmdsl.lower.spaces import Reading, crosses_of, embedding, readings, rotary, runs_method
 from wmdsl.plan.nodes import Pass, Placed, Space
-from wmdsl.plan.parameters import written
 from wmdsl.plan.roles import generates_by_segment
+from wmdsl.plan.spaces import channels_into
 
 GroupName = tuple[str, str]
 
@@ -57,28 +59,44 @@ class PassWriter:
         self.inputs = inputs
         self.label = label
         self._embedded: dict[tuple[GroupName, Fraction | None], Expression | None] = {}
+        self._channels: dict[tuple[str, str], Expression] = {}
+        self._written: set[tuple[str, Fraction | None]] = set()
 
     @property
     def model(self):
         return self.context.model
 
-    def hoist(self, moving: Iterable[str]) -> None:
-        """Embed ahead of a loop everything but the groups of moving segments."""
+    def hoist(self, space: Space, moving: Iterable[str]) -> None:
+        """Embed ahead of a loop everything in a space but the groups of moving segments."""
         moving = set(moving)
-        for space in self.evaluation.spaces:
-            for trunk in space.trunks:
-                self._hoist_sources(trunk)
-                self._hoist_trunk(space, trunk, moving)
+        for trunk in space.trunks:
+            self._hoist_sources(trunk)
+            self._hoist_channels(space, trunk)
+            self._hoist_trunk(space, trunk, moving)
 
     def _hoist_sources(self, trunk: str) -> None:
         """Encode what couplings read from outside of trunks."""
         readers = [*crosses_of(self.model, (trunk,)), *self._conditions(trunk)]
         for source in (source for reader in readers for source in reader.sources):
-            if source.segment is not None:
+            if _outside(source):
                 self.frame.source(source)
         for reading in readings(self.model, (trunk,)):
-            if all(source.segment is not None for source in reading.cross.sources):
+            if all(map(_outside, reading.cross.sources)):
                 self._read(reading)
+
+    def _hoist_channels(self, space: Space, trunk: str) -> None:
+        """What stands beside the features of groups, where it stays the same."""
+        for group in (placed.group for placed in space.of_trunk(trunk)):
+            for condition in channels_into(self.model, group):
+                if all(map(self._stays, condition.sources)):
+                    key, wanted = (condition.name, group.name), condition.name
+                    value = self._beside(condition, group)
+                    name = self.frame.keep(("channel", self.label, *key), wanted, value)
+                    self._channels[key] = name
+
+    def _stays(self, source: TokenSource) -> bool:
+        """Whether no step of a loop that is about to begin changes what a source reads."""
+        return _outside(source) or (source.trunk, source.time) in self._written
 
     def _hoist_trunk(self, space: Space, trunk: str, moving: set[str]) -> None:
         """Neighbours that stay the same become one variable."""
@@ -93,6 +111,12 @@ class PassWriter:
 
     def _moves(self, group: TokenGroup, moving: set[str]) -> bool:
         role = self.evaluation.roles[group.trunk, group.name]
+        read = [*channels_into(self.model, group)]
+        read += [film for film in self._films(group.trunk) if group.name in film.target_groups]
+        if role == "prefix":
+            read.append(self.model.conditions[group.name])
+        if not all(self._stays(source) for condition in read for source in condition.sources):
+            return True
         return role in ("noisy", "masked", "clean") and group.segment.reference in moving
 
     def _keep_run(self, space: Space, trunk: str, run: list[Placed]) -> None:
@@ -110,6 +134,7 @@ class PassWriter:
 
     def write_space(self, space: Space, passes: str) -> None:
         """Tokens, codes and blocks of one space; its hidden states are held by the frame."""
+        self.frame.times = {**self.inputs.times, **self._held_times(space)}
         tokens = [self._trunk_tokens(space, trunk) for trunk in space.trunks]
         trunks = [self.model.trunks[name] for name in space.trunks]
         codes = [self._code(space, trunk.name) for trunk in trunks if trunk.kind == "dit"]
@@ -122,12 +147,23 @@ class PassWriter:
         self.frame.body.assign(results, method(*arguments))
         for (trunk, layer), name in zip(path.results, results, strict=True):
             self.frame.hold((trunk, layer, space.time), name, space.of_trunk(trunk))
+            self._written.add((trunk, space.time))
+
+    def _held_times(self, space: Space) -> dict[str, Expression]:
+        """The times of the noisy segments in a pass at one time."""
+        if space.time is None:
+            return {}
+        return {
+            placed.group.segment.reference: self._held_time(space.time)
+            for placed in space.groups
+            if self.evaluation.roles[placed.key] == "noisy"
+        }
 
     def _read(self, reading: Reading) -> Expression:
         """What a cross reads, as one sequence [B, S, C]."""
         sources = [
             joined([self.frame.source(source) for source in items])
-            for items in written(reading.cross)
+            for items in written(reading.cross.sources)
         ]
         if not reading.cross.embedded:
             return joined(sources)
@@ -136,7 +172,7 @@ class PassWriter:
         parts = [own(source) for own, source in zip(modules, sources, strict=True)]
         key = ("reading", reading.cross.name, reading.trunk)
         keep = self.frame.keep
-        if all(source.segment is not None for source in reading.cross.sources):
+        if all(map(_outside, reading.cross.sources)):
             keep = self.frame.once
         return keep(key, reading.name, joined(parts), reading.cross.span)
 
@@ -179,17 +215,39 @@ class PassWriter:
         """Tokens of one group [B, T, W]."""
         role = self.evaluation.roles[group.trunk, group.name]
         if role == "prefix":
-            condition = self.model.conditions[group.name]
-            token = self.context.owned("condition", condition.name)
-            return token(self.frame.pooled_sources(condition.sources))[:, None]
+            return self._prefix(self.model.conditions[group.name])
         if role in ("learned", "placeholder"):
             tokens = self.context.inward(group)(SIZE)
         else:
             tokens = self.context.inward(group)(self._features(space, group, role))
+        for condition in channels_into(self.model, group):
+            key = condition.name, group.name
+            tokens = tokens + (self._channels.get(key) or self._beside(condition, group))
         for condition in self._films(group.trunk):
             if group.name in condition.target_groups:
                 tokens = self._film(condition, tokens)
         return tokens
+
+    def _prefix(self, condition: Condition) -> Expression:
+        """The tokens that a condition puts in front of its trunk's tokens."""
+        module = self.context.owned("condition", condition.name)
+        if "prefix_tokens" in condition.mechanisms:
+            return module(joined([self.frame.source(source) for source in condition.sources]))
+        return module(self.frame.pooled_sources(condition.sources))[:, None]
+
+    def _beside(self, condition: Condition, group: TokenGroup) -> Expression:
+        """What more channels add to the tokens of a group: the projection of a concatenation is
+        the sum of projections."""
+        parts = []
+        for items in written(condition.sources):
+            source = joined([self.frame.source(item) for item in items])
+            match lies(items, group):
+                case "over_frames":
+                    source = of(source, "repeat")(1, group.frames, 1)
+                case "within_frames":
+                    source = of(source, "repeat_interleave")(group.per_frame, dim=1)
+            parts.append(source)
+        return self.context.owned("condition", condition.name)(joined(parts, axis=-1))
 
     def _features(self, space: Space, group: TokenGroup, role: str) -> Expression:
         key = group.trunk, group.name
@@ -355,6 +413,11 @@ class PassWriter:
         training = next(s for s in self.context.plan.train.spaces if s.name == space.name)
         names = [placed.group.name for placed in space.of_trunk(trunk)]
         return sliced(angles, training.of_trunk(trunk), names, axis=0)
+
+
+def _outside(source: TokenSource) -> bool:
+    """Whether a source is a segment that stands, not a state of a trunk or a noise level."""
+    return source.segment is not None and source.codec != TIME
 
 
 def _alike(left: Run, right: Run) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from wmdsl.check.codecs import TIME
 from wmdsl.check.model import Align, Generate, Segment, TokenGroup
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
@@ -38,6 +39,7 @@ from wmdsl.plan.named import questions
 from wmdsl.plan.nodes import Generation, QueryPlan, Space
 from wmdsl.plan.parameters import vocabulary
 from wmdsl.plan.roles import generates_by_segment
+from wmdsl.plan.spaces import token_sources
 
 PARAMETERS = (
     Parameter("self", ""),
@@ -285,13 +287,14 @@ class _Generator:
 
     def _before_loop(self) -> list[Space]:
         """Run what stays the same and embed what stays; the spaces that are left."""
-        self.writer.hoist(self.moving)
         left = []
         for space in self.evaluation.spaces:
             if self._still(space) and not left:
                 self.writer.write_space(space, self.query.plan.name)
             else:
                 left.append(space)
+        for space in left:
+            self.writer.hoist(space, self.moving)
         return left
 
     def _evaluate(self, spaces: list[Space]) -> None:
@@ -366,8 +369,18 @@ class _Generator:
         segment = self.query.segments[reference]
         time = of(LIKE, "new_full")((SIZE, 1), now)
         wanted = f"{self.frame.name_of(segment)}_time"
-        self.inputs.times[reference] = self.frame.keep(("time", reference), wanted, time)
+        if self._told(reference):
+            time = self.frame.keep(("time", reference), wanted, time)
+        self.inputs.times[reference] = time
         return now, then
+
+    def _told(self, reference: str) -> bool:
+        """Whether any trunk, or any coupling, is told the noise level of a segment."""
+        trunks = [self.model.trunks[group.trunk] for group in self._groups(reference)]
+        sources = [source for source in token_sources(self.model) if source.codec == TIME]
+        return any(trunk.kind == "dit" and trunk.told != "none" for trunk in trunks) or any(
+            source.segment.reference == reference for source in sources
+        )
 
     def _step(self, reference: str, now: Expression, then: Expression) -> None:
         generate, segment = self._generate(reference), self.query.segments[reference]

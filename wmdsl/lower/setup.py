@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from wmdsl.check.codecs import conv_strides
+from wmdsl.check.codecs import TIME, conv_strides
 from wmdsl.check.model import Align, Codec, Condition, Cross, Hand, Stream, TokenGroup, Trunk
+from wmdsl.check.sources import written
 from wmdsl.lower.context import Context, generated, group_name
 from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.frame import direct
@@ -27,18 +28,18 @@ from wmdsl.lower.spaces import Reading, cross_module, embedding, rotary, shares_
 from wmdsl.plan.parameters import (
     read_streams,
     shrunk_map,
+    source_width,
     table_rows,
     used_codecs,
     vocabulary,
-    written,
 )
-from wmdsl.plan.spaces import prefixes
+from wmdsl.plan.spaces import prefix_group, prefixes
 
 HEADS = {"none": "Heads", "per_head": "NormedHeads", "across_heads": "JointlyNormedHeads"}
 BLOCKS = {"vit": "ViTBlock", "decoder": "DecoderBlock"}
 NORMALISED = ("zscore", "minmax", "quantile")
 COPIED = ("frozen", "ema")
-WEIGHTLESS = ("patch", "linear", "bins", "embed", "pool")
+WEIGHTLESS = ("patch", "linear", "bins", "embed", "pool", TIME)
 PRETRAINED = {"vae": autoencoder, "vit": frame_encoder, "text_encoder": text_encoder}
 
 
@@ -202,7 +203,7 @@ def _final_norm(trunk: Trunk) -> Expression:
 
 def _angles(context: Context, trunk: Trunk) -> Expression:
     """Angles of all tokens of the trunk, prefixes first."""
-    ahead = len(prefixes(context.model, trunk.name))
+    ahead = sum(prefix_group(found).count for found in prefixes(context.model, trunk.name))
     count = ahead + sum(group.count for group in trunk.groups)
     if trunk.positions == "rope_1d":
         return Block("angles_1d")(count, trunk.head_dim)
@@ -244,7 +245,8 @@ def _cross(context: Context, body: Body, cross: Cross) -> None:
 def _embedding(context: Context, body: Body, reading: Reading) -> None:
     """One embedding for each source that is written."""
     width = context.model.trunks[reading.trunk].width
-    parts = [Block("SourceEmbedding")(items[0].width, width) for items in written(reading.cross)]
+    items = written(reading.cross.sources)
+    parts = [Block("SourceEmbedding")(read[0].width, width) for read in items]
     module = parts[0] if len(parts) == 1 else of(nn, "ModuleList")(parts)
     _own(body, embedding(context, reading), module, reading.cross.frozen)
 
@@ -252,7 +254,7 @@ def _embedding(context: Context, body: Body, reading: Reading) -> None:
 def _condition(context: Context, body: Body, condition: Condition) -> None:
     mechanism = condition.mechanisms[0]
     body.section(f"condition {condition.name} by {mechanism}", condition.span)
-    source = sum(source.width for source in condition.sources)
+    source = source_width(condition)
     if condition.codec is not None:
         channels = context.model.codecs[condition.codec].attributes["channels"][-1]
         module = Block("Film")(source, channels)

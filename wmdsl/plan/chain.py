@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from fractions import Fraction
 
-from wmdsl.check.model import Segment
+from wmdsl.check.codecs import TIME
+from wmdsl.check.model import Condition, Model, Segment, TokenGroup
 from wmdsl.plan.asked import DEFAULT_STEPS, Asked
 from wmdsl.plan.casting import Cast, cast
 from wmdsl.plan.flow import Flow, sliced
@@ -309,7 +310,9 @@ def _constant(
         for space in evaluation.spaces
         if space.time is None
         for placed in space.groups
-        if placed.group.name in moving or _told_all(flow, space)
+        if placed.group.name in moving
+        or _told_all(flow, space)
+        or moving & set(_times_told(flow.model, placed.group))
     ]
     changed = flow.graph.after(starts) & closure
     touched = {(node.group, node.time) for node in changed if node.kind == "hidden"}
@@ -319,6 +322,15 @@ def _constant(
         for placed in space.groups
         if (placed.key, space.time) not in touched
     )
+
+
+def _times_told(model: Model, group: TokenGroup) -> Iterator[str]:
+    """Segments of whose noise level conditions and crosses tell a group."""
+    for coupling in (*model.crosses.values(), *model.conditions.values()):
+        targets = (coupling.trunk,) if isinstance(coupling, Condition) else coupling.targets
+        if group.trunk in targets:
+            told = (source for source in coupling.sources if source.codec == TIME)
+            yield from (source.segment.reference for source in told)
 
 
 def _told_all(flow: Flow, space: Space) -> bool:
@@ -334,3 +346,7 @@ def _deleted_but_told(flow: Flow, evaluation: Pass) -> Iterator[str]:
         for placed in whole.groups if _told_all(flow, space) else ():
             if placed.key not in live and flow.roles[placed.key] == "noisy":
                 yield placed.group.name
+    run = {placed.group.name for space in evaluation.spaces for placed in space.groups}
+    for space in evaluation.spaces:
+        for placed in space.groups:
+            yield from set(_times_told(flow.model, placed.group)) - run

@@ -177,7 +177,7 @@ def _condition(model: Model, spaces: Sequence[Space], condition: Condition) -> I
             token = ((trunk.name, condition.name),)
             yield from _into(spaces, sources, token, (0,), by, condition.span)
         else:
-            layers = (0,) if mechanism == "film" else blocks
+            layers = (0,) if mechanism in ("film", "channel") else blocks
             yield from _into(spaces, sources, names, layers, by, condition.span)
 
 

@@ -8,12 +8,12 @@ a test counts the emitted modules.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import groupby, pairwise
+from itertools import pairwise
 from math import prod
-from operator import attrgetter
 
 from wmdsl.check.codecs import FREQUENCIES, conv_kernel, conv_strides
-from wmdsl.check.model import Align, Codec, Condition, Cross, Model, TokenGroup, TokenSource, Trunk
+from wmdsl.check.model import Align, Codec, Condition, Cross, Model, TokenGroup, Trunk
+from wmdsl.check.sources import written
 from wmdsl.plan.nodes import Parameters
 from wmdsl.plan.roles import training_roles
 
@@ -286,13 +286,9 @@ def _reader_weights(cross: Cross, trunk: Trunk, source: int) -> int:
     if not cross.embedded:
         return len(cross.layers) * _cross_block(trunk, source, cross.gate)
     second = linear(trunk.width, trunk.width)
-    embedding = sum(linear(items[0].width, trunk.width) + second for items in written(cross))
+    items = written(cross.sources)
+    embedding = sum(linear(read[0].width, trunk.width) + second for read in items)
     return embedding + len(cross.layers) * _cross_block(trunk, trunk.width, cross.gate)
-
-
-def written(cross: Cross) -> list[list[TokenSource]]:
-    """The sources of a cross by the item that names them: `state` may name two segments."""
-    return [list(items) for _, items in groupby(cross.sources, key=attrgetter("span"))]
 
 
 def _cross_block(trunk: Trunk, source: int, gate: str) -> int:
@@ -301,8 +297,16 @@ def _cross_block(trunk: Trunk, source: int, gate: str) -> int:
     return around + linear(source, 2 * key_width(trunk)) + (width if gate == "zero" else 0)
 
 
+def source_width(condition: Condition) -> int:
+    """Width of what a condition's weights read: side by side, of a sequence that of one token."""
+    widths = [source.width for source in condition.sources]
+    if "channel" in condition.mechanisms:
+        return sum(items[0].width for items in written(condition.sources))
+    return widths[0] if "prefix_tokens" in condition.mechanisms else sum(widths)
+
+
 def condition_weights(model: Model, condition: Condition) -> int:
-    source = sum(source.width for source in condition.sources)
+    source = source_width(condition)
     if condition.codec is not None:
         return linear(source, 2 * model.codecs[condition.codec].attributes["channels"][-1])
     width = model.trunks[condition.trunk].width

@@ -142,6 +142,18 @@ def prefixes(model: Model, trunk: str) -> list[Condition]:
     ]
 
 
+def channels_into(model: Model, group: TokenGroup) -> list[Condition]:
+    """Conditions whose source stands beside the features of a group."""
+    return [
+        condition
+        for condition in model.conditions.values()
+        if condition.trunk == group.trunk
+        and "channel" in condition.mechanisms
+        and group.name in (condition.target_groups or (group.name,))
+        and group.name != condition.name
+    ]
+
+
 def prefix_group(condition: Condition) -> TokenGroup:
     """The tokens that a prefix condition puts in front of its trunk's tokens."""
     source = condition.sources[0]
@@ -154,7 +166,7 @@ def prefix_group(condition: Condition) -> TokenGroup:
         frames=1,
         per_frame=1 if pooled else sum(source.count for source in condition.sources),
         grid=None,
-        features=sum(source.width for source in condition.sources),
+        features=sum(source.width for source in condition.sources) if pooled else source.width,
         span=condition.span,
     )
 

@@ -19,10 +19,12 @@ from wmdsl.plan.parameters import (
     query_width,
     shared_code_matrices,
     shrunk_map,
+    source_width,
     token_matrices,
     vocabulary,
 )
 from wmdsl.plan.ranges import pairs
+from wmdsl.plan.spaces import channels_into
 
 BYTES_FP32 = 4
 SILENT_ROLES = ("learned", "placeholder")
@@ -68,10 +70,11 @@ def _space_products(model: Model, evaluation: Pass, space: Space, predicted: set
 
 def _inward(model: Model, placed: Placed, role: str) -> int:
     group = placed.group
-    if role in SILENT_ROLES or vocabulary(model, group) is not None:
-        return 0
     width = model.trunks[group.trunk].width
-    return group.count * group.features * width + codec_products(model, group)
+    beside = group.count * width * sum(map(source_width, channels_into(model, group)))
+    if role in SILENT_ROLES or vocabulary(model, group) is not None:
+        return beside
+    return beside + group.count * group.features * width + codec_products(model, group)
 
 
 def codec_products(model: Model, group: TokenGroup) -> int:

@@ -88,7 +88,7 @@ CODECS = table(
                     minimum=1)),
          level="semantic", reads=("language",), tokens="index", runs=False),
     Kind("time", "The noise level of a generated segment, as sinusoids; nothing of its value.",
-         level="control", runs=False),
+         level="control"),
     Kind("external", "An extern with a checked signature.",
          (Attribute("extern", "name", "The extern called.", required=True),
           Attribute("tokens", "integer", "Tokens put out.", required=True, minimum=1),

@@ -11,13 +11,14 @@ CONDITIONS = table(
          source="FiLM, arXiv 1709.07871"),
     Kind("prefix", "Pooled source as one more token in front of the target's tokens."),
     Kind("prefix_tokens", "Every token of the source stands, unpooled, in front of the target's "
-         "tokens.", source="Video Prediction Policy, arXiv 2412.14803", runs=False),
+         "tokens.", source="Video Prediction Policy, arXiv 2412.14803"),
     Kind("prefix_per_frame", "Source tokens, shared out evenly, stand in front of the tokens of "
          "each frame and are seen with them.", source="V-JEPA 2-AC, arXiv 2506.09985", runs=False),
     Kind("inject", "What block i of the source puts out is added, token by token and behind a gate "
          "that starts at zero, to what enters block i of the target.",
          source="VidMan, arXiv 2411.09153", runs=False),
-    Kind("channel", "Source concatenated to the target's input channels.", runs=False),
+    Kind("channel", "Source concatenated to the target's input channels: token by token, one frame "
+         "for all frames, or one token for each frame."),
 )  # fmt: skip
 
 DISTANCES = table(

@@ -1,14 +1,19 @@
 """Specs of trunks and couplings written by hand: losses from weights and a batch."""
 
+import math
+
 import torch
 
-from tests.cpu.reference.mechanisms import coded, mean_square, scaled
+from tests.cpu.reference.mechanisms import coded, full, mean_square, path, scaled
 from tests.cpu.reference.paradigms import mixed, normal, uniform
 from tests.cpu.reference.pieces import (
+    Trunk,
     Weights,
     gelu_tanh,
+    line_angles,
     linear,
     patches,
+    places,
     reader,
     run,
     text,
@@ -94,5 +99,82 @@ def modulation_policy(table, batch, generator, steps):
     return x * model.w["action_scale"] + model.w["action_mean"]
 
 
-LOSSES = {"modulation": modulation}
-POLICIES = {"modulation": modulation_policy}
+def sinusoids(time):
+    """Times [B] -> [B, 1, 256]."""
+    rates = [1000 * math.exp(-math.log(10000) * k / 128) for k in range(128)]
+    angles = time[:, None, None] * torch.tensor(rates, dtype=time.dtype)
+    return torch.cat([torch.cos(angles), torch.sin(angles)], -1)
+
+
+class Beside:
+    """The trunks of the spec `beside` for given noisy tokens."""
+
+    def __init__(self, table, batch):
+        self.w = w = Weights(table)
+        self.size = len(batch["scene"])
+        self.now = patches(2 * batch["scene"][:, :1] - 1, 8)
+        self.body = scaled(w, "body", batch["body"])
+        own = w("thinker")
+        learned = [places(own(f"{name}_in"), self.size) for name in ("hints", "goal")]
+        x = torch.cat([tokens(own("scene_now_in"), self.now), *learned], 1)
+        thinker = Trunk(own, "vit", 2, x)
+        (self.thought,) = run([thinker], full(10))
+        self.early = thinker.after[1]
+
+    def seer(self, future):
+        """The velocity that the head tells of noisy frames."""
+        w, own = self.w, self.w("seer")
+        frames = tokens(own("scene_future_in"), future)
+        frames = frames + linear(w("first"), torch.cat([self.now, self.now], 1))
+        each = linear(w("frame"), self.body)
+        frames = frames + torch.stack([each[:, token // 4] for token in range(8)], 1)
+        slots = places(own("slots_in"), self.size) + linear(w("more"), self.early[:, :4])
+        still = torch.zeros(self.size, dtype=torch.float64)
+        trunk = coded(own, 2, [frames, slots], [still, still])
+        (out,) = run([trunk], full(12))
+        return linear(own("scene_future_out"), out[:, :8])
+
+    def actor(self, action, time):
+        """The data that the head tells of noisy actions; what stands in front sees its own."""
+        w, own = self.w, self.w("actor")
+        parts = {
+            "clock": linear(w("clock"), sinusoids(time)),
+            "plan": linear(w("plan_condition"), self.thought[:, 7:]),
+            "look": linear(w("look"), self.now),
+            "action": linear(own("action_in"), action),
+        }
+        rows = {name: [name] for name in parts} | {"action": list(parts)}
+        mask = visible({name: x.shape[1] for name, x in parts.items()}, rows)
+        x = torch.cat(list(parts.values()), 1)
+        (out,) = run([Trunk(own, "vit", 2, x, angles=line_angles(12, 16))], mask)
+        return linear(own("action_out"), out[:, 8:])
+
+
+def beside(table, batch, generator):
+    model = Beside(table, batch)
+    future = patches(2 * batch["scene"][:, 1:] - 1, 8)
+    action = scaled(model.w, "action", batch["action"])
+    later = uniform(model.size, generator)
+    video_noise = normal(future.shape, generator)
+    time = uniform(model.size, generator)
+    noise = normal(action.shape, generator)
+    foresight = mean_square(model.seer(mixed(future, video_noise, later)), video_noise - future)
+    act = mean_square(model.actor(path(action, noise, time), time), action)
+    return {"loss": foresight + act, "foresight": foresight, "act": act}
+
+
+def beside_policy(table, batch, generator, steps):
+    """DDIM by the predicted data."""
+    model = Beside(table, batch)
+    x = normal((model.size, 4, 3), generator)
+    for step in range(steps):
+        now, then = 1 - step / steps, 1 - (step + 1) / steps
+        clean = model.actor(x, torch.full((model.size,), now, dtype=torch.float64))
+        cos, sin = math.cos(math.pi / 2 * now), math.sin(math.pi / 2 * now)
+        noise = (x - cos * clean) / sin
+        x = math.cos(math.pi / 2 * then) * clean + math.sin(math.pi / 2 * then) * noise
+    return x * model.w["action_scale"] + model.w["action_mean"]
+
+
+LOSSES = {"modulation": modulation, "beside": beside}
+POLICIES = {"modulation": modulation_policy, "beside": beside_policy}

@@ -666,10 +666,9 @@ class Cross(nn.Module):
 
         # action.future by flow (model.wm:77)
         action = normal((size, 4, 3), like, generator)
-        text_words = self.words(text)  # model.wm:19
         scene_now_patches = patchify(scene_now, 8, 8)  # model.wm:25
         scene_future_patches = patchify(scene_future, 8, 8)  # model.wm:25
-        seer_given = torch.cat(
+        seer = torch.cat(
             [
                 self.seer.scene_now_in(scene_now_patches),
                 self.seer.scene_future_in(scene_future_patches),
@@ -677,9 +676,8 @@ class Cross(nn.Module):
             dim=1,
         )
         seer_code = Runs(self.seer.time(clean), (12,))
-        seer_after_1 = self.run_seer_to_1(
-            seer_given, seer_code, self.seer_angles, text_words, TRAIN_SEER
-        )
+        text_words = self.words(text)  # model.wm:19
+        seer_after_1 = self.run_seer_to_1(seer, seer_code, self.seer_angles, text_words, TRAIN_SEER)
         for now, then in descending(steps or 3):
             act_now = shifted(now, 3)
             act_then = shifted(then, 3)

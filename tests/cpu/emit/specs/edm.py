@@ -493,13 +493,13 @@ class Edm(nn.Module):
 
         # action.future by edm (model.wm:56)
         action = 80 * normal((size, 4, 2), like, generator)
-        seer_given = torch.cat(
+        seer_ = torch.cat(
             [self.seer.state_in(state), self.seer.scene_in(scaled(scene, 1, 1))], dim=1
         )
         seer_code_ = Runs(
             self.seer.time(torch.cat([clean, like.new_full((size, 1), 0.5)], dim=1)), (2, 2)
         )
-        seer_after_1_held = self.run_seer_to_1(seer_given, seer_code_)
+        seer_after_1_held = self.run_seer_to_1(seer_, seer_code_)
         for now, then in descending_levels(steps or 3, 0.002, 80):
             action_scaled = scaled(action, now, 0.5)
             action_time = like.new_full((size, 1), told(now))

@@ -451,14 +451,14 @@ class Tap(nn.Module):
 
         # action.future by flow (model.wm:55)
         action = normal((size, 4, 3), like, generator)
-        seer_given = torch.cat(
+        seer_ = torch.cat(
             [self.seer.scene_now_in(scene_now_patches), self.seer.scene_future_in(scene_future)],
             dim=1,
         )
         seer_code_ = Runs(
             self.seer.time(torch.cat([clean, like.new_full((size, 1), 0.5)], dim=1)), (4, 8)
         )
-        seer_after_2_held = self.run_seer_to_2(seer_given, seer_code_)
+        seer_after_2_held = self.run_seer_to_2(seer_, seer_code_)
         for now, then in descending(steps or 3):
             action_time = like.new_full((size, 1), now)
             doer = self.doer.action_in(action)
@@ -520,7 +520,7 @@ class Tap(nn.Module):
         )
         action = normal((size, 4, 3), like, generator)
         scene_now_patches = patchify(scene_now, 8, 8)  # model.wm:16
-        seer_given = torch.cat(
+        seer = torch.cat(
             [
                 self.seer.scene_now_in(scene_now_patches),
                 self.seer.scene_future_in(scene_future_held),
@@ -530,7 +530,7 @@ class Tap(nn.Module):
         seer_code = Runs(
             self.seer.time(torch.cat([clean, like.new_full((size, 1), 0.5)], dim=1)), (4, 8)
         )
-        seer_after_2_held = self.run_seer_to_2(seer_given, seer_code)
+        seer_after_2_held = self.run_seer_to_2(seer, seer_code)
         for now, then in descending(steps or 3):
             action_time = like.new_full((size, 1), now)
             doer = self.doer.action_in(action)

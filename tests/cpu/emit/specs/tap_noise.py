@@ -438,7 +438,7 @@ class TapNoise(nn.Module):
         scene_future_held = normal((size, 8, 192), like, generator)
         action = normal((size, 4, 3), like, generator)
         scene_now_patches = patchify(scene, 8, 8)  # model.wm:16
-        seer_given = torch.cat(
+        seer = torch.cat(
             [
                 self.seer.scene_now_in(scene_now_patches),
                 self.seer.scene_future_in(scene_future_held),
@@ -448,7 +448,7 @@ class TapNoise(nn.Module):
         seer_code = Runs(
             self.seer.time(torch.cat([clean, like.new_full((size, 1), 1)], dim=1)), (4, 8)
         )
-        seer_after_2_held = self.run_seer_to_2(seer_given, seer_code)
+        seer_after_2_held = self.run_seer_to_2(seer, seer_code)
         for now, then in descending(steps or 3):
             action_time = like.new_full((size, 1), now)
             doer = self.doer.action_in(action)
