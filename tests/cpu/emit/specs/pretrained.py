@@ -289,21 +289,19 @@ def modulated(x_BTW: Tensor, shift: Runs, scale: Runs) -> Tensor:
 class DiTBlock(nn.Module):
     """Attention and feed-forward, each scaled, shifted and gated by the code (adaLN-zero)."""
 
-    def __init__(self, width: int, heads: nn.Module, ffn: int):
+    def __init__(self, width: int, heads: nn.Module, adaln: nn.Module, ffn: int):
         super().__init__()
-        self.adaln = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.adaln = adaln
         self.heads_norm = nn.LayerNorm(width, elementwise_affine=False)
         self.heads = heads
         self.ffn_norm = nn.LayerNorm(width, elementwise_affine=False)
         self.ffn = nn.Sequential(
             nn.Linear(width, ffn), nn.GELU(approximate="tanh"), nn.Linear(ffn, width)
         )
-        nn.init.zeros_(self.adaln[1].weight)
-        nn.init.zeros_(self.adaln[1].bias)
 
     def modulation(self, code: Runs) -> list[Runs]:
         """Shift, scale and gate of the attention, then those of the feed-forward part."""
-        return Runs(self.adaln(code.rows), code.lengths).chunk(6)
+        return self.adaln(code).chunk(6)
 
     def project(self, x_BTW: Tensor, modulation: list[Runs]) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value."""
@@ -319,18 +317,28 @@ class DiTBlock(nn.Module):
         return gated(x_BTW, change, modulation[5])
 
 
+class AdaLN(nn.Sequential):
+    """So many numbers per channel of each row of codes; all are zero at first."""
+
+    def __init__(self, width: int, count: int):
+        super().__init__(nn.SiLU(), nn.Linear(width, count * width))
+        nn.init.zeros_(self[1].weight)
+        nn.init.zeros_(self[1].bias)
+
+    def forward(self, code: Runs) -> Runs:
+        return Runs(super().forward(code.rows), code.lengths)
+
+
 class ModulatedNorm(nn.Module):
     """The last norm of a diffusion transformer, scaled and shifted by the code."""
 
     def __init__(self, width: int):
         super().__init__()
-        self.adaln = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.adaln = AdaLN(width, count=2)
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        nn.init.zeros_(self.adaln[1].weight)
-        nn.init.zeros_(self.adaln[1].bias)
 
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
-        return modulated(self.norm(x_BTW), *Runs(self.adaln(code.rows), code.lengths).chunk(2))
+        return modulated(self.norm(x_BTW), *self.adaln(code).chunk(2))
 
 
 class Head(nn.Linear):
@@ -543,7 +551,9 @@ class Pretrained(nn.Module):
                 wrist_now_in=nn.Linear(4, 24),
                 wrist_future_in=nn.Linear(4, 24),
                 time=TimeCode(24),
-                blocks=nn.ModuleList([DiTBlock(24, Heads(24, 2, 2, 12), 96) for _ in range(2)]),
+                blocks=nn.ModuleList(
+                    [DiTBlock(24, Heads(24, 2, 2, 12), AdaLN(24, count=6), 96) for _ in range(2)]
+                ),
                 norm=ModulatedNorm(24),
                 scene_future_out=Head(24, 12),
                 wrist_future_out=Head(24, 4),
@@ -563,7 +573,9 @@ class Pretrained(nn.Module):
                 text_in=Tokens(64, 16, 3),
                 action_in=Tokens(3, 16, 4),
                 time=TimeCode(16),
-                blocks=nn.ModuleList([DiTBlock(16, Heads(16, 2, 2, 8), 64) for _ in range(2)]),
+                blocks=nn.ModuleList(
+                    [DiTBlock(16, Heads(16, 2, 2, 8), AdaLN(16, count=6), 64) for _ in range(2)]
+                ),
                 norm=ModulatedNorm(16),
                 action_out=Head(16, 3),
             )
