@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import torch
 
 from wmdsl_kernels import errors, toolchain
-from wmdsl_kernels.attention.triton_executor import capability
+from wmdsl_kernels.attention.describe import capability
+from wmdsl_kernels.attention.triton_executor import missing as triton_missing
 
 CPU_DTYPES = (torch.float32, torch.bfloat16)
 TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -85,20 +85,9 @@ def triton_refusal(widest: int) -> Refusal:
             return "the last dimension of a tensor is not contiguous"
         if capability(call.device) < 80:
             return "the GPU's compute capability is below 8.0"
-        return None if _triton_is_installed() else "triton is not installed"
+        return triton_missing()
 
     return refusal
-
-
-@torch.compiler.assume_constant_result
-def _triton_is_installed() -> bool:
-    return find_spec("triton") is not None
-
-
-def traced(tensor: torch.Tensor) -> bool:
-    """Whether a tracer looks on: it must see operators, which eager calls can do without."""
-    plain = type(tensor) in (torch.Tensor, torch.nn.Parameter)
-    return torch.compiler.is_compiling() or not plain
 
 
 def common_dtype(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:

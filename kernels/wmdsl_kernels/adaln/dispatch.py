@@ -1,4 +1,4 @@
-"""`modulated_norm` and `gated_residual`: checks, and the choice of the back end.
+"""Modulated norm and gated residual: checks, and the choice of the back end.
 
 B batch, T tokens, W width, R runs.
 """
@@ -28,23 +28,16 @@ REFUSALS = {"cpu": cpu_refusal("adaln"), "triton": triton_refusal(WIDEST), "torc
 """What a call without `backend` chooses from, in this order; `naive` runs only when named."""
 
 
-def modulated_norm(
+def normalise(
     x: torch.Tensor,
     shift: torch.Tensor,
     scale: torch.Tensor,
-    lengths: Sequence[int] | None = None,
-    *,
-    kind: str = "layer",
-    epsilon: float = 1e-5,
-    backend: str | None = None,
+    lengths: Sequence[int] | None,
+    kind: str,
+    epsilon: float,
+    backend: str | None,
 ) -> torch.Tensor:
-    """norm(x) (1 + scale) + shift, without weights of the norm's own.
-
-    x [B, T, W]; shift and scale [B, R, W], whose row r belongs to the next `lengths[r]` tokens
-    (None: one row for all tokens) -> [B, T, W]. `kind` is "layer" or "rms". Under autocast the
-    tensors take the widest of their dtypes. Raises ArgumentError for what does not fit, and
-    DispatchError where the named back end refuses.
-    """
+    """`wmdsl_kernels.modulated_norm`."""
     x, shift, scale = common_dtype(x, shift, scale)
     if kind not in KINDS:
         raise errors.unknown_choice("kind", kind, KINDS)
@@ -58,19 +51,14 @@ def modulated_norm(
     return execute_norm(x, shift, scale, lengths, kind == "layer", epsilon, name)
 
 
-def gated_residual(
+def add_gated(
     x: torch.Tensor,
     change: torch.Tensor,
     gate: torch.Tensor,
-    lengths: Sequence[int] | None = None,
-    *,
-    backend: str | None = None,
+    lengths: Sequence[int] | None,
+    backend: str | None,
 ) -> torch.Tensor:
-    """x + gate * change.
-
-    x and change [B, T, W]; gate [B, R, W], whose row r belongs to the next `lengths[r]` tokens
-    (None: one row for all tokens) -> [B, T, W]. Autocast and errors as in `modulated_norm`.
-    """
+    """`wmdsl_kernels.gated_residual`."""
     x, change, gate = common_dtype(x, change, gate)
     lengths = _checked(x, {"change": change}, {"gate": gate}, lengths)
     name = choose(REFUSALS, _call(x, change, gate), backend)
@@ -81,8 +69,8 @@ def gated_residual(
     return execute_gate(x, change, gate, lengths, name)
 
 
-def explain_rowwise(*tensors: torch.Tensor) -> list[tuple[str, bool, str]]:
-    """(back end, whether it accepts, why not) for the tensors of either function."""
+def explain(*tensors: torch.Tensor) -> list[tuple[str, bool, str]]:
+    """`wmdsl_kernels.adaln.explain_rowwise`."""
     return explained(REFUSALS, _call(*common_dtype(*tensors)))
 
 

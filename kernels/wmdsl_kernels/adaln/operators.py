@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from wmdsl_kernels.adaln import cpu, triton_executor
-from wmdsl_kernels.backends import traced
+from wmdsl_kernels.attention.describe import is_traced
 
 EXECUTORS = {"cpu": cpu, "triton": triton_executor}
 
@@ -25,7 +25,7 @@ def execute_norm(
     executor: str,
 ) -> torch.Tensor:
     """norm(x) (1 + scale) + shift by the named executor, differentiable."""
-    if traced(x):
+    if is_traced(x):
         return modulated_norm_forward(x, shift, scale, lengths, centred, epsilon, executor)[0]
     return _EagerNorm.apply(x, shift, scale, lengths, centred, epsilon, EXECUTORS[executor])
 
@@ -38,7 +38,7 @@ def execute_gate(
     executor: str,
 ) -> torch.Tensor:
     """x + gate * change by the named executor, differentiable."""
-    if traced(x):
+    if is_traced(x):
         return gated_residual_forward(x, change, gate, lengths, executor)
     return _EagerGate.apply(x, change, gate, lengths, EXECUTORS[executor])
 
