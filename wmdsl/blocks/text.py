@@ -40,3 +40,14 @@ class BytesEncoder(nn.Module):
         x = self.norm(x)
         weight = (self.scores(x) + hidden[..., None]).softmax(dim=1)
         return (weight.transpose(1, 2) @ x)[text_of_sample]
+
+
+def hashed(bytes_BT: Tensor, tokens: int, vocabulary: int) -> Tensor:
+    """Bytes (byte + 1, 0 pads) -> one index for each run of them [B, tokens]; 0 where all pad."""
+    each = -(-bytes_BT.shape[1] // tokens)
+    padded = functional.pad(bytes_BT, (0, tokens * each - bytes_BT.shape[1]))
+    runs = padded.unflatten(1, (tokens, each))
+    index = torch.zeros_like(runs[..., 0])
+    for byte in runs.unbind(dim=2):
+        index = (257 * index + byte) % (vocabulary - 1)
+    return torch.where(runs.any(dim=2), index + 1, 0)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 
 from wmdsl.check import errors
 from wmdsl.check.model import Codec, Segment, Stream
 from wmdsl.check.names import NAMED, Encoded, missing, segments, single
-from wmdsl.check.scope import Draft, Mistake
+from wmdsl.check.scope import Draft, Mistake, Values
 from wmdsl.check.streams import NUMBERS
 from wmdsl.check.values import attributes, default
 from wmdsl.source import Span
@@ -18,7 +18,7 @@ from wmdsl.vocabulary import CODECS, FORMS, Kind
 
 TIME = "time"  # of a generated segment, as so many sinusoids
 FREQUENCIES = 256
-UNRUNNABLE_SCOPES = (("vae", "clip"), ("vit", "prefix"))
+UNRUNNABLE_SCOPES = (("vae", "clip"), ("vit", "prefix"), ("vq", "clip"), ("vq", "prefix"))
 IMPLICIT = {**dict.fromkeys(NUMBERS, "linear"), "latent": "linear", "token": "embed"}
 
 
@@ -48,10 +48,7 @@ def build_codecs(draft: Draft) -> None:
 def _codec(draft: Draft, declaration: ast.Declaration) -> Codec:
     kind = kind_of(declaration, "codec", CODECS)
     values = attributes(draft, FORMS["codec"], declaration, kind)
-    if not kind.runs:
-        draft.cannot_run("WM802", f"codecs of kind {kind.name}", declaration.span)
-    if (kind.name, values["scope"]) in UNRUNNABLE_SCOPES:
-        what = f"a codec of kind {kind.name} whose scope is {values['scope']}"
+    for what in _unrunnable(kind, values):
         draft.cannot_run("WM802", what, declaration.span)
     return Codec(
         name=declaration.name.text,
@@ -62,6 +59,18 @@ def _codec(draft: Draft, declaration: ast.Declaration) -> Codec:
         attributes=values.complete(),
         span=declaration.span,
     )
+
+
+def _unrunnable(kind: Kind, values: Values) -> Iterator[str]:
+    """What of a codec has no runtime."""
+    if not kind.runs:
+        yield f"codecs of kind {kind.name}"
+    if (kind.name, values["scope"]) in UNRUNNABLE_SCOPES:
+        yield f"a codec of kind {kind.name} whose scope is {values['scope']}"
+    if kind.name == "vq" and not values["frozen"]:
+        yield "a code book that is trained"
+    if kind.name == "tokenizer" and values["vocabulary"] is None:
+        yield "a tokeniser whose vocabulary has no size"
 
 
 def kind_of(declaration: ast.Declaration, form: str, table: dict[str, Kind]) -> Kind:

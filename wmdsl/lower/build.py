@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from wmdsl.diagnostics import Diagnostics
+from wmdsl.lower.codecs import direct
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported, cannot_run
-from wmdsl.lower.frame import direct
 from wmdsl.lower.header import header
 from wmdsl.lower.loss import loss_method
 from wmdsl.lower.names import class_name

@@ -12,10 +12,11 @@ from fractions import Fraction
 
 from wmdsl.check.codecs import TIME
 from wmdsl.check.model import Codec, Segment, Stream, TokenGroup, TokenSource
-from wmdsl.lower.context import Context, number, place
+from wmdsl.lower.codecs import decoded, direct, pooled, pooled_codec, read, tokenised
+from wmdsl.lower.context import Context, place
 from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.names import LOCALS, Names, segment_name
-from wmdsl.lower.pretrained import earlier, groups_in, tokens_in
+from wmdsl.lower.pretrained import earlier, tokens_in
 from wmdsl.lower.program import Block, Body, Expression, Name, joined, me, of
 from wmdsl.plan.nodes import Placed
 
@@ -24,9 +25,6 @@ GENERATOR = Name("generator")
 LIKE = Name("like")
 SIZE = Name("size")
 CLEAN = Name("clean")
-SYMBOLIC = ("bins", "embed")
-FRAMED = ("patch", "conv", "vae", "vit")
-DIRECT = ("patch", "linear", "vae", TIME, *SYMBOLIC)
 HiddenKey = tuple[str, int | None, Fraction | None]  # trunk, layer, time of a tap
 
 
@@ -309,103 +307,3 @@ def sliced(
         return tokens
     parts = [slice(low, high) for low, high in spans]
     return joined([tokens[:, part] if axis else tokens[part] for part in parts], axis)
-
-
-def direct(codec: Codec) -> bool:
-    """Whether a trunk reads what a head of this codec predicts, and no other features."""
-    return codec.kind in DIRECT
-
-
-def framed(segment: Segment, codec: Codec, value: Expression) -> Expression:
-    """A still image as one frame, where the codec reads frames."""
-    if codec.kind in FRAMED and segment.name == "whole":
-        return value[:, None]
-    return value
-
-
-def read(
-    context: Context, segment: Segment, codec: Codec, module: Expression, value: Expression
-) -> Expression:
-    """Features of a value through the weights of a codec."""
-    features = module(framed(segment, codec, value))
-    if codec.kind != "vit":
-        return features
-    if codec.attributes["tokens"]:
-        return Block("shared_out")(features, codec.attributes["tokens"])
-    return _cells(codec, features)
-
-
-def _cells(codec: Codec, maps: Expression) -> Expression:
-    """Maps [B, T, C, rows, columns] -> one token for each patch of them."""
-    deep, *size = codec.attributes["patch"]
-    if deep > 1:
-        maps = of(of(maps, "unflatten")(1, (-1, deep)), "flatten")(2, 3)
-    return Block("patchify")(maps, *size)
-
-
-def _maps(context: Context, codec: Codec, segment: Segment, tokens: Expression) -> Expression:
-    """Tokens -> maps [B, T, C, rows, columns], of the clip that ends with the segment."""
-    deep, *size = codec.attributes["patch"]
-    _, *cell = codec.attributes["compress"]
-    parts = [*earlier(context.model, codec, segment), segment]
-    groups = sum(groups_in(codec, part) for part in parts)
-    rows, columns = (
-        side // each
-        for side, each in zip(context.stream(segment).shape[-2:], cell, strict=True)
-    )
-    channels = codec.attributes["channels"] * deep
-    maps = Block("unpatchify")(tokens, (groups, channels, rows, columns), *size)
-    if deep > 1:
-        maps = of(of(maps, "unflatten")(2, (deep, -1)), "flatten")(1, 2)
-    return maps
-
-
-def tokenised(context: Context, segment: Segment, codec: Codec, value: Expression) -> Expression:
-    """Samples -> tokens that a head predicts."""
-    value = framed(segment, codec, value)
-    if codec.kind == "patch":
-        return Block("patchify")(value, *codec.attributes["size"])
-    if codec.kind == "vae":
-        return _cells(codec, of(context.owned("codec", codec.name), "encode")(value))
-    if codec.kind == "bins":
-        return Block("to_bins")(value, *_edges(codec))
-    if codec.kind == "embed":
-        return of(value, "flatten")(1)
-    return value
-
-
-def decoded(context: Context, segment: Segment, codec: Codec, tokens: Expression) -> Expression:
-    """Tokens that a head predicted, behind those of its clip before -> samples."""
-    shape = context.stream(segment).shape
-    if codec.kind == "patch":
-        frames = Block("unpatchify")(tokens, (segment.length, *shape), *codec.attributes["size"])
-        return frames[:, 0] if segment.name == "whole" else frames
-    if codec.kind == "vae":
-        maps = _maps(context, codec, segment, tokens)
-        frames = of(context.owned("codec", codec.name), "decode")(maps, segment.length)
-        return frames[:, 0] if segment.name == "whole" else frames
-    if codec.kind == "bins":
-        return Block("from_bins")(tokens, shape[0], *_edges(codec))
-    if codec.kind == "embed":
-        return of(tokens, "unflatten")(1, (segment.length, *shape))
-    return tokens
-
-
-def _edges(codec: Codec) -> tuple[Expression | int, ...]:
-    attributes = codec.attributes
-    return attributes["bins"], number(attributes["low"]), number(attributes["high"])
-
-
-def pooled_codec(codec: Codec) -> str:
-    of_what = codec.attributes["of"]
-    return of_what if isinstance(of_what, str) else of_what.dotted
-
-
-def pooled(context: Context, segment: Segment, codec: Codec, features: Expression) -> Expression:
-    """The mean over runs of tokens, so many per frame; fewer tokens than that are repeated."""
-    inner, wanted = context.model.codecs[pooled_codec(codec)], codec.attributes["tokens"]
-    given = inner.attributes.get("tokens")
-    if given and given < wanted:
-        return of(features, "repeat_interleave")(wanted // given, dim=1)
-    count = groups_in(inner, segment) * wanted
-    return of(of(features, "unflatten")(1, (count, -1)), "mean")(dim=2)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from wmdsl.check.codecs import TIME
 from wmdsl.check.model import Align, Generate, Hand, Segment
+from wmdsl.lower.codecs import direct
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
-from wmdsl.lower.frame import CLEAN, LIKE, SIZE, Frame, direct
+from wmdsl.lower.frame import CLEAN, LIKE, SIZE, Frame
 from wmdsl.lower.objectives import Trainer, groups_of, held, tokens_read, valid
 from wmdsl.lower.passes import Inputs, PassWriter
 from wmdsl.lower.program import (

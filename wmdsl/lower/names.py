@@ -21,7 +21,10 @@ RESERVED = frozenset(
     """.split()
 )
 LOCALS = frozenset(
-    "self batch generator steps now then like size clean torch nn functional math depth".split()
+    """
+    self batch generator steps now then like size clean torch nn functional math depth
+    dict enumerate len next range str super tuple zip
+    """.split()
 )
 
 

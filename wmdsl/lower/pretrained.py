@@ -3,7 +3,9 @@
 What the spec says of a codec is kept: channels, compression, patch, tokens, scope.  What it leaves
 open follows one rule: a `vae` has a stage for each prime factor of its compression, 16 channels
 wide at first and twice as wide at each next one up to 64; a `vit` and a `text_encoder` are as wide
-as their channels and have two blocks with heads of 32, one head where 32 does not divide the width.
+as their channels and have two blocks with heads of 32, one head where 32 does not divide the width;
+a `vq` has codes of 16 numbers behind the stages of a vae, on the most nearly square grid of as many
+cells as it has tokens.
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ from collections.abc import Iterator
 from math import prod
 
 from wmdsl.check.model import Codec, Model, Segment, Stream
+from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.program import Block, Expression
 
 FIRST_WIDTH, LAST_WIDTH = 16, 64
 BLOCKS = 2
 HEAD = 32
+CODE_CHANNELS = 16
 REACH = 3  # frames of a causal convolution
 
 
@@ -50,15 +54,18 @@ def heads_of(width: int) -> int:
 def autoencoder(codec: Codec, stream: Stream) -> Expression:
     """`Autoencoder(...)` of a vae."""
     strides = tuple(_strides(codec.attributes["compress"]))
-    widths = tuple(min(FIRST_WIDTH << stage, LAST_WIDTH) for stage in range(len(strides)))
     return Block("Autoencoder")(
         _channels(stream),
         codec.attributes["channels"],
-        widths,
+        _widths(len(strides)),
         strides,
         reach=REACH if codec.scope == "prefix" else 1,
         group=group_of(codec),
     )
+
+
+def _widths(stages: int) -> tuple[int, ...]:
+    return tuple(min(FIRST_WIDTH << stage, LAST_WIDTH) for stage in range(stages))
 
 
 def _channels(stream: Stream) -> int:
@@ -83,6 +90,42 @@ def _factors(number: int) -> list[int]:
             number //= factor
         factor += 1
     return found
+
+
+def quantizer(codec: Codec, stream: Stream) -> Expression:
+    """`Quantizer(...)` of a vq."""
+    if len(stream.shape) < 2:
+        raise Unsupported(f"codec {codec.name} cannot find codes for numbers yet", codec.span)
+    rows, columns = stream.shape[-2:]
+    grid = _grid(codec.attributes["tokens"], rows, columns)
+    shrink = _shrink((rows, columns), grid)
+    strides = tuple(_strides((1, shrink, shrink)))
+    return Block("Quantizer")(
+        _channels(stream),
+        CODE_CHANNELS,
+        _widths(len(strides)),
+        strides,
+        codec.attributes["codes"],
+        latent=(rows // shrink, columns // shrink),
+        grid=grid,
+    )
+
+
+def _grid(tokens: int, height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of so many cells, each as nearly square as can be; rather wide than high."""
+    pairs = [(rows, tokens // rows) for rows in range(1, tokens + 1) if tokens % rows == 0]
+    return min(pairs, key=lambda pair: abs(pair[0] * width - pair[1] * height))
+
+
+def _shrink(size: tuple[int, int], grid: tuple[int, int]) -> int:
+    """The largest power of two by which both sides shrink and still hold the grid."""
+    shrink = 1
+    while all(
+        side % (2 * shrink) == 0 and side // (2 * shrink) >= cells
+        for side, cells in zip(size, grid, strict=True)
+    ):
+        shrink *= 2
+    return shrink
 
 
 def frame_encoder(codec: Codec, stream: Stream) -> Expression:

@@ -5,10 +5,16 @@ from __future__ import annotations
 from wmdsl.check.codecs import TIME, conv_strides
 from wmdsl.check.model import Align, Codec, Condition, Cross, Hand, Stream, TokenGroup, Trunk
 from wmdsl.check.sources import written
+from wmdsl.lower.codecs import direct
 from wmdsl.lower.context import Context, generated, group_name
 from wmdsl.lower.errors import Unsupported
-from wmdsl.lower.frame import direct
-from wmdsl.lower.pretrained import autoencoder, frame_encoder, groups_in, text_encoder
+from wmdsl.lower.pretrained import (
+    autoencoder,
+    frame_encoder,
+    groups_in,
+    quantizer,
+    text_encoder,
+)
 from wmdsl.lower.program import (
     Block,
     Body,
@@ -39,8 +45,13 @@ HEADS = {"none": "Heads", "per_head": "NormedHeads", "across_heads": "JointlyNor
 BLOCKS = {"vit": "ViTBlock", "decoder": "DecoderBlock"}
 NORMALISED = ("zscore", "minmax", "quantile")
 COPIED = ("frozen", "ema")
-WEIGHTLESS = ("patch", "linear", "bins", "embed", "pool", TIME)
-PRETRAINED = {"vae": autoencoder, "vit": frame_encoder, "text_encoder": text_encoder}
+WEIGHTLESS = ("patch", "linear", "bins", "embed", "pool", "tokenizer", "latent_frame", TIME)
+PRETRAINED = {
+    "vae": autoencoder,
+    "vit": frame_encoder,
+    "vq": quantizer,
+    "text_encoder": text_encoder,
+}
 
 
 def constructor(context: Context) -> Method:

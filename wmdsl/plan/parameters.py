@@ -256,7 +256,7 @@ def vocabulary(model: Model, group: TokenGroup) -> int | None:
     codec = model.codecs.get(group.codec)
     match codec.kind if codec else "":
         case "bins":
-            return codec.attributes["bins"]
+            return codec.attributes["bins"] + codec.attributes["markers"]
         case "embed":
             return model.streams[group.segment.stream].attributes["sizes"][0]
         case "fast" | "tokenizer":

@@ -5,6 +5,7 @@ import math
 import torch
 from torch.nn import functional
 
+from tests.cpu.reference.indices import indices
 from tests.cpu.reference.levels import edm, edm_policy, weighted
 from tests.cpu.reference.paradigms import mixed, normal, uniform
 from tests.cpu.reference.pieces import (
@@ -510,6 +511,7 @@ LOSSES = {
     "edm": edm,
     "weighted": weighted,
     "pretrained": pretrained,
+    "indices": indices,
 }
 POLICIES = {
     "condition": condition_policy,

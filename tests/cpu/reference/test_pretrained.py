@@ -4,6 +4,7 @@ import torch
 
 from tests.cpu.conftest import SPECS, random_batch
 from tests.cpu.reference.compare import weights_of
+from tests.cpu.reference.indices import indices_answers
 from tests.cpu.reference.pretrained import pretrained_passive
 
 
@@ -16,6 +17,18 @@ def test_pixels_of_a_query(compiled):
     assert found["scene"].shape == (2, 4, 3, 16, 16)
     for name, value in wanted.items():
         torch.testing.assert_close(found[name], value, rtol=1e-8, atol=1e-10)
+
+
+def test_answers_out_of_indices_and_latent_frames(compiled):
+    module = compiled(SPECS / "indices.wm")
+    batch, generator = random_batch(module, 2), torch.Generator().manual_seed(3)
+    queries = ("policy", "next", "fill")
+    found = [module.query(name, batch, generator, steps=2) for name in queries]
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(3)
+        wanted = indices_answers(weights_of(module), batch, generator, 2)
+    for name, value in {**found[0], **found[1], **found[2]}.items():
+        torch.testing.assert_close(value, wanted[name], rtol=1e-8, atol=1e-10)
 
 
 def test_no_latent_sees_a_later_frame(compiled):
