@@ -15,7 +15,7 @@ from typing import Any
 TASKS = ("drawer-open-v3", "button-press-topdown-v3", "push-v3", "faucet-open-v3",
          "faucet-close-v3")  # fmt: skip
 BLIND_TASKS = TASKS[:3]
-HARD_TASKS = ("push-v3",)  # shown three times as often
+HARD_TASKS = ("push-v3",)  # shown five times as often
 SWAPS = {"faucet-open-v3": "faucet-close-v3", "faucet-close-v3": "faucet-open-v3"}
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -29,9 +29,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--spec", type=Path, default=EXAMPLES / "hybrids" / "mot_fast.wm",
                       help="the spec to train")  # fmt: skip
     made.add_argument("-o", "--out", type=Path, default=Path("runs/demo"))
-    made.add_argument("--demonstrations", type=int, default=100,
-                      help="per task; the hard one gets three times as many")  # fmt: skip
-    made.add_argument("--steps", type=int, default=2200, help="training steps")
+    made.add_argument("--demonstrations", type=int, default=80,
+                      help="per task; the hard one gets five times as many")  # fmt: skip
+    made.add_argument("--steps", type=int, default=2300, help="training steps")
     made.add_argument("--blind-steps", type=int, default=600, help="of the blind control")
     made.add_argument("--episodes", type=int, default=50, help="evaluation episodes per task")
     made.add_argument("--seed", type=int, default=0)
@@ -60,7 +60,7 @@ def demo(options: argparse.Namespace) -> int:
     from wmdsl.tools.eval import lines
 
     started = time.monotonic()
-    counts = {name: options.demonstrations * (3 if task in HARD_TASKS else 1)
+    counts = {name: options.demonstrations * (5 if task in HARD_TASKS else 1)
               for name, task in zip(_named(TASKS), TASKS, strict=True)}  # fmt: skip
     _say(1, f"{sum(counts.values())} demonstrations of {len(TASKS)} tasks, by the simulator's "
          "scripted experts")  # fmt: skip
