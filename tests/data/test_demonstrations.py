@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.runtime.faithful.dot_world import DotWorld
 from wmdsl.data import keys
 from wmdsl.data.errors import DataError
 from wmdsl.data.lerobot import PROVENANCE_PATH, read_json
@@ -163,3 +164,24 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     with pytest.raises(DataError) as caught:
         demos(TASKS[0], 1, Path(tmp_path / "file" / "d"), progress=False)
     assert caught.value.code == "WM859"
+
+
+def test_an_exploring_episode_holds_random_actions_for_spans():
+    recording = Recording(0, ("top",), 10, 16, 1, 0, explore=0.5)
+    first, again = (record_attempt(DotWorld(), 6, recording) for _ in range(2))
+    actions = first[keys.ACTION]
+    assert all(np.array_equal(first[key], again[key]) for key in first)
+    spans = [actions[at : at + 8] for at in range(0, len(actions) - 8, 8)]
+    held = [np.array_equal(span, span[:1].repeat(8, 0)) for span in spans]
+    assert 0 < sum(held) < len(held)
+    assert len(actions) == len(first[keys.STATE]) and np.abs(actions).max() <= 1
+
+
+def test_an_exploring_episode_is_kept_even_if_it_fails():
+    rows = record_attempt(DotWorld(), 6, Recording(0, ("top",), 10, 16, 1, 0, explore=1.0))
+    assert rows is not None and len(rows[keys.ACTION]) == DotWorld.spec.max_steps
+
+
+def test_a_share_explored_is_a_share(tmp_path):
+    with pytest.raises(DataError, match="share of 2"):
+        demos("metaworld/reach-v3", 1, tmp_path / "d", explore=2.0, progress=False)

@@ -16,7 +16,7 @@ import wmdsl
 from tests.runtime.conftest import SETTINGS, SPEC, fresh_module
 from wmdsl.runtime import checkpoint, errors
 from wmdsl.runtime.run import RunDirectory
-from wmdsl.runtime.train import loss_weights, metrics, train
+from wmdsl.runtime.train import Trainer, loss_weights, metrics, resumed_settings, train
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
@@ -170,3 +170,39 @@ def test_a_blind_run_never_sees_a_pixel(dataset, tmp_path):
     module.loss = spy
     train(module, dataset, tmp_path / "blind", settings, progress=False)
     assert seen == [0.0, 0.0]
+
+
+SHUFFLED = dataclasses.replace(SETTINGS, shuffle_actions=True)
+
+
+def test_shuffled_actions_are_those_of_other_samples(dataset, tmp_path, monkeypatch):
+    seen = []
+    module = fresh_module()
+    loss = module.loss
+
+    def spy(batch, generator=None):
+        seen.append(batch)
+        return loss(batch, generator)
+
+    module.loss = spy
+    train(module, dataset, tmp_path / "mixed", SHUFFLED, progress=False, stop_after=1)
+    monkeypatch.setattr(Trainer, "_shuffle", lambda self, batch: None)
+    train(module, dataset, tmp_path / "true", SHUFFLED, progress=False, stop_after=1)
+    mixed, true = seen
+    assert torch.equal(mixed["state"], true["state"])
+    assert not torch.equal(mixed["action"], true["action"])
+    places = [[torch.equal(a, b) for b in true["action"]] for a in mixed["action"]]
+    order = [row.index(True) for row in places]
+    assert sorted(order) == [0, 1, 2, 3]
+    assert torch.equal(mixed["action.valid"], true["action.valid"][order])
+
+
+def test_a_shuffled_run_says_so_and_resumes_bitwise_equal(dataset, tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    train(fresh_module(), dataset, whole, SHUFFLED, progress=False)
+    train(fresh_module(), dataset, stopped, SHUFFLED, progress=False, stop_after=3)
+    settings = resumed_settings(RunDirectory(stopped))
+    assert settings.shuffle_actions
+    train(fresh_module(1), dataset, stopped, settings, resume=True, progress=False)
+    first, second = (load_file(run / "model.safetensors") for run in (whole, stopped))
+    assert all(torch.equal(first[name], second[name]) for name in first)

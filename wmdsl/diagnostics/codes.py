@@ -167,6 +167,7 @@ _ROWS = (
     Code("WM877", "environment against model", "A model and an environment do not fit."),
     Code("WM878", "query of a run", "A query is not declared, or not answerable."),
     Code("WM879", "job failed", "A job of a comparison failed."),
+    Code("WM880", "no such baseline", "A run is not the baseline that it is given as."),
     # lints
     Code("WM901", "unused parameter", "No value and no `when` names the parameter.", "warning"),
     Code("WM902", "unused import", "Nothing of the imported file is used.", "warning"),

@@ -30,6 +30,7 @@ from wmdsl.data.lerobot import Feature
 from wmdsl.data.writer import DatasetWriter
 from wmdsl.environments import registry
 from wmdsl.environments.base import SUPERSAMPLE, Environment, EnvironmentSpec
+from wmdsl.environments.counterfactual import SPAN_SECONDS
 from wmdsl.environments.seeds import Purpose, episode_seed
 from wmdsl.environments.workers import hidden_main, initialize_worker, usable_cores
 from wmdsl.progress import Progress
@@ -44,6 +45,8 @@ class Recording:
 
     `tail` rows follow the first success, so that chunks which end in it are whole and the policy
     sees the expert come to rest: without, a puck carried past its goal was never brought back.
+    `explore` is the share of spans of 0.2 s in which a random action is held in place of the
+    expert's.
     """
 
     seed: int
@@ -52,6 +55,7 @@ class Recording:
     size: int
     supersample: int
     tail: int
+    explore: float = 0.0
 
     @property
     def digest(self) -> str:
@@ -80,12 +84,15 @@ def demos(
     size: int = 64,
     supersample: int = SUPERSAMPLE,
     tail: int = 32,
+    explore: float = 0.0,
     workers: int | None = None,
     progress: bool = True,
 ) -> DemonstrationSummary:
     """Record `episodes` successful expert episodes of each environment into folder `out`.
 
     `episodes` may differ by environment name. An episode ends `tail` rows after its first success.
+    With `explore` > 0 the expert is interrupted (see Recording) and failed episodes are kept as
+    well: data that tells what other actions would have done, for world models.
     Running it again with the same arguments returns what is there; after a kill it goes on
     where it was. Raises DataError for rates that do not divide, an unknown camera, a folder
     that holds something else, a full disk or a failing expert; UnknownEnvironment and
@@ -93,7 +100,7 @@ def demos(
     """
     started = time.perf_counter()
     out = Path(out)
-    recording = Recording(seed, tuple(cameras), camera_hz, size, supersample, tail)
+    recording = Recording(seed, tuple(cameras), camera_hz, size, supersample, tail, explore)
     specs = [registry.spec(name) for name in registry.names(environments)]
     wanted = {s.name: _count(episodes, s.name) for s in specs}
     _check_request(specs, wanted, recording)
@@ -113,6 +120,8 @@ def record_attempt(
 ) -> dict[str, np.ndarray] | None:
     """One expert episode up to its first success and the tail, or None if the expert fails.
 
+    An exploring episode is kept whole even if it fails.
+
     Arrays by feature: state and action float32 [N, D], cameras uint8 [M, H, W, 3] (the fresh
     frames). Row n holds what is seen before action n.
     """
@@ -120,13 +129,16 @@ def record_attempt(
     rows: dict[str, list[np.ndarray]] = {keys.STATE: [], keys.ACTION: []}
     rows |= {keys.image_key(camera): [] for camera in recording.cameras}
     observation = environment.reset(seed)
+    interruptions = _Interruptions(environment.spec, recording.explore, seed)
     done, left = False, None
     while not done and left != 0:
         if len(rows[keys.ACTION]) % stride == 0:
             for camera in recording.cameras:
                 image = environment.render(camera, recording.size)
                 rows[keys.image_key(camera)].append(image)
-        action = environment.expert_action()
+        action = interruptions.held(len(rows[keys.ACTION]))
+        if action is None:
+            action = environment.expert_action()
         rows[keys.STATE].append(observation[keys.STATE])
         rows[keys.ACTION].append(action)
         observation, success, done = environment.step(action)
@@ -134,7 +146,27 @@ def record_attempt(
             left -= 1
         elif success:
             left = recording.tail
-    return {key: np.stack(values) for key, values in rows.items()} if left is not None else None
+    if left is None and not recording.explore:
+        return None
+    return {key: np.stack(values) for key, values in rows.items()}
+
+
+class _Interruptions:
+    """Random actions held for whole spans of an episode; its seed fixes all of them."""
+
+    def __init__(self, spec: EnvironmentSpec, share: float, seed: int) -> None:
+        self._low, self._high = np.float32(spec.action_low), np.float32(spec.action_high)
+        self._share = share
+        self._length = max(1, round(spec.control_hz * SPAN_SECONDS))
+        self._generator = np.random.default_rng([seed, 1])
+        self._action: np.ndarray | None = None
+
+    def held(self, step: int) -> np.ndarray | None:
+        """The action held at a control step, or None where the expert acts."""
+        if self._share and step % self._length == 0:
+            drawn = self._generator.uniform(self._low, self._high).astype(np.float32)
+            self._action = drawn if self._generator.random() < self._share else None
+        return self._action
 
 
 def _count(episodes: int | Mapping[str, int], name: str) -> int:
@@ -145,6 +177,10 @@ def _check_request(
     specs: list[EnvironmentSpec], wanted: Mapping[str, int], recording: Recording
 ) -> None:
     first = specs[0]
+    if not 0 <= recording.explore <= 1:
+        raise errors.empty(
+            f"a share of {recording.explore} explored", first.name, "take a share in 0..1"
+        )
     for name, episodes in wanted.items():
         if episodes < 1:
             raise errors.empty(f"{episodes} episodes", name, "ask for one or more")
@@ -170,7 +206,8 @@ def _check_request(
 
 def _existing(out: Path, request: dict[str, Any]) -> DemonstrationSummary:
     path = out / lerobot.PROVENANCE_PATH
-    if not path.is_file() or lerobot.read_json(path, "the provenance").get("request") != request:
+    stored = lerobot.read_json(path, "the provenance").get("request") if path.is_file() else {}
+    if {"explore": 0.0, **stored} != request:
         raise errors.occupied(out, "choose another folder, or delete this one to record again")
     return _summary(out, 0.0)
 

@@ -25,7 +25,7 @@ def success(entries: Sequence[Entry], tasks: Sequence[str]) -> str:
         axis.tick_params(labelleft=axis is axes[0])
         axis.grid(axis="x", alpha=0.3)
     axes[0].set_xlabel("success %")
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def _marks(axis: Any, row: float, results: Sequence[dict[str, Any] | None], colour: str) -> None:
@@ -56,7 +56,7 @@ def losses(entry: Entry) -> str:
     for each in (axis, shares):
         if each.get_legend_handles_labels()[0]:
             each.legend(fontsize=7)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def _shares(axis: Any, lines: Sequence[dict[str, float]]) -> None:
@@ -78,6 +78,12 @@ def _is_term(name: str) -> bool:
 
 
 def _figure(width: float, height: float, columns: int) -> tuple[Any, Any]:
+    figure, axes = figure_of(width, height, columns)
+    return figure, axes[0]
+
+
+def figure_of(width: float, height: float, columns: int, rows: int = 1) -> tuple[Any, Any]:
+    """A figure and its axes as rows of lists; the same data gives the same bytes of SVG."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -85,12 +91,13 @@ def _figure(width: float, height: float, columns: int) -> tuple[Any, Any]:
 
     pyplot.rcParams["svg.hashsalt"] = "wmdsl"
     figure, axes = pyplot.subplots(
-        1, columns, figsize=(max(width, 4), height), squeeze=False, layout="constrained"
+        rows, columns, figsize=(max(width, 4), height), squeeze=False, layout="constrained"
     )
-    return figure, list(axes[0])
+    return figure, [list(row) for row in axes]
 
 
-def _svg(figure: Any) -> str:
+def svg_of(figure: Any) -> str:
+    """The figure as inline SVG text; it is closed."""
     from matplotlib import pyplot
 
     stream = io.StringIO()

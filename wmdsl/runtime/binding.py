@@ -35,6 +35,11 @@ def image_streams(model: Model) -> tuple[str, ...]:
     return tuple(stream.name for stream in model.streams.values() if stream.modality in VIDEO)
 
 
+def action_streams(model: Model) -> tuple[str, ...]:
+    """Names of the streams that a control with shuffled actions mixes over the batch."""
+    return tuple(stream.name for stream in model.streams.values() if stream.modality == "action")
+
+
 def augmentations(model: Model) -> dict[str, int]:
     """Largest random shift in pixels by stream, where the spec declares one."""
     return {

@@ -71,3 +71,22 @@ def environment_misfit(what: str, where: str, help: str) -> RunError:
 
 def unanswerable(query: str, because: str, help: str) -> RunError:
     return RunError("WM878", because, f"query {query}", help)
+
+
+def not_controllable(query: str, because: str) -> RunError:
+    return RunError(
+        "WM878",
+        because,
+        f"query {query}",
+        "a roll-out needs a query that gives the action's future and seeks frames: "
+        "`wmdsl plan` says what the spec can answer",
+    )
+
+
+def not_shuffled(path: Path) -> RunError:
+    return RunError(
+        "WM880",
+        "this run was trained on the true actions",
+        path,
+        "train the baseline with `wmdsl train ... --shuffle-actions`",
+    )

@@ -11,7 +11,9 @@ class TrainSettings:
 
     `decay` is the share of the steps, at the end, over which the rate falls to zero; `ema` the
     share of the averaged weights kept at each step; `blind` zeroes all images, in training and in
-    evaluation, as the control that shows what sight is worth.
+    evaluation, as the control that shows what sight is worth; `shuffle_actions` trains on the
+    actions of other samples of the batch, as the control that shows what the world model owes to
+    the actions.
     """
 
     steps: int = 3000
@@ -25,6 +27,7 @@ class TrainSettings:
     seed: int = 0
     precision: str = "auto"  # auto | fp32 | bf16; auto is bf16 on a GPU that has it
     blind: bool = False
+    shuffle_actions: bool = False
     log_every: int = 50
     share_every: int = 500
     checkpoint_every: int = 500

@@ -78,6 +78,7 @@ class Trainer:
         self.pixels = torch.Generator().manual_seed(settings.seed + 1)
         self.precision = _precision(settings, self.device)
         self.blind = binding.image_streams(self.model) if settings.blind else ()
+        self.shuffled = binding.action_streams(self.model) if settings.shuffle_actions else ()
         self.seconds = 0.0
 
     def run_until(self, last: int, progress: bool) -> None:
@@ -142,7 +143,18 @@ class Trainer:
         batch = self.loader.next_batch(self.pixels)
         for name in self.blind:
             batch[name] = torch.zeros_like(batch[name])
+        if self.shuffled:
+            self._shuffle(batch)
         return {name: value.to(self.device) for name, value in batch.items()}
+
+    def _shuffle(self, batch: Batch) -> None:
+        """Give every sample the actions of another one: same distribution, no consequence."""
+        size = len(batch[self.shuffled[0]])
+        order = torch.randperm(size, generator=self.pixels)
+        for name in self.shuffled:
+            for key in (name, f"{name}.valid"):
+                if key in batch:
+                    batch[key] = batch[key][order]
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0

@@ -30,6 +30,7 @@ VERBS = {
     "train": "train a spec on demonstrations",
     "eval": "closed-loop success of a trained run",
     "query": "ask a trained run any declared query",
+    "faithful": "how far a run's imagined future follows the actions",
     "compare": "train and evaluate several specs under one budget",
 }
 

@@ -18,6 +18,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=64, help="side of a frame in pixels (64)")
     parser.add_argument("--supersample", type=int, default=2,
                         help="render larger and average down (2)")  # fmt: skip
+    parser.add_argument("--tail", type=int, default=32,
+                        help="rows behind the first success (32)")  # fmt: skip
+    parser.add_argument("--explore", type=float, default=0.0, metavar="SHARE",
+                        help="share of spans of 0.2 s with a random action (0)")  # fmt: skip
     parser.add_argument("--workers", type=int, help="processes; all cores if absent")
 
 
@@ -27,7 +31,8 @@ def run(options: argparse.Namespace) -> int:
     summary = demos(
         options.env, options.episodes, options.out, seed=options.seed,
         cameras=tuple(options.cameras.split(",")), camera_hz=options.camera_hz,
-        size=options.size, supersample=options.supersample, workers=options.workers,
+        size=options.size, supersample=options.supersample, tail=options.tail,
+        explore=options.explore, workers=options.workers,
     )  # fmt: skip
     for name, kept in summary.episodes.items():
         print(f"{name}: {kept} episodes, {summary.failures[name]} failures of the expert")

@@ -35,6 +35,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help=f"optimizer steps, {default.steps} if absent")
     parser.add_argument("--seed", type=int, help=f"of weights, data and noise, {default.seed}")
     parser.add_argument("--blind", action="store_true", help="zero all images: the blind control")
+    parser.add_argument("--shuffle-actions", action="store_true",
+                        help="train on other samples' actions: a baseline")  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="continue at the last checkpoint")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     for name, (kind, text) in OPTIONS.items():
@@ -53,7 +55,9 @@ def run(options: argparse.Namespace) -> int:
 
     run_directory = RunDirectory(options.out)
     resuming = options.resume and run_directory.training.exists()
-    settings = resumed_settings(run_directory) if resuming else TrainSettings(blind=options.blind)
+    settings = resumed_settings(run_directory) if resuming else TrainSettings(
+        blind=options.blind, shuffle_actions=options.shuffle_actions
+    )
     asked = {name: getattr(options, name) for name in (*OPTIONS, "steps", "seed")}
     settings = replace(settings, **{k: v for k, v in asked.items() if v is not None})
     torch.manual_seed(settings.seed)
