@@ -39,7 +39,7 @@ def test_rows_and_frames_are_those_of_the_seeds(recorded):
     assert (opened.info.fps, opened.info.stride(keys.image_key("corner"))) == (80, 4)
     assert recorded.episodes == dict.fromkeys(TASKS, 1)
     episode = read_json(recorded.root / PROVENANCE_PATH, "")["episodes"][1]
-    recording = Recording(4, ("corner", "wrist"), 20, 32, 2, 8)
+    recording = Recording(4, ("corner", "wrist"), 20, 32, 2, 32)
     again = record_attempt(make(episode["environment"]), episode["seed"], recording)
     rows = opened.columns([keys.STATE, keys.ACTION])
     own = slice(opened.episodes.start[1], opened.episodes.stop[1])
