@@ -42,12 +42,19 @@ class BytesEncoder(nn.Module):
         return (weight.transpose(1, 2) @ x)[text_of_sample]
 
 
-def hashed(bytes_BT: Tensor, tokens: int, vocabulary: int) -> Tensor:
+class HashTokenizer(nn.Module):
     """Bytes (byte + 1, 0 pads) -> one index for each run of them [B, tokens]; 0 where all pad."""
-    each = -(-bytes_BT.shape[1] // tokens)
-    padded = functional.pad(bytes_BT, (0, tokens * each - bytes_BT.shape[1]))
-    runs = padded.unflatten(1, (tokens, each))
-    index = torch.zeros_like(runs[..., 0])
-    for byte in runs.unbind(dim=2):
-        index = (257 * index + byte) % (vocabulary - 1)
-    return torch.where(runs.any(dim=2), index + 1, 0)
+
+    def __init__(self, tokens: int, vocabulary: int):
+        super().__init__()
+        self.tokens = tokens
+        self.vocabulary = vocabulary
+
+    def forward(self, bytes_BT: Tensor) -> Tensor:
+        each = -(-bytes_BT.shape[1] // self.tokens)
+        padded = functional.pad(bytes_BT, (0, self.tokens * each - bytes_BT.shape[1]))
+        runs = padded.unflatten(1, (self.tokens, each))
+        index = torch.zeros_like(runs[..., 0])
+        for byte in runs.unbind(dim=2):
+            index = (257 * index + byte) % (self.vocabulary - 1)
+        return torch.where(runs.any(dim=2), index + 1, 0)

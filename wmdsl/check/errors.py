@@ -251,6 +251,21 @@ def _signature(kind: Kind) -> str:
     return f"{kind.name}({names})" if names else kind.name
 
 
+def start_wanted(term: ast.Expression) -> Diagnostic:
+    return _error("WM124", "`init` takes a hub id, or `resize` and a trunk", term.span,
+                  "this is neither",
+                  help='write `init "hub/id"` or `init resize TRUNK`')  # fmt: skip
+
+
+def resize_differs(attribute: ast.Attribute, source: Trunk, own: Trunk) -> Diagnostic:
+    return _error(
+        "WM124", f"{source.name} cannot be resized into {own.name}", attribute.span,
+        f"{own.layers} blocks of kind {own.kind}",
+        (source.span, f"{source.layers} blocks of kind {source.kind}"),
+        help="resize a trunk of the same kind and depth",
+    )  # fmt: skip
+
+
 def part_without_weight(item: ast.Item) -> Diagnostic:
     return _error("WM124", f"`{item.span.text}` is no part of a mixture", item.span, "",
                   help="write a law and its weight, as `uniform(0, 1) 0.3`")  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wmdsl.check import errors
 from wmdsl.check.codecs import encoded, geometry, kind_of
-from wmdsl.check.model import Join, TokenGroup, Trunk
+from wmdsl.check.model import CallValue, Join, TokenGroup, Trunk
 from wmdsl.check.names import single, trunk_of
 from wmdsl.check.scope import Draft, Mistake, Values
 from wmdsl.check.values import attributes
@@ -20,6 +20,9 @@ def build_trunks(draft: Draft) -> None:
     """Fill `draft.trunks`."""
     for declaration in draft.of("trunk"):
         draft.trunks[declaration.name.text] = draft.attempt(_trunk, declaration)
+    for declaration in draft.of("trunk"):
+        with draft.guard():
+            _check_start(draft, declaration)
 
 
 def _trunk(draft: Draft, declaration: ast.Declaration) -> Trunk:
@@ -45,9 +48,37 @@ def _trunk(draft: Draft, declaration: ast.Declaration) -> Trunk:
         told=values["told"] if kind.attribute("told") else "none",
         groups=groups,
         frozen=values["frozen"],
-        attributes=values.complete(),
+        attributes={**values.complete(), "init": _start(values["init"])},
         span=declaration.span,
     )
+
+
+def _start(items: tuple[ast.Item, ...] | None) -> str | CallValue | None:
+    """Where weights start: a hub id, or `resize(trunk)`; `_check_start` has judged the items."""
+    match [term for item in items or () for term in item.terms]:
+        case [ast.Text(value=hub)]:
+            return hub
+        case [ast.Reference(), ast.Reference() as other]:
+            return CallValue("resize", (other.dotted,))
+    return None
+
+
+def _check_start(draft: Draft, declaration: ast.Declaration) -> None:
+    """`init` names a hub id, or a trunk of the same kind and depth whose weights are resized."""
+    attribute = declaration.attribute("init")
+    if attribute is None:
+        return
+    match [term for item in attribute.items for term in item.terms]:
+        case [ast.Text()]:
+            return
+        case [ast.Reference(path=("resize",)), ast.Reference() as other]:
+            source, own = trunk_of(draft, other, "a trunk"), draft.trunks[declaration.name.text]
+        case [first, *_]:
+            raise Mistake(errors.start_wanted(first))
+        case _:
+            return
+    if own is not None and (source.kind, source.layers) != (own.kind, own.layers):
+        raise Mistake(errors.resize_differs(attribute, source, own))
 
 
 def _ffn(kind: str, width: int) -> int:

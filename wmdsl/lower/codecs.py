@@ -76,7 +76,7 @@ def tokenised(context: Context, segment: Segment, codec: Codec, value: Expressio
         frame = Block("to_frame")(value, codec.attributes["tile"])
         return Block("patchify")(frame, *codec.attributes["patch"])
     if codec.kind == "tokenizer":
-        return Block("hashed")(value, codec.attributes["tokens"], codec.attributes["vocabulary"])
+        return context.owned("codec", codec.name)(value)
     if codec.kind == "bins":
         index = Block("to_bins")(value, *_edges(codec))
         return _marked(codec, context.stream(segment).shape[0], index)

@@ -159,6 +159,11 @@ def text_encoder(codec: Codec, stream: Stream) -> Expression:
     )
 
 
+def tokenizer(codec: Codec, stream: Stream) -> Expression:
+    """`HashTokenizer(...)` of a tokenizer."""
+    return Block("HashTokenizer")(codec.attributes["tokens"], codec.attributes["vocabulary"])
+
+
 def earlier(model: Model, codec: Codec, segment: Segment) -> list[Segment]:
     """The segments of a stream that a causal codec reads as one clip with this one, before it.
 

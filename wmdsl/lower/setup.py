@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from wmdsl.check.codecs import TIME, conv_strides
-from wmdsl.check.model import Align, Codec, Condition, Cross, Hand, Stream, TokenGroup, Trunk
+from wmdsl.check.model import (
+    Align,
+    CallValue,
+    Codec,
+    Condition,
+    Cross,
+    Hand,
+    Stream,
+    TokenGroup,
+    Trunk,
+)
 from wmdsl.check.sources import written
 from wmdsl.lower.codecs import direct
 from wmdsl.lower.context import Context, generated, group_name
@@ -14,6 +24,7 @@ from wmdsl.lower.pretrained import (
     groups_in,
     quantizer,
     text_encoder,
+    tokenizer,
 )
 from wmdsl.lower.program import (
     Block,
@@ -45,12 +56,13 @@ HEADS = {"none": "Heads", "per_head": "NormedHeads", "across_heads": "JointlyNor
 BLOCKS = {"vit": "ViTBlock", "decoder": "DecoderBlock"}
 NORMALISED = ("zscore", "minmax", "quantile")
 COPIED = ("frozen", "ema")
-WEIGHTLESS = ("patch", "linear", "bins", "embed", "pool", "tokenizer", "latent_frame", TIME)
+WEIGHTLESS = ("patch", "linear", "bins", "embed", "pool", "latent_frame", TIME)
 PRETRAINED = {
     "vae": autoencoder,
     "vit": frame_encoder,
     "vq": quantizer,
     "text_encoder": text_encoder,
+    "tokenizer": tokenizer,
 }
 
 
@@ -64,6 +76,8 @@ def constructor(context: Context) -> Method:
         _codec(context, body, codec)
     for trunk in model.trunks.values():
         _trunk(context, body, trunk)
+    for trunk in model.trunks.values():
+        _resize(context, body, trunk)
     for cross in model.crosses.values():
         _cross(context, body, cross)
     for condition in model.conditions.values():
@@ -168,6 +182,17 @@ def _trunk(context: Context, body: Body, trunk: Trunk) -> None:
     if rotary(trunk):
         name = context.attributes.of(("angles", trunk.name), f"{trunk.name}_angles")
         _register(body, name, _angles(context, trunk), persistent=False)
+
+
+def _resize(context: Context, body: Body, trunk: Trunk) -> None:
+    """Blocks that start as those of another trunk, resized."""
+    start = trunk.attributes["init"]
+    if isinstance(start, CallValue):
+        blocks = [
+            of(context.owned("trunk", name), "blocks") for name in (trunk.name, *start.arguments)
+        ]
+        body.section(f"{trunk.name} starts as {start.arguments[0]}, resized", trunk.span)
+        body.do(Block("resize")(*blocks))
 
 
 def _inward(context: Context, trunk: Trunk, group: TokenGroup) -> Expression:

@@ -20,8 +20,7 @@ TRANSFORMER = (
 )  # fmt: skip
 
 COMMON = (
-    Attribute("init", "any", "Where the weights start: a hub id, or `resize OTHER_TRUNK`.",
-              runs=False),
+    Attribute("init", "any", "Where the weights start: a hub id, or `resize OTHER_TRUNK`."),
     Attribute("frozen", "flag", "Weights are not trained."),
     Attribute("lora", "integer", "Rank of low-rank adapters.", minimum=1, runs=False),
     Attribute("parameters", "integer", "Published parameter count where the shape is unknown.",

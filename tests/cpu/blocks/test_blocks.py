@@ -2,10 +2,24 @@
 
 import math
 
+import numpy
 import pytest
 import torch
+from torch import nn
 
-from wmdsl.blocks import batch, bins, conv, diffusion, laws, losses, patches, rotary, sampling, text
+from wmdsl.blocks import (
+    batch,
+    bins,
+    conv,
+    diffusion,
+    laws,
+    losses,
+    patches,
+    resize,
+    rotary,
+    sampling,
+    text,
+)
 
 LIKE = torch.zeros(1, dtype=torch.float64)
 
@@ -130,3 +144,17 @@ def test_batches_are_checked():
         batch.whole(held, "y", (4,), "here")
     with pytest.raises(ValueError, match=r"'x.valid'\] is \[2, 2\], but is to be \[2, 3\]"):
         batch.validity(held, "x", 2, 3)
+
+
+def test_resized_weights():
+    """Each axis is read at evenly spaced places; matrices keep the size of their outputs."""
+    source, target = nn.Linear(8, 5), nn.Linear(3, 7)
+    resize.resize(target, source)
+    weight = source.weight.detach().numpy()
+    rows, columns = numpy.linspace(0, 4, 7), numpy.linspace(0, 7, 3)
+    tall = numpy.stack([numpy.interp(rows, range(5), column) for column in weight.T], 1)
+    wide = numpy.stack([numpy.interp(columns, range(8), row) for row in tall])
+    expected = torch.tensor(wide * (8 / 3) ** 0.5, dtype=torch.float32)
+    torch.testing.assert_close(target.weight.detach(), expected)
+    bias = torch.tensor(numpy.interp(rows, range(5), source.bias.detach().numpy()))
+    torch.testing.assert_close(target.bias.detach(), bias.float())

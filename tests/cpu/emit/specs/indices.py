@@ -36,7 +36,25 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from wmdsl_kernels import Schedule, attention
+from wmdsl_kernels import Schedule, attention, gated_residual, modulated_norm
+
+
+class HashTokenizer(nn.Module):
+    """Bytes (byte + 1, 0 pads) -> one index for each run of them [B, tokens]; 0 where all pad."""
+
+    def __init__(self, tokens: int, vocabulary: int):
+        super().__init__()
+        self.tokens = tokens
+        self.vocabulary = vocabulary
+
+    def forward(self, bytes_BT: Tensor) -> Tensor:
+        each = -(-bytes_BT.shape[1] // self.tokens)
+        padded = functional.pad(bytes_BT, (0, self.tokens * each - bytes_BT.shape[1]))
+        runs = padded.unflatten(1, (self.tokens, each))
+        index = torch.zeros_like(runs[..., 0])
+        for byte in runs.unbind(dim=2):
+            index = (257 * index + byte) % (self.vocabulary - 1)
+        return torch.where(runs.any(dim=2), index + 1, 0)
 
 
 class CausalConv(nn.Conv3d):
@@ -263,23 +281,15 @@ class Runs(NamedTuple):
         """The channels cut into equal parts."""
         return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
 
-    def beside(self, x_BTW: Tensor) -> zip:
-        """Pairs of a run of tokens [B, length, W] and its row [B, 1, W]."""
-        return zip(x_BTW.split(self.lengths, dim=1), self.rows.split(1, dim=1), strict=True)
-
 
 def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
     """x + gate * change, run by run."""
-    parts = x_BTW.split(gate.lengths, dim=1)
-    pairs = zip(parts, gate.beside(change_BTW), strict=True)
-    return torch.cat([torch.addcmul(part, row, change) for part, (change, row) in pairs], dim=1)
+    return gated_residual(x_BTW, change_BTW, gate.rows, gate.lengths)
 
 
 def modulated(x_BTW: Tensor, shift: Runs, scale: Runs) -> Tensor:
-    """x (1 + scale) + shift, run by run."""
-    shifts = shift.rows.split(1, dim=1)
-    pairs = zip(scale.beside(x_BTW), shifts, strict=True)
-    return torch.cat([torch.addcmul(low, part, 1 + high) for (part, high), low in pairs], dim=1)
+    """LayerNorm(x) (1 + scale) + shift, run by run."""
+    return modulated_norm(x_BTW, shift.rows, scale.rows, shift.lengths)
 
 
 class DiTBlock(nn.Module):
@@ -288,9 +298,7 @@ class DiTBlock(nn.Module):
     def __init__(self, width: int, heads: nn.Module, adaln: nn.Module, ffn: int):
         super().__init__()
         self.adaln = adaln
-        self.heads_norm = nn.LayerNorm(width, elementwise_affine=False)
         self.heads = heads
-        self.ffn_norm = nn.LayerNorm(width, elementwise_affine=False)
         self.ffn = nn.Sequential(
             nn.Linear(width, ffn), nn.GELU(approximate="tanh"), nn.Linear(ffn, width)
         )
@@ -301,7 +309,7 @@ class DiTBlock(nn.Module):
 
     def project(self, x_BTW: Tensor, modulation: list[Runs]) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value."""
-        return self.heads.project(modulated(self.heads_norm(x_BTW), *modulation[:2]))
+        return self.heads.project(modulated(x_BTW, *modulation[:2]))
 
     def merge(self, x_BTW: Tensor, mixed_BTHK: Tensor, modulation: list[Runs]) -> Tensor:
         """What attention mixed, added to the tokens."""
@@ -309,7 +317,7 @@ class DiTBlock(nn.Module):
 
     def feed(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
         """The feed-forward part."""
-        change = self.ffn(modulated(self.ffn_norm(x_BTW), *modulation[3:5]))
+        change = self.ffn(modulated(x_BTW, *modulation[3:5]))
         return gated(x_BTW, change, modulation[5])
 
 
@@ -331,10 +339,9 @@ class ModulatedNorm(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.adaln = AdaLN(width, count=2)
-        self.norm = nn.LayerNorm(width, elementwise_affine=False)
 
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
-        return modulated(self.norm(x_BTW), *self.adaln(code).chunk(2))
+        return modulated(x_BTW, *self.adaln(code).chunk(2))
 
 
 def angles_3d(places: list[Tensor], head_dim: int) -> Tensor:
@@ -413,17 +420,6 @@ def to_frame(x_BNC: Tensor, tile: tuple[int, int, int]) -> Tensor:
 def normal(shape: tuple[int, ...], like: Tensor, generator: Generator | None) -> Tensor:
     """Standard normal noise with the dtype and device of `like`."""
     return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
-
-
-def hashed(bytes_BT: Tensor, tokens: int, vocabulary: int) -> Tensor:
-    """Bytes (byte + 1, 0 pads) -> one index for each run of them [B, tokens]; 0 where all pad."""
-    each = -(-bytes_BT.shape[1] // tokens)
-    padded = functional.pad(bytes_BT, (0, tokens * each - bytes_BT.shape[1]))
-    runs = padded.unflatten(1, (tokens, each))
-    index = torch.zeros_like(runs[..., 0])
-    for byte in runs.unbind(dim=2):
-        index = (257 * index + byte) % (vocabulary - 1)
-    return torch.where(runs.any(dim=2), index + 1, 0)
 
 
 def marked(index_BT: Tensor, size: int, bins: int, markers: int) -> Tensor:
@@ -607,6 +603,9 @@ class Indices(nn.Module):
         self.register_buffer("reach_mean", torch.zeros(3))
         self.register_buffer("reach_scale", torch.ones(3))
 
+        # codec words: tokenizer (model.wm:29)
+        self.words = HashTokenizer(4, 40)
+
         # codec book: vq (model.wm:35)
         self.book = Quantizer(
             3, 16, (16, 32), ((1, 2, 2), (1, 2, 2)), 12, latent=(4, 4), grid=(2, 3)
@@ -698,7 +697,7 @@ class Indices(nn.Module):
         reach_noisy = torch.lerp(reach_inject, reach_noise, reach_time[..., None])
 
         # lm (model.wm:54)
-        text_words = hashed(text, 4, 40)  # model.wm:29
+        text_words = self.words(text)  # model.wm:29
         scene_now_book = self.book.encode(scene_now)  # model.wm:35
         action_bins = marked(to_bins(action, 8, -3, 3), 3, 8, 3)  # model.wm:42
         scene_future_book = self.book.encode(scene_future)  # model.wm:35
@@ -753,7 +752,7 @@ class Indices(nn.Module):
 
         # action.future by autoregressive (model.wm:77)
         action = torch.full((size, 12), 0, device=like.device)
-        text_words = hashed(text, 4, 40)  # model.wm:29
+        text_words = self.words(text)  # model.wm:29
         scene_now_book = self.book.encode(scene)  # model.wm:35
         lm_given = torch.cat(
             [self.lm.text_in(text_words), self.lm.scene_now_in(scene_now_book)], dim=1
@@ -785,7 +784,7 @@ class Indices(nn.Module):
 
         # scene.future by autoregressive (model.wm:73)
         scene_future = torch.full((size, 6), 0, device=like.device)
-        text_words = hashed(text, 4, 40)  # model.wm:29
+        text_words = self.words(text)  # model.wm:29
         scene_now_book = self.book.encode(scene)  # model.wm:35
         action_bins = marked(to_bins(action, 8, -3, 3), 3, 8, 3)  # model.wm:42
         lm_given = torch.cat(
@@ -853,7 +852,7 @@ class Indices(nn.Module):
 
         # action.future by autoregressive (model.wm:77)
         action = torch.full((size, 12), 0, device=like.device)
-        text_words = hashed(text, 4, 40)  # model.wm:29
+        text_words = self.words(text)  # model.wm:29
         scene_now_book = self.book.encode(scene)  # model.wm:35
         lm_given = torch.cat(
             [self.lm.text_in(text_words), self.lm.scene_now_in(scene_now_book)], dim=1
