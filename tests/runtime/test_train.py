@@ -16,7 +16,8 @@ import wmdsl
 from tests.runtime.conftest import SETTINGS, SPEC, fresh_module
 from wmdsl.runtime import checkpoint, errors
 from wmdsl.runtime.run import RunDirectory
-from wmdsl.runtime.train import Trainer, loss_weights, metrics, resumed_settings, train
+from wmdsl.runtime.stages import weights_of
+from wmdsl.runtime.train import Trainer, metrics, resumed_settings, train
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
@@ -73,7 +74,7 @@ def test_gradient_shares_are_logged_and_sum_to_one(finished):
 
 
 def test_loss_weights_are_those_of_the_spec():
-    assert loss_weights(fresh_module().plan.model) == {"foresight": 0.1, "act": 1.0}
+    assert weights_of(fresh_module().plan.model, "") == {"foresight": 0.1, "act": 1.0}
 
 
 def test_a_loaded_run_answers_like_the_averaged_weights(finished, dataset):

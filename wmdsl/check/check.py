@@ -10,6 +10,7 @@ from wmdsl.check.masks import build_attends
 from wmdsl.check.model import FlowAssertion, Model
 from wmdsl.check.queries import build_queries
 from wmdsl.check.scope import Draft
+from wmdsl.check.stages import build_stages
 from wmdsl.check.streams import build_streams
 from wmdsl.check.symbols import build_externs, build_layouts, build_symbols
 from wmdsl.check.training import build_generates, check_horizons
@@ -23,7 +24,8 @@ from wmdsl.syntax import ast
 UNTYPED = ("stage", "planner", "extern", "objects", "predicate", "operator")
 BASELESS = ("WM101", "WM102", "WM103", "WM104", "WM112", "WM113", "WM015")
 PARTS = (build_streams, build_codecs, build_trunks, build_joins, build_couplings, build_layouts,
-         build_externs, build_attends, build_generates, build_queries, build_symbols)  # fmt: skip
+         build_externs, build_attends, build_generates, build_queries, build_stages,
+         build_symbols)  # fmt: skip
 
 
 def check(spec: Spec, diagnostics: Diagnostics) -> Model | None:
@@ -76,6 +78,7 @@ def _model(draft: Draft, assertions: tuple[FlowAssertion, ...]) -> Model:
         queries=draft.queries,
         layouts=draft.layouts,
         externs=draft.externs,
+        stages=draft.stages,
         assertions=assertions,
         declarations=_untyped(draft),
         unrunnable=tuple(dict.fromkeys(draft.unrunnable)),

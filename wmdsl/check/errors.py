@@ -1049,6 +1049,20 @@ def gradient_into_teacher(declaration: ast.Declaration, teacher: str) -> Diagnos
                   help="remove `gradient`, or write `teacher same`")  # fmt: skip
 
 
+def trained_and_frozen(declaration: ast.Declaration, name: str) -> Diagnostic:
+    return _error("WM708", f"stage `{declaration.name.text}` trains and freezes `{name}`",
+                  declaration.attribute("train").span, "trains it",
+                  (declaration.attribute("freeze").span, "keeps its weights"),
+                  help=f"take `{name}` out of one of the two")  # fmt: skip
+
+
+def stage_without_loss(declaration: ast.Declaration) -> Diagnostic:
+    name = declaration.name.text
+    return _error("WM708", f"no loss is in force in stage `{name}`", declaration.name.span,
+                  "nothing to train by",
+                  help=f"name a loss there, or add `{name}` to the `stage` of one")  # fmt: skip
+
+
 def not_causal(declaration: ast.Declaration, group: TokenGroup, rule: Rule | None) -> Diagnostic:
     others = ((rule.span, "sees what it must predict"),) if rule else ()
     return _error("WM709", f"`{group.name}` is generated token by token, but sees its own later "

@@ -331,6 +331,25 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """A phase of training.
+
+    `trained` empty: all parts but the `frozen` ones; `losses` empty: all terms; `steps` None: it
+    declares none.  `data` are shares by source, empty: all sources; `rates` learning rates by part,
+    `rest` for those not named.
+    """
+
+    name: str
+    trained: tuple[str, ...]
+    frozen: tuple[str, ...]
+    losses: tuple[str, ...]
+    steps: int | None
+    data: Mapping[str, Fraction]
+    rates: Mapping[str, Fraction]
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Extern:
     """A foreign function.  `gives` are the futures that it computes from what it takes."""
 
@@ -387,6 +406,7 @@ class Model:
     queries: Mapping[str, Query]
     layouts: Mapping[str, Layout]
     externs: Mapping[str, Extern]
+    stages: Mapping[str, Stage]
     assertions: tuple[FlowAssertion, ...]
     declarations: Mapping[str, object]  # stages, planners, externs, symbols: ast nodes
     unrunnable: tuple[Unrunnable, ...]

@@ -20,6 +20,7 @@ from wmdsl.check.model import (
     Layout,
     Query,
     Segment,
+    Stage,
     Stream,
     Trunk,
     Unrunnable,
@@ -78,6 +79,7 @@ class Draft:
     queries: dict[str, Query | None] = field(default_factory=dict)
     layouts: dict[str, Layout | None] = field(default_factory=dict)
     externs: dict[str, Extern | None] = field(default_factory=dict)
+    stages: dict[str, Stage | None] = field(default_factory=dict)
     symbols: dict[str, bool | None] = field(default_factory=dict)
     unrunnable: list[Unrunnable] = field(default_factory=list)
     read: set[str] = field(default_factory=set)
@@ -113,7 +115,7 @@ class Draft:
         """Whether every part could be built."""
         tables = (self.streams, self.codecs, self.trunks, self.joins, self.crosses, self.conditions,
                   self.aligns, self.hands, self.generates, self.queries, self.layouts,
-                  self.externs, self.symbols)  # fmt: skip
+                  self.externs, self.stages, self.symbols)  # fmt: skip
         return self.readable and not any(None in table.values() for table in tables)
 
     @contextmanager

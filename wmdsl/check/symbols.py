@@ -1,14 +1,13 @@
-"""Layouts, stages, planners, externs and symbols: their names are checked, they do not run yet."""
+"""Layouts, planners, externs and symbols: their names are checked, they do not run yet."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 from wmdsl.check import errors
 from wmdsl.check.couplings import clause_of
 from wmdsl.check.model import Extern, Layout, Segment, Trunk
 from wmdsl.check.names import all_segments, groups_of_trunk, segments, single, trunk_of
 from wmdsl.check.scope import Draft, Mistake, Values
+from wmdsl.check.stages import names_of
 from wmdsl.check.values import attributes
 from wmdsl.syntax import ast
 from wmdsl.vocabulary import FORMS, PLANNERS
@@ -26,7 +25,7 @@ def build_layouts(draft: Draft) -> None:
 
 def build_symbols(draft: Draft) -> None:
     """Check every other declaration that has no runtime of its own."""
-    checks = {"stage": _stage, "planner": _planner, "objects": _objects,
+    checks = {"planner": _planner, "objects": _objects,
               "predicate": _predicate, "operator": _operator}  # fmt: skip
     for form, one in checks.items():
         for declaration in draft.of(form):
@@ -93,38 +92,14 @@ def _check_draw(item: ast.Item) -> None:
         raise Mistake(errors.draw_malformed(item))
 
 
-def _stage(draft: Draft, declaration: ast.Declaration) -> None:
-    values = attributes(draft, FORMS["stage"], declaration)
-    parts = {**draft.trunks, **draft.codecs, **draft.crosses, **draft.conditions}
-    _check_known(draft, values["train"], "part of the model", parts)
-    _check_known(draft, values["freeze"], "part of the model", parts)
-    terms = {**draft.generates, **draft.aligns}
-    _check_known(draft, values["losses"], "loss", terms)
-    for item in values["rate"] or ():
-        if len(item.terms) > 1:
-            _check_known(draft, [item.terms[0]], "part of the model", [*parts, "rest"])
-
-
-def _check_known(
-    draft: Draft, named: Iterable[ast.Expression] | None, what: str, known: Iterable[str]
-) -> None:
-    """Every name begins with one of those that are known."""
-    for reference in named or ():
-        if not isinstance(reference, ast.Reference):
-            raise Mistake(errors.name_wanted(reference, f"a {what}"))
-        name = reference.path[0]
-        if name not in known and not draft.spec.may_declare(name):
-            raise Mistake(errors.unknown_part(reference, what, known))
-
-
 def _planner(draft: Draft, declaration: ast.Declaration) -> None:
     clause = clause_of(declaration, "kind")
     kind = clause.items[0].terms[0]
     if kind.dotted not in PLANNERS:
         raise Mistake(errors.unknown_word(kind.span, kind.dotted, "planner", PLANNERS))
     values = attributes(draft, FORMS["planner"], declaration)
-    _check_known(draft, values["query"], "query", draft.queries)
-    _check_known(draft, values["over"], "operator", _names(draft, "operator"))
+    names_of(draft, values["query"], "query", draft.queries)
+    names_of(draft, values["over"], "operator", _names(draft, "operator"))
     for name in ("score", "goal"):
         for segment in all_segments(draft, values[name] or ()):
             draft.mark_read(segment)
@@ -164,7 +139,7 @@ def _predicate(draft: Draft, declaration: ast.Declaration) -> None:
     values = attributes(draft, FORMS["predicate"], declaration)
     clause = declaration.clause("arguments")
     for item in clause.items if clause else ():
-        _check_known(draft, item.terms, "type of objects", _names(draft, "objects"))
+        names_of(draft, item.terms, "type of objects", _names(draft, "objects"))
     for item in values["derived"] or ():
         _check_atom(draft, item, {})
     origin = declaration.clause("from")
@@ -195,13 +170,13 @@ def _operator(draft: Draft, declaration: ast.Declaration) -> None:
     values = attributes(draft, FORMS["operator"], declaration)
     clause = declaration.clause("arguments")
     typed = {item.terms[0].dotted: item.terms[1] for item in clause.items} if clause else {}
-    _check_known(draft, typed.values(), "type of objects", _names(draft, "objects"))
+    names_of(draft, typed.values(), "type of objects", _names(draft, "objects"))
     types = {name: reference.dotted for name, reference in typed.items()}
     for name in ("needs", "adds", "drops"):
         for item in values[name] or ():
             _check_atom(draft, item, types)
     if values["skill"]:
-        _check_known(draft, [values["skill"]], "extern", _names(draft, "extern"))
+        names_of(draft, [values["skill"]], "extern", _names(draft, "extern"))
         draft.used.add(values["skill"].dotted)
 
 
@@ -211,7 +186,7 @@ def _check_atom(draft: Draft, item: ast.Item, types: dict[str, str]) -> None:
     function = atom.function if isinstance(atom, ast.Call) else atom
     if not isinstance(function, ast.Reference):
         raise Mistake(errors.segment_wanted(atom))
-    _check_known(draft, [function], "predicate", _names(draft, "predicate"))
+    names_of(draft, [function], "predicate", _names(draft, "predicate"))
     predicate = draft.spec.find(function.dotted, "predicate")
     if predicate is None or draft.symbols.get(f"predicate {function.dotted}") is None:
         raise Mistake

@@ -13,6 +13,7 @@ from wmdsl.lower.program import Block, Body, Method, Parameter, Program
 from wmdsl.lower.queries import NO_GRAD, query_methods
 from wmdsl.lower.questions import emitted
 from wmdsl.lower.setup import constructor
+from wmdsl.lower.stages import trained_method
 from wmdsl.plan.nodes import Plan
 
 
@@ -32,14 +33,14 @@ def lower(plan: Plan, diagnostics: Diagnostics) -> Program | None:
 def _program(context: Context) -> Program:
     model = context.model
     setup, loss, queries = constructor(context), loss_method(context), query_methods(context)
-    after = _after_step(context)
+    training = (*trained_method(context), *_after_step(context))
     return Program(
         title=f"{class_name(model.name)}: {context.plan.factorisation}",
         header=header(context.plan),
         constants=tuple(context.schedules.values()),
         class_name=class_name(model.name),
         doc=f"The model `{model.name}`.",
-        methods=(setup, *context.methods.values(), loss, *after, *queries),
+        methods=(setup, *context.methods.values(), loss, *training, *queries),
     )
 
 

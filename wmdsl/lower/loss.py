@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from wmdsl.check.codecs import TIME
 from wmdsl.check.model import Align, Generate, Hand, Segment
 from wmdsl.lower.codecs import direct
@@ -14,14 +16,18 @@ from wmdsl.lower.program import (
     Block,
     Expression,
     Method,
+    Name,
     Parameter,
     expression,
     of,
     torch,
 )
 from wmdsl.lower.setup import COPIED
+from wmdsl.lower.stages import PARAMETER as STAGE_PARAMETER
+from wmdsl.lower.stages import STAGE
 from wmdsl.plan.nodes import Space
 from wmdsl.plan.spaces import token_sources
+from wmdsl.plan.stages import terms_in_force
 
 PARAMETERS = (
     Parameter("self", ""),
@@ -70,8 +76,12 @@ class _Loss:
             self._align(align)
         self._total()
         doc = "Loss terms of a batch; `loss` is their weighted sum."
+        parameters = PARAMETERS
+        if self.model.stages:
+            doc = "Loss terms of a batch; `loss` is the weighted sum of those in force in a stage."
+            parameters = (*PARAMETERS, STAGE_PARAMETER)
         returns = "dict[str, Tensor]"
-        return Method("loss", PARAMETERS, returns, doc, frame.body.pruned(CLEAN, SIZE, LIKE))
+        return Method("loss", parameters, returns, doc, frame.body.pruned(CLEAN, SIZE, LIKE))
 
     def _segments(self) -> list[Segment]:
         """Everything the training pass reads."""
@@ -198,12 +208,28 @@ class _Loss:
         return name
 
     def _total(self) -> None:
-        parts = [_weighted(number(weight), value) for weight, value in self.terms.values()]
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
+        total = self._weighted_sum(self.terms)
+        if self.model.stages:
+            total = self._stage_totals(total)[STAGE]
         terms = {name: value for name, (_, value) in self.terms.items()}
         self.frame.body.give_back(expression({"loss": total, **terms}))
+
+
+    def _weighted_sum(self, terms: Iterable[str]) -> Expression:
+        chosen = [self.terms[name] for name in terms]
+        first, *others = (_weighted(number(weight), value) for weight, value in chosen)
+        for part in others:
+            first = first + part
+        return first
+
+    def _stage_totals(self, everything: Expression) -> Name:
+        """The sum of each stage, and under "" that of all terms."""
+        table = {"": everything}
+        for name, stage in self.model.stages.items():
+            force = terms_in_force(self.model, stage)
+            table[name] = self._weighted_sum(term for term in self.terms if term in force)
+        self.frame.body.section("the terms in force in each stage of training")
+        return self.frame.keep(("totals",), "totals", expression(table))
 
 
 def _weighted(weight: Expression, value: Expression) -> Expression:

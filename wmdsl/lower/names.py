@@ -17,12 +17,13 @@ RESERVED = frozenset(
     register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook
     register_load_state_dict_pre_hook register_module register_parameter
     register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state
-    set_submodule share_memory source spec state_dict to to_empty train training type xpu zero_grad
+    set_submodule share_memory source spec state_dict to to_empty train trained training type xpu
+    zero_grad
     """.split()
 )
 LOCALS = frozenset(
     """
-    self batch generator steps now then like size clean torch nn functional math depth
+    self batch generator steps stage now then like size clean torch nn functional math depth
     dict enumerate len next range str super tuple zip
     """.split()
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from wmdsl.check.model import Segment, Stream
-from wmdsl.plan.nodes import Edge, Mask, Paradigm, Plan, QueryPlan
+from wmdsl.plan.nodes import Edge, Mask, Paradigm, Plan, QueryPlan, StagePlan
 from wmdsl.source import Span
 
 FORMAT_VERSION = 1
@@ -32,6 +32,7 @@ def to_json(plan: Plan) -> dict[str, object]:
         "paradigm": _paradigm(plan.paradigm),
         "factorisation": plan.factorisation,
         "train_flops": plan.train_flops,
+        "stages": [_stage(stage) for stage in plan.stages],
         "queries": _queries(plan.queries),
         "canonical_queries": _queries(plan.canonical_queries),
         "differences": list(plan.differences),
@@ -156,6 +157,19 @@ def _paradigm(paradigm: Paradigm) -> dict[str, object]:
         "visual_at_inference": paradigm.visual_at_inference,
         "because": list(paradigm.because),
         "rule": paradigm.rule,
+    }
+
+
+def _stage(stage: StagePlan) -> dict[str, object]:
+    return {
+        "name": stage.name,
+        "trained": list(stage.trained),
+        "weights": stage.weights,
+        "losses": list(stage.losses),
+        "steps": stage.steps,
+        "data": {name: float(share) for name, share in stage.data.items()},
+        "rates": {name: float(rate) for name, rate in stage.rates.items()},
+        "span": place(stage.span),
     }
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
 
 from wmdsl.plan.as_json import role_of, token_count
 from wmdsl.plan.draw.mask import mask_text
-from wmdsl.plan.nodes import Edge, Generation, Paradigm, Plan, QueryPlan
+from wmdsl.plan.nodes import Edge, Generation, Paradigm, Plan, QueryPlan, StagePlan
 from wmdsl.plan.quantities import count, flops, hertz, memory, percent
 from wmdsl.plan.refusals import at
 
@@ -23,8 +24,8 @@ def to_text(plan: Plan, query: str | None = None) -> str:
     return _joined([
         _head(plan), _streams(plan), _trunks(plan), _edges(plan), _mask(plan),
         _queries(plan.queries.values()), _canonical(plan.canonical_queries.values()),
-        _weights(plan), _lines("training and queries differ", plan.differences),
-        _lines("notes", plan.notes),
+        _weights(plan), _stages(plan.stages),
+        _lines("training and queries differ", plan.differences), _lines("notes", plan.notes),
     ])  # fmt: skip
 
 
@@ -207,6 +208,29 @@ def _weights(plan: Plan) -> Iterator[str]:
             (owner, f"{number:>13,}", "frozen" if owner in weights.frozen_owners else "")
             for owner, number in weights.by_owner.items()
         ])  # fmt: skip
+
+
+def _stages(stages: Sequence[StagePlan]) -> Iterator[str]:
+    for index, stage in enumerate(stages):
+        if not index:
+            yield "stages of training"
+        trained = ", ".join(stage.trained)
+        told = [
+            f"{', '.join(stage.losses)} train {trained} ({count(stage.weights)})",
+            f"{stage.steps:,} steps" if stage.steps else "",
+            f"rate {_numbers(stage.rates)}" if stage.rates else "",
+            f"data {_numbers(stage.data)}" if stage.data else "",
+        ]
+        text = "; ".join(part for part in told if part)
+        yield from _wrapped(f"{INDENT}{stage.name}: ", f"{text} ({at(stage.span)})")
+
+
+def _numbers(table: Mapping[str, Fraction]) -> str:
+    """`vlm 1e-05, rest 3e-05`; a number alone where it counts for all."""
+    if list(table) == ["rest"]:
+        return f"{float(table['rest']):g}"
+    even = len(set(table.values())) == 1 and set(table.values()) == {1}
+    return ", ".join(name if even else f"{name} {float(value):g}" for name, value in table.items())
 
 
 def _lines(title: str, lines: Iterable[str]) -> Iterator[str]:

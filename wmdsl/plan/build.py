@@ -21,6 +21,7 @@ from wmdsl.plan.paradigm import paradigm_of
 from wmdsl.plan.parameters import count_parameters
 from wmdsl.plan.ranges import most_ranges, pairs, shifted
 from wmdsl.plan.reach import aligned, predicted
+from wmdsl.plan.stages import stage_plans
 from wmdsl.plan.verify import verify
 from wmdsl.plan.work import pass_flops
 
@@ -38,15 +39,17 @@ def build_plan(model: Model, diagnostics: Diagnostics) -> Plan:
         diagnostics.add(found)
     policy = policy_query(flow, questions, queries, usual)
     train = training_pass(flow)
+    parameters = count_parameters(model)
     plan = Plan(
         model=model,
         train=train,
         edges=edges_of(flow, policy),
         masks={**_masks(train, queries), **layout_masks(model, flow.spaces)},
-        parameters=count_parameters(model),
+        parameters=parameters,
         train_flops=pass_flops(model, train, flow.generates),
         paradigm=paradigm_of(flow, policy),
         factorisation=factorisation(flow),
+        stages=stage_plans(model, parameters),
         queries=queries,
         canonical_queries=usual,
         differences=differences(flow, queries),

@@ -168,6 +168,21 @@ class Parameters:
 
 
 @dataclass(frozen=True, slots=True)
+class StagePlan:
+    """A stage of training: `trained` parts and their `weights`, `losses` in force; `steps` None
+    where it declares none, `data` and `rates` as in Stage."""
+
+    name: str
+    trained: tuple[str, ...]
+    losses: tuple[str, ...]
+    steps: int | None
+    data: Mapping[str, Fraction]
+    rates: Mapping[str, Fraction]
+    weights: int
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     model: Model
     train: Pass
@@ -177,6 +192,7 @@ class Plan:
     train_flops: int  # one sample, forward
     paradigm: Paradigm
     factorisation: str
+    stages: tuple[StagePlan, ...]
     queries: Mapping[str, QueryPlan]  # declared
     canonical_queries: Mapping[str, QueryPlan]
     differences: tuple[str, ...]  # what train and inference do differently

@@ -119,9 +119,13 @@ def load_checkpoint(
     load_into(model, folder / "model.safetensors")
     names = {parameter: name for name, parameter in model.named_parameters()}
     restore_optimizer(optimizer, names, load_tensors(folder / "optimizer.safetensors"))
-    position = json.loads((folder / "position.json").read_text(encoding="utf-8"))
     return (
         load_tensors(folder / "average.safetensors"),
         load_tensors(folder / "random.safetensors"),
-        position,
+        load_position(folder),
     )
+
+
+def load_position(folder: Path) -> dict[str, object]:
+    """Step, stage and place in the data of a checkpoint."""
+    return json.loads((folder / "position.json").read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from wmdsl.diagnostics.problem import Problem
@@ -44,6 +45,34 @@ def not_finite(step: int, term: str, batch: Path) -> RunError:
         f"loss term {term!r} is not finite at step {step}",
         batch,
         "the batch is saved there; lower the learning rate, or look for outliers in that batch",
+    )
+
+
+def nothing_trained(stage: str) -> RunError:
+    what = f"stage {stage}" if stage else "the training"
+    return RunError(
+        "WM873",
+        f"{what} trains no weight that its losses depend on",
+        stage or "losses",
+        "name the parts that its losses train, or the losses that reach its parts",
+    )
+
+
+def no_source(stage: str, name: str, known: Iterable[str]) -> RunError:
+    return RunError(
+        "WM871",
+        f"stage {stage} reads the data source {name!r}; there are {', '.join(known)}",
+        stage,
+        f"add --data {name}=FOLDER, or give one folder without a name for all sources",
+    )
+
+
+def other_steps(path: Path, found: int, wanted: int) -> RunError:
+    return RunError(
+        "WM872",
+        f"the run was begun with {found} steps for all its stages, not {wanted}",
+        path,
+        "continue with the same number of steps: another one would move the ends of its stages",
     )
 
 

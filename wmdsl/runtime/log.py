@@ -33,14 +33,14 @@ class MetricsLog:
         if self.board:
             self.board.close()
 
-    def write(self, line: dict[str, float]) -> None:
+    def write(self, line: dict[str, float | str]) -> None:
         try:
             self.stream.write(json.dumps(line) + "\n")
             self.stream.flush()
         except OSError as reason:
             raise errors.unwritable(self.run.metrics, reason) from reason
         for name, value in line.items() if self.board else ():
-            if name != "step":
+            if name not in ("step", "stage"):
                 self.board.add_scalar(name, value, int(line["step"]))
 
     def _cut(self) -> None:

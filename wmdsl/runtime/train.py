@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,20 +17,23 @@ from torch import Tensor, nn
 from wmdsl.progress import Progress
 from wmdsl.runtime import binding, errors
 from wmdsl.runtime.average import Average
-from wmdsl.runtime.checkpoint import load_checkpoint, save_checkpoint, save_tensors
+from wmdsl.runtime.checkpoint import (
+    load_checkpoint,
+    load_position,
+    save_checkpoint,
+    save_tensors,
+)
+from wmdsl.runtime.feed import Feed, Statistics, folders
 from wmdsl.runtime.run import RunDirectory, write_json, write_text
 from wmdsl.runtime.settings import TrainSettings
-
-if TYPE_CHECKING:
-    from wmdsl.check.model import Model
-    from wmdsl.data.loader import Loader
+from wmdsl.runtime.stages import Phase, optimizer_of, phase_at, phases, weights_of
 
 Batch = dict[str, Tensor]
 
 
 def train(
     module: nn.Module,
-    data: str | Path,
+    data: str | Path | Mapping[str, str | Path],
     out: str | Path,
     settings: TrainSettings | None = None,
     *,
@@ -41,6 +43,7 @@ def train(
 ) -> Path:
     """Train a compiled module on a data set and leave a run directory.
 
+    `data` is a folder, or folders by the names that the stages of the spec give their sources.
     `stop_after` ends this call early at that step with a checkpoint, as a kill would (the schedule
     still is that of `settings.steps`).  Raises RunError or DataError for what a user can mend; on
     Ctrl-C the state is saved first.
@@ -50,13 +53,14 @@ def train(
     if run.training.exists() and not resume:
         raise errors.taken(run.path)
     _prepare_machine(settings)
-    loader, statistics = _open(module, Path(data), settings)
+    feed = Feed(module, folders(data), settings)
+    statistics = feed.statistics(phases(module.plan.model, settings))
     module.load_statistics(statistics)
-    trainer = Trainer(module, loader, run, settings)
+    trainer = Trainer(module, feed, run, settings)
     if resume and run.training.exists():
         trainer.resume()
     else:
-        _describe(run, module, data, settings, statistics)
+        _describe(run, module, feed.data, settings, statistics)
     trainer.run_until(min(settings.steps, stop_after or settings.steps), progress)
     return run.path
 
@@ -65,14 +69,16 @@ class Trainer:
     """The state of one training and its loop."""
 
     def __init__(
-        self, module: nn.Module, loader: Loader, run: RunDirectory, settings: TrainSettings
+        self, module: nn.Module, feed: Feed, run: RunDirectory, settings: TrainSettings
     ) -> None:
         self.device = next(module.parameters()).device
         self.module = module.to(memory_format=torch.channels_last).train()
-        self.loader, self.run, self.settings = loader, run, settings
+        self.feed, self.run, self.settings = feed, run, settings
         self.model = module.plan.model
         self.step = 0
-        self.optimizer = _optimizer(module, settings)
+        self.trainable = frozenset(value for value in module.parameters() if value.requires_grad)
+        self.phases = phases(self.model, settings)
+        self._enter(self.phases[0])
         self.average = Average(module, settings.ema)
         self.generator = torch.Generator(self.device).manual_seed(settings.seed)
         self.pixels = torch.Generator().manual_seed(settings.seed + 1)
@@ -80,6 +86,12 @@ class Trainer:
         self.blind = binding.image_streams(self.model) if settings.blind else ()
         self.shuffled = binding.action_streams(self.model) if settings.shuffle_actions else ()
         self.seconds = 0.0
+
+    def _enter(self, phase: Phase) -> None:
+        """Begin a phase: its loader at the first sample, a fresh optimizer over what it trains."""
+        self.phase = phase
+        self.loader = self.feed.of(phase)
+        self.optimizer = optimizer_of(self.module, phase, self.trainable, self.settings)
 
     def run_until(self, last: int, progress: bool) -> None:
         """Step to `last`; whatever ends the loop, the newest state is on disk."""
@@ -115,12 +127,17 @@ class Trainer:
             )
 
     def _step(self) -> dict[str, float]:
-        rate = self.settings.rate(self.step)
+        phase = phase_at(self.phases, self.step)
+        if phase != self.phase:
+            self._enter(phase)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = phase.rate(self.settings, self.step, group["highest"])
         batch = self._batch()
+        stage = {"stage": phase.stage} if phase.stage else {}
         with self.precision():
-            losses = self.module.loss(batch, generator=self.generator)
+            losses = self.module.loss(batch, generator=self.generator, **stage)
+        if not losses["loss"].requires_grad:
+            raise errors.nothing_trained(phase.stage)
         self._check_finite(losses, batch)
         shares = self._shares(losses) if self._due(self.settings.share_every) else {}
         self.optimizer.zero_grad(set_to_none=True)
@@ -135,8 +152,9 @@ class Trainer:
         return {
             **{name: float(value.detach()) for name, value in losses.items()},
             **shares,
+            **stage,
             "gradient_norm": float(norm),
-            "learning_rate": rate,
+            "learning_rate": max(group["lr"] for group in self.optimizer.param_groups),
         }
 
     def _batch(self) -> Batch:
@@ -161,7 +179,7 @@ class Trainer:
 
     def _shares(self, losses: dict[str, Tensor]) -> dict[str, float]:
         """Norm of each weighted term's gradient over the sum of these norms."""
-        weights = loss_weights(self.model)
+        weights = weights_of(self.model, self.phase.stage)
         shared = [value for value in self.module.parameters() if value.requires_grad]
         norms = {}
         for name, weight in weights.items():
@@ -207,7 +225,11 @@ class Trainer:
             "pixels": self.pixels.get_state(),
             "torch": torch.get_rng_state(),
         }
-        position = {"seconds": self.seconds, "sampler": self.loader.state_dict()}
+        position = {
+            "seconds": self.seconds,
+            "stage": self.phase.stage,
+            "sampler": self.loader.state_dict(),
+        }
         save_checkpoint(
             self.run,
             self.step,
@@ -223,12 +245,16 @@ class Trainer:
         described = self.run.read_json(self.run.training)
         if described["spec_sha256"] != self.model.sha256:
             raise errors.other_spec(self.run.path, described["spec_sha256"], self.model.sha256)
+        begun = described["settings"]["steps"]
+        if self.model.stages and begun != self.settings.steps:
+            raise errors.other_steps(self.run.path, begun, self.settings.steps)
         steps = self.run.checkpoint_steps()
         if not steps:
             return
-        average, random_states, position = load_checkpoint(
-            self.run.checkpoints / f"step-{steps[-1]:06d}", self.module, self.optimizer
-        )
+        folder = self.run.checkpoints / f"step-{steps[-1]:06d}"
+        stage = load_position(folder)["stage"]
+        self._enter(next(phase for phase in self.phases if phase.stage == stage))
+        average, random_states, position = load_checkpoint(folder, self.module, self.optimizer)
         self.average.load_state_dict(average)
         self.generator.set_state(random_states["generator"])
         self.pixels.set_state(random_states["pixels"])
@@ -245,43 +271,18 @@ def _recording(data: Path) -> dict[str, Any]:
     return lerobot.read_json(path, "the provenance").get("request", {}) if path.is_file() else {}
 
 
-def loss_weights(model: Model) -> dict[str, float]:
-    """Weight of each loss term by its name."""
-    terms = (*model.generates.values(), *model.aligns.values())
-    return {term.name: float(term.weight) for term in terms}
-
-
 def resumed_settings(run: RunDirectory, steps: int | None = None) -> TrainSettings:
     """The settings a run was started with; only the number of steps may be changed."""
     stored = TrainSettings(**run.read_json(run.training)["settings"])
     return replace(stored, steps=steps) if steps else stored
 
 
-def _open(
-    module: nn.Module, data: Path, settings: TrainSettings
-) -> tuple[Loader, dict[str, dict[str, list[float]]]]:
-    """The loader of a data set and the statistics of each stream that has data."""
-    from wmdsl.data.lerobot import DatasetInfo
-    from wmdsl.data.loader import Loader, Source
-
-    model = module.plan.model
-    info = DatasetInfo.read(data)
-    source = Source(data, binding.windows(model, Fraction(info.fps)))
-    shift = max(binding.augmentations(model).values(), default=0)
-    loader = Loader([source], settings.batch_size, seed=settings.seed, shift_pixels=shift)
-    stored = info.stats()
-    statistics = {
-        stream.name: stored[stream.key] for stream in model.streams.values() if stream.key in stored
-    }
-    return loader, statistics
-
-
 def _describe(
     run: RunDirectory,
     module: nn.Module,
-    data: str | Path,
+    data: dict[str, Path],
     settings: TrainSettings,
-    statistics: dict[str, Any],
+    statistics: Statistics,
 ) -> None:
     from wmdsl.plan.as_json import to_json
 
@@ -298,27 +299,13 @@ def _describe(
             "title": model.title,
             "spec_sha256": model.sha256,
             "parameters": dict(model.parameters),
-            "data": str(data),
-            "recording": _recording(Path(data)),
+            "data": ", ".join(f"{name}={path}".lstrip("=") for name, path in data.items()),
+            "recording": _recording(next(iter(data.values()))),
             "settings": settings.to_json(),
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
             "finished": False,
         },
-    )
-
-
-def _optimizer(module: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW; vectors, tables and norms are not decayed."""
-    trained = [value for value in module.parameters() if value.requires_grad]
-    return torch.optim.AdamW(
-        [
-            {"params": [v for v in trained if v.dim() >= 2], "weight_decay": settings.weight_decay},
-            {"params": [v for v in trained if v.dim() < 2], "weight_decay": 0.0},
-        ],
-        lr=settings.learning_rate,
-        betas=(0.9, 0.95),
-        foreach=True,
     )
 
 

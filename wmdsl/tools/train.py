@@ -30,9 +30,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
     default = TrainSettings()
     parser.add_argument("file", metavar="FILE", help="the spec")
-    parser.add_argument("--data", required=True, type=Path, help="a LeRobot v3 data set")
+    parser.add_argument("--data", required=True, action="append", type=folder, help="a LeRobot v3 "
+                        "data set; NAME=FOLDER for each source that the stages name")  # fmt: skip
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="RUN", help="run folder")
-    parser.add_argument("--steps", type=int, help=f"optimizer steps, {default.steps} if absent")
+    parser.add_argument("--steps", type=int, help="optimizer steps; if absent, those that the "
+                        f"stages declare, or {default.steps}")  # fmt: skip
     parser.add_argument("--seed", type=int, help=f"of weights, data and noise, {default.seed}")
     parser.add_argument("--blind", action="store_true", help="zero all images: the blind control")
     parser.add_argument("--shuffle-actions", action="store_true",
@@ -45,12 +47,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parameters_argument(parser)
 
 
+def folder(text: str) -> tuple[str, Path]:
+    """`robot=data/robot` or `data/robot`: the name of a source, "" for none, and its folder."""
+    name, equals, path = text.partition("=")
+    return (name, Path(path)) if equals and "/" not in name else ("", Path(text))
+
+
 def run(options: argparse.Namespace) -> int:
     import torch
 
     import wmdsl
     from wmdsl.runtime.run import RunDirectory
     from wmdsl.runtime.settings import TrainSettings
+    from wmdsl.runtime.stages import declared_steps
     from wmdsl.runtime.train import resumed_settings, train
 
     run_directory = RunDirectory(options.out)
@@ -62,6 +71,9 @@ def run(options: argparse.Namespace) -> int:
     settings = replace(settings, **{k: v for k, v in asked.items() if v is not None})
     torch.manual_seed(settings.seed)
     module = wmdsl.compile(options.file, **options.parameters).to(options.device)
-    path = train(module, options.data, options.out, settings, resume=options.resume)
+    if options.steps is None and not resuming:
+        steps = declared_steps(module.plan.model) or settings.steps
+        settings = replace(settings, steps=steps)
+    path = train(module, dict(options.data), options.out, settings, resume=options.resume)
     print(path)
     return 0

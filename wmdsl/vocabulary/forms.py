@@ -146,10 +146,10 @@ STAGE = Form("stage", "A phase of training with its own data, losses and trainab
      Attribute("freeze", "names", "Parts that are not trained."),
      Attribute("losses", "names", "Loss terms in force; all if absent."),
      Attribute("steps", "integer", "Optimizer steps.", minimum=1),
-     Attribute("data", "names", "Data sources."),
+     Attribute("data", "per_stream",
+               "Data sources, with shares where they are not even: `robot 0.7, video 0.3`."),
      Attribute("rate", "per_stream",
-               "Learning rate, or one for each part: `vlm 1e-5, rest 3e-5`.")),
-    runs=False)  # fmt: skip
+               "Learning rate, or one for each part: `vlm 1e-5, rest 3e-5`.")))  # fmt: skip
 
 PLANNER = Form("planner", "A search over candidate futures with the model's own queries.",
     "planner imagine: cem { query controllable; samples 64 }",

@@ -1,0 +1,83 @@
+"""Where the samples of each stage come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from wmdsl.runtime import binding, errors
+from wmdsl.runtime.settings import TrainSettings
+from wmdsl.runtime.stages import Phase
+
+if TYPE_CHECKING:
+    from wmdsl.data.loader import Loader, Source
+
+Statistics = dict[str, dict[str, list[float]]]
+
+
+class Feed:
+    """Loaders by the choice of data sources; `data` are folders by name, "" for one of no name."""
+
+    def __init__(self, module: nn.Module, data: Mapping[str, Path], settings: TrainSettings):
+        self.model = module.plan.model
+        self.data = dict(data)
+        self.settings = settings
+        self._loaders: dict[tuple[tuple[str, float], ...], Loader] = {}
+
+    def of(self, phase: Phase) -> Loader:
+        """The loader of a phase, at its first sample."""
+        shares = self._shares(phase)
+        if shares not in self._loaders:
+            self._loaders[shares] = self._loader(dict(shares))
+        loader = self._loaders[shares]
+        seed = self.settings.seed + phase.index
+        loader.load_state_dict({"seed": seed, "step": 0, "positions": [0] * len(shares)})
+        return loader
+
+    def statistics(self, phases: tuple[Phase, ...]) -> Statistics:
+        """Of every stream that has data: as stored with a lone data set, else over all of them."""
+        from wmdsl.data.lerobot import DatasetInfo
+
+        if len(self.data) > 1:
+            shares = {name: 1.0 for phase in phases for name, _ in self._shares(phase)}
+            return self._loader(shares).statistics()
+        (root,) = self.data.values()
+        stored = DatasetInfo.read(root).stats()
+        streams = self.model.streams.values()
+        return {stream.name: stored[stream.key] for stream in streams if stream.key in stored}
+
+    def _shares(self, phase: Phase) -> tuple[tuple[str, float], ...]:
+        """Shares by source; one data set without a name stands for whatever a stage names."""
+        if list(self.data) == [""]:
+            return (("", 1.0),)
+        unknown = next((name for name in phase.data if name not in self.data), None)
+        if unknown is not None:
+            raise errors.no_source(phase.stage, unknown, self.data)
+        return tuple(phase.data.items()) or tuple((name, 1.0) for name in self.data)
+
+    def _loader(self, shares: Mapping[str, float]) -> Loader:
+        from wmdsl.data.loader import Loader
+
+        shift = max(binding.augmentations(self.model).values(), default=0)
+        sources = [self._source(name, share) for name, share in shares.items()]
+        size, seed = self.settings.batch_size, self.settings.seed
+        return Loader(sources, size, seed=seed, shift_pixels=shift)
+
+    def _source(self, name: str, share: float) -> Source:
+        from wmdsl.data.lerobot import DatasetInfo
+        from wmdsl.data.loader import Source
+
+        root = self.data[name]
+        rows_hz = Fraction(DatasetInfo.read(root).fps)
+        return Source(root, binding.windows(self.model, rows_hz), share)
+
+
+def folders(data: str | Path | Mapping[str, str | Path]) -> dict[str, Path]:
+    """Folders by the name of their source."""
+    if isinstance(data, Mapping):
+        return {name: Path(folder) for name, folder in data.items()}
+    return {"": Path(data)}
