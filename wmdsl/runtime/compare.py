@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wmdsl.runtime.jobs import Job, run_jobs
@@ -16,7 +16,7 @@ class Budget:
     """What every spec gets: the same steps, seeds, episodes.
 
     `blind_steps` train the blind control of each spec's first seed (0: none); `swaps` maps a task
-    to the task whose instruction is given instead.
+    to the task whose instruction is given instead; `parameters` are given to every spec.
     """
 
     settings: TrainSettings
@@ -25,6 +25,7 @@ class Budget:
     episodes: int = 50
     blind_tasks: tuple[str, ...] = ()
     swaps: Mapping[str, str] | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 def spec_files(paths: Sequence[str | Path]) -> list[Path]:
@@ -87,8 +88,9 @@ def _train(
 ) -> tuple[str, ...]:
     settings = budget.settings
     steps = budget.blind_steps if blind else settings.steps
+    given = [f"-P{name}={value}" for name, value in budget.parameters.items()]
     return (
-        "train", str(spec), "--data", str(data), "-o", str(run.path), "--steps", str(steps),
+        "train", str(spec), *given, "--data", str(data), "-o", str(run.path), "--steps", str(steps),
         "--seed", str(seed), "--batch-size", str(settings.batch_size),
         "--learning-rate", str(settings.learning_rate), "--ema", str(settings.ema),
         *(("--blind",) if blind else ()), *(("--resume",) if run.training.exists() else ()),

@@ -6,6 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
+from wmdsl.tools.common import parameters_argument
+
 EXAMPLE = (
     "wmdsl compare examples/paradigms examples/hybrids --data data/arm "
     "--env metaworld/push-v3,metaworld/drawer-open-v3 -o runs/compare"
@@ -29,6 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1,
                         help="jobs beside each other")  # fmt: skip
+    parameters_argument(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -42,16 +45,17 @@ def run(options: argparse.Namespace) -> int:
     budget = Budget(
         settings, tuple(range(options.seeds)), options.blind_steps, options.episodes,
         names(options.blind_env) if options.blind_env else (),
-        dict(pair.split("=", 1) for pair in options.swap),
+        dict(pair.split("=", 1) for pair in options.swap), options.parameters,
     )  # fmt: skip
     specs = spec_files(options.specs)
     runs = compare(specs, options.data, names(options.env), options.out, budget,
                    workers=options.workers)  # fmt: skip
+    given = "".join(f"; {name} = {value}" for name, value in options.parameters.items())
     report = write_report(
         runs, options.out / "report.html", f"{len(specs)} specs under one budget",
         f"{options.steps} steps of {options.batch_size} samples each, {options.seeds} training "
         f"seeds, {options.episodes} unseen seeds per task; blind controls {options.blind_steps} "
-        "steps.",
+        f"steps{given}.",
     )  # fmt: skip
     print(report)
     return 0
