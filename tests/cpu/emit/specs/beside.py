@@ -36,7 +36,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from wmdsl_kernels import Schedule, attention
+from wmdsl_kernels import Schedule, attention, gated_residual, modulated_norm
 
 
 class Tokens(nn.Module):
@@ -86,23 +86,15 @@ class Runs(NamedTuple):
         """The channels cut into equal parts."""
         return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
 
-    def beside(self, x_BTW: Tensor) -> zip:
-        """Pairs of a run of tokens [B, length, W] and its row [B, 1, W]."""
-        return zip(x_BTW.split(self.lengths, dim=1), self.rows.split(1, dim=1), strict=True)
-
 
 def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
     """x + gate * change, run by run."""
-    parts = x_BTW.split(gate.lengths, dim=1)
-    pairs = zip(parts, gate.beside(change_BTW), strict=True)
-    return torch.cat([torch.addcmul(part, row, change) for part, (change, row) in pairs], dim=1)
+    return gated_residual(x_BTW, change_BTW, gate.rows, gate.lengths)
 
 
 def modulated(x_BTW: Tensor, shift: Runs, scale: Runs) -> Tensor:
-    """x (1 + scale) + shift, run by run."""
-    shifts = shift.rows.split(1, dim=1)
-    pairs = zip(scale.beside(x_BTW), shifts, strict=True)
-    return torch.cat([torch.addcmul(low, part, 1 + high) for (part, high), low in pairs], dim=1)
+    """LayerNorm(x) (1 + scale) + shift, run by run."""
+    return modulated_norm(x_BTW, shift.rows, scale.rows, shift.lengths)
 
 
 class DiTBlock(nn.Module):
@@ -111,9 +103,7 @@ class DiTBlock(nn.Module):
     def __init__(self, width: int, heads: nn.Module, adaln: nn.Module, ffn: int):
         super().__init__()
         self.adaln = adaln
-        self.heads_norm = nn.LayerNorm(width, elementwise_affine=False)
         self.heads = heads
-        self.ffn_norm = nn.LayerNorm(width, elementwise_affine=False)
         self.ffn = nn.Sequential(
             nn.Linear(width, ffn), nn.GELU(approximate="tanh"), nn.Linear(ffn, width)
         )
@@ -124,7 +114,7 @@ class DiTBlock(nn.Module):
 
     def project(self, x_BTW: Tensor, modulation: list[Runs]) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value."""
-        return self.heads.project(modulated(self.heads_norm(x_BTW), *modulation[:2]))
+        return self.heads.project(modulated(x_BTW, *modulation[:2]))
 
     def merge(self, x_BTW: Tensor, mixed_BTHK: Tensor, modulation: list[Runs]) -> Tensor:
         """What attention mixed, added to the tokens."""
@@ -132,7 +122,7 @@ class DiTBlock(nn.Module):
 
     def feed(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
         """The feed-forward part."""
-        change = self.ffn(modulated(self.ffn_norm(x_BTW), *modulation[3:5]))
+        change = self.ffn(modulated(x_BTW, *modulation[3:5]))
         return gated(x_BTW, change, modulation[5])
 
 
@@ -172,10 +162,9 @@ class ModulatedNorm(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.adaln = AdaLN(width, count=2)
-        self.norm = nn.LayerNorm(width, elementwise_affine=False)
 
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
-        return modulated(self.norm(x_BTW), *self.adaln(code).chunk(2))
+        return modulated(x_BTW, *self.adaln(code).chunk(2))
 
 
 class Head(nn.Linear):
