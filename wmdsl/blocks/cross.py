@@ -19,6 +19,19 @@ class SourceEmbedding(nn.Sequential):
         super().__init__(nn.Linear(source_width, width), gelu, nn.Linear(width, width))
 
 
+def framewise(sources: list[Tensor], frames: int) -> Tensor:
+    """Source tokens [B, F s, C], those of each frame side by side: [B F, S, C]."""
+    parts = [source.unflatten(1, (frames, -1)) for source in sources]
+    return torch.cat(parts, dim=2).flatten(0, 1)
+
+
+def by_frame(reader: nn.Module, x_BTW: Tensor, source_NSC: Tensor) -> Tensor:
+    """Tokens, shared out evenly over the frames of a source [B F, S, C], read one frame each."""
+    frames = len(source_NSC) // len(x_BTW)
+    read = reader(x_BTW.unflatten(1, (frames, -1)).flatten(0, 1), source_NSC)
+    return read.unflatten(0, (-1, frames)).flatten(1, 2)
+
+
 class CrossAttention(nn.Module):
     """Tokens [B, T, W] read source tokens [B, S, C]; the result is added to them."""
 

@@ -26,6 +26,12 @@ def cells(first: int, frames: int, rows: int, columns: int) -> Tensor:
     return torch.cartesian_prod(*sides)
 
 
+def leads(first: int, frames: int, count: int) -> Tensor:
+    """Places (frame, 0, 0) of so many tokens in front of each frame [T, 3]."""
+    places = torch.arange(first, first + frames).repeat_interleave(count)
+    return torch.stack([places, torch.zeros_like(places), torch.zeros_like(places)], dim=1)
+
+
 def angles_3d(places: list[Tensor], head_dim: int) -> Tensor:
     """Angles [T, K / 2] of places [T, 3]; each axis has a third of them, the first one the rest."""
     places_T3 = torch.cat([part.float() for part in places])

@@ -28,7 +28,7 @@ from wmdsl.check.names import (
     trunk_of,
 )
 from wmdsl.check.scope import Draft, Mistake
-from wmdsl.check.sources import lies, written
+from wmdsl.check.sources import frames_of, lies, written
 from wmdsl.check.values import Layers, attributes, integer, number
 from wmdsl.source import Span
 from wmdsl.syntax import ast
@@ -204,6 +204,10 @@ def _cross(draft: Draft, declaration: ast.Declaration) -> Cross:
     layers = {blocks(values["layers"], trunk) for trunk in targets}
     if len(layers) > 1:
         raise Mistake(errors.targets_differ_in_depth(declaration, targets))
+    for trunk in targets if values["per_frame"] else ():
+        _check_frames(draft, declaration, read, trunk)
+    for trunk in targets if values["paired"] else ():
+        _check_paired(draft, declaration, read, trunk)
     return Cross(
         name=declaration.name.text,
         sources=read,
@@ -213,8 +217,30 @@ def _cross(draft: Draft, declaration: ast.Declaration) -> Cross:
         per_frame=values["per_frame"],
         frozen=values["frozen"],
         embedded=values["embed"],
+        paired=values["paired"],
         span=declaration.span,
     )
+
+
+def _check_frames(
+    draft: Draft, declaration: ast.Declaration, read: tuple[TokenSource, ...], trunk: Trunk
+) -> None:
+    """All sources have as many frames, over which the tokens of the target are shared out."""
+    counts = [frames for source in read for frames in frames_of(draft.trunks, source)]
+    tokens = sum(group.count for group in trunk.groups)
+    uneven = any(source.count % counts[0] for source in read)
+    if len(set(counts)) > 1 or tokens % counts[0] or uneven:
+        raise Mistake(errors.frames_do_not_share(declaration, counts, trunk, tokens))
+
+
+def _check_paired(
+    draft: Draft, declaration: ast.Declaration, read: tuple[TokenSource, ...], trunk: Trunk
+) -> None:
+    """Block by block, a whole trunk of the same depth is read."""
+    source = draft.trunks.get(read[0].trunk)
+    plain = len(read) == 1 and source is not None and read[0].layer is None
+    if not plain or source.layers != trunk.layers:
+        raise Mistake(errors.blocks_do_not_pair(declaration, trunk))
 
 
 def _check_not_itself(
@@ -247,6 +273,10 @@ def _condition(draft: Draft, declaration: ast.Declaration) -> Condition:
         _check_aligned(draft, declaration, read, trunk, found)
     if mechanism.name == "channel":
         _check_channels(declaration, read, found)
+    if mechanism.name == "prefix_per_frame":
+        count, frames = sum(part.count for part in read), sum(group.frames for group in found)
+        if count % frames:
+            raise Mistake(errors.frames_do_not_share(declaration, [frames], trunk, count))
     if mechanism.name in SEQUENCES and len({source.width for source in read}) > 1:
         raise Mistake(errors.prefix_widths_differ(declaration, read))
     return Condition(

@@ -623,6 +623,21 @@ def _sequence_of_widths(sources: Sequence[TokenSource], help_line: str) -> Diagn
                   help=help_line)  # fmt: skip
 
 
+def frames_do_not_share(
+    declaration: ast.Declaration, frames: Sequence[int], trunk: Trunk, tokens: int
+) -> Diagnostic:
+    counts = " and ".join(dict.fromkeys(map(str, frames)))
+    return _error("WM208", f"{tokens} tokens are not shared out over {counts} frames",
+                  declaration.span, "frame by frame", (trunk.span, "the target"),
+                  help="let each frame have as many tokens")  # fmt: skip
+
+
+def blocks_do_not_pair(cross: ast.Declaration, trunk: Trunk) -> Diagnostic:
+    return _error("WM210", f"blocks of `{trunk.name}` have no blocks to be paired with", cross.span,
+                  "block by block", (trunk.span, f"{trunk.layers} layers"),
+                  help=f"read one trunk of {trunk.layers} layers, without `tap`")  # fmt: skip
+
+
 def no_channels(declaration: ast.Declaration, count: int, group: TokenGroup) -> Diagnostic:
     shape = f"{group.frames} x {group.per_frame}"
     return _error("WM208", f"{count} source tokens do not lie along the {shape} of `{group.name}`",

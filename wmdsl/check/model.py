@@ -195,6 +195,7 @@ class Cross:
     per_frame: bool  # tokens, shared out over the source's frames, read one frame each
     frozen: bool
     embedded: bool  # at the target's width, before keys and values are made
+    paired: bool  # block i reads what block i of the source trunk puts out
     span: Span = field(compare=False)
 
 

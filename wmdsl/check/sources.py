@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 
-from wmdsl.check.model import TokenGroup, TokenSource
+from wmdsl.check.model import TokenGroup, TokenSource, Trunk
 
 Written = list[TokenSource]  # one source as it is written: `state` may name two segments
 
@@ -14,6 +14,14 @@ Written = list[TokenSource]  # one source as it is written: `state` may name two
 def written(sources: Iterable[TokenSource]) -> list[Written]:
     """Sources by the item of the spec that names them."""
     return [list(items) for _, items in groupby(sources, key=attrgetter("span"))]
+
+
+def frames_of(trunks: Mapping[str, Trunk], source: TokenSource) -> list[int]:
+    """Frames of what a source reads: of its segment, or of each group of its trunk."""
+    if source.segment is not None:
+        return [source.segment.length]
+    groups = trunks[source.trunk].groups
+    return [group.frames for group in groups if not source.groups or group.name in source.groups]
 
 
 def lies(source: Sequence[TokenSource], group: TokenGroup) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 from wmdsl.check.model import Codec, Model, Segment, Stream, TokenGroup
 from wmdsl.lower.names import RESERVED, Names, constant_name, segment_name
-from wmdsl.lower.program import Assign, Expression, Method, Name, expression, me, of
+from wmdsl.lower.program import Assign, Block, Expression, Method, Name, expression, me, of
 from wmdsl.plan.nodes import Plan, QueryPlan, Row, Space
 from wmdsl.plan.roles import generates_by_segment
 from wmdsl.source import Span
@@ -23,7 +23,7 @@ class Context:
     plan: Plan
     questions: tuple[QueryPlan, ...] = ()
     attributes: Names = field(default_factory=lambda: Names(RESERVED))
-    schedules: dict[tuple[int, tuple[Row, ...]], Assign] = field(default_factory=dict)
+    schedules: dict[tuple[int, tuple[Row, ...], bool], Assign] = field(default_factory=dict)
     methods: dict[object, Method] = field(default_factory=dict)
 
     @property
@@ -51,13 +51,17 @@ class Context:
 
     def schedule(self, space: Space, passes: str) -> Expression | None:
         """The constant that holds a space's mask in some pass; None where all see all."""
-        if space.dense:
+        averages = self.model.trunks[space.trunks[0]].kind == "mlp"
+        if space.dense and not averages:
             return None
-        key = (space.tokens, space.ranges)
+        key = (space.tokens, space.ranges, averages)
         if key not in self.schedules:
             name = Name(constant_name(*passes.split("."), space.name))
             rows = [tuple(row) for row in space.ranges]
-            value = Name("Schedule").from_ranges(space.tokens, space.tokens, rows)
+            if averages:
+                value = Block("shares")(space.tokens, rows)
+            else:
+                value = Name("Schedule").from_ranges(space.tokens, space.tokens, rows)
             self.schedules[key] = Assign((name,), value, _attend_span(self.model, space))
         return self.schedules[key].targets[0]
 

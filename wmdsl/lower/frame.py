@@ -8,6 +8,7 @@ projection reads: tokens through the weights of the codec).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from fractions import Fraction
 
 from wmdsl.check.codecs import TIME
@@ -24,6 +25,7 @@ BATCH = Name("batch")
 GENERATOR = Name("generator")
 LIKE = Name("like")
 SIZE = Name("size")
+EACH = -1  # in place of a layer: the list of the states behind every block
 CLEAN = Name("clean")
 HiddenKey = tuple[str, int | None, Fraction | None]  # trunk, layer, time of a tap
 
@@ -281,8 +283,28 @@ class Frame:
     def hidden(self, source: TokenSource) -> Expression:
         """Hidden states of the token groups that a source names."""
         hidden, placed = self._hidden[source.trunk, source.layer, source.time]
-        wanted = source.groups or [group.name for group in self._groups(source.trunk)]
-        return sliced(hidden, placed, wanted)
+        return sliced(hidden, placed, self._wanted(source))
+
+    def apart(self, source: TokenSource) -> list[Expression]:
+        """The tokens of a source, those of each token group for themselves."""
+        if source.segment is not None:
+            return [self.source(source)]
+        wanted = self._wanted(source)
+        return [self.source(replace(source, groups=(name,))) for name in wanted]
+
+    def states(self, source: TokenSource) -> tuple[Expression, bool]:
+        """The list of a trunk's states behind its blocks; whether a source reads all of each."""
+        hidden, placed = self._hidden[source.trunk, EACH, source.time]
+        return hidden, sliced(hidden, placed, self._wanted(source)) is hidden
+
+    def part(self, source: TokenSource, hidden: Expression) -> Expression:
+        """What a source reads of the states behind one block."""
+        _, placed = self._hidden[source.trunk, EACH, source.time]
+        found = sliced(hidden, placed, self._wanted(source))
+        return of(found, "detach")() if source.stop else found
+
+    def _wanted(self, source: TokenSource) -> Iterable[str]:
+        return source.groups or [group.name for group in self._groups(source.trunk)]
 
     def _groups(self, trunk: str) -> tuple[TokenGroup, ...]:
         return self.context.model.trunks[trunk].groups

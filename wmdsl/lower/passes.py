@@ -12,12 +12,19 @@ from fractions import Fraction
 
 from wmdsl.check.codecs import TIME
 from wmdsl.check.model import Condition, TokenGroup, TokenSource, Trunk
-from wmdsl.check.sources import lies, written
+from wmdsl.check.sources import frames_of, lies, written
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
-from wmdsl.lower.frame import CLEAN, LIKE, SIZE, Frame, sliced
-from wmdsl.lower.program import Block, Expression, Name, joined, me, of
-from wmdsl.lower.spaces import Reading, crosses_of, embedding, readings, rotary, runs_method
+from wmdsl.lower.frame import CLEAN, EACH, LIKE, SIZE, Frame, sliced
+from wmdsl.lower.program import Block, Expression, Name, expression, joined, me, of
+from wmdsl.lower.spaces import (
+    Reading,
+    crosses_of,
+    embedding,
+    readings,
+    rotary,
+    runs_method,
+)
 from wmdsl.plan.nodes import Pass, Placed, Space
 from wmdsl.plan.roles import generates_by_segment
 from wmdsl.plan.spaces import channels_into
@@ -60,6 +67,7 @@ class PassWriter:
         self.label = label
         self._embedded: dict[tuple[GroupName, Fraction | None], Expression | None] = {}
         self._channels: dict[tuple[str, str], Expression] = {}
+        self._readings: dict[tuple[str, str | None], Expression] = {}
         self._written: set[tuple[str, Fraction | None]] = set()
 
     @property
@@ -81,8 +89,10 @@ class PassWriter:
             if _outside(source):
                 self.frame.source(source)
         for reading in readings(self.model, (trunk,)):
-            if all(map(_outside, reading.cross.sources)):
-                self._read(reading)
+            cross = reading.cross
+            worked = cross.embedded or cross.per_frame or cross.paired
+            if worked and all(map(self._stays, cross.sources)):
+                self._readings[cross.name, reading.trunk] = self._reading(reading)
 
     def _hoist_channels(self, space: Space, trunk: str) -> None:
         """What stands beside the features of groups, where it stays the same."""
@@ -160,24 +170,57 @@ class PassWriter:
         }
 
     def _read(self, reading: Reading) -> Expression:
-        """What a cross reads, as one sequence [B, S, C]."""
+        """What a cross reads, as it was made ahead of a loop or is made here."""
+        key = reading.cross.name, reading.trunk
+        return self._readings[key] if key in self._readings else self._reading(reading)
+
+    def _reading(self, reading: Reading) -> Expression:
+        """One sequence [B, S, C], that of each frame [B F, S, C], or one for each block."""
+        cross = reading.cross
+        if cross.paired:
+            value = self._by_block(reading)
+        elif cross.per_frame:
+            value = self._by_frame(reading)
+        elif cross.embedded:
+            value = self._sequence(reading)
+        else:
+            return joined([self.frame.source(source) for source in cross.sources])
+        if isinstance(value, Name):
+            return value
+        return self.frame.keep(("reading", cross.name, reading.trunk), reading.name, value)
+
+    def _sequence(self, reading: Reading) -> Expression:
+        """The sources, each through its own embedding."""
         sources = [
             joined([self.frame.source(source) for source in items])
             for items in written(reading.cross.sources)
         ]
-        if not reading.cross.embedded:
-            return joined(sources)
         module = embedding(self.context, reading)
         modules = [module] if len(sources) == 1 else [module[at] for at in range(len(sources))]
-        parts = [own(source) for own, source in zip(modules, sources, strict=True)]
-        key = ("reading", reading.cross.name, reading.trunk)
-        keep = self.frame.keep
-        if all(map(_outside, reading.cross.sources)):
-            keep = self.frame.once
-        return keep(key, reading.name, joined(parts), reading.cross.span)
+        return joined([own(source) for own, source in zip(modules, sources, strict=True)])
+
+    def _by_frame(self, reading: Reading) -> Expression:
+        cross = reading.cross
+        frames = frames_of(self.model.trunks, cross.sources[0])[0]
+        found = [part for source in cross.sources for part in self.frame.apart(source)]
+        value = Block("framewise")(found, frames)
+        if cross.embedded and len(written(cross.sources)) > 1:
+            raise Unsupported("several sources are not embedded frame by frame", cross.span)
+        return embedding(self.context, reading)(value) if cross.embedded else value
+
+    def _by_block(self, reading: Reading) -> Expression:
+        """The states of a trunk behind its blocks, for each block that reads one."""
+        cross, (source,) = reading.cross, reading.cross.sources
+        states, whole = self.frame.states(source)
+        if whole and not cross.embedded and not source.stop:
+            return states
+        parts = [self.frame.part(source, states[at]) for at in range(max(cross.layers) + 1)]
+        own = embedding(self.context, reading) if cross.embedded else None
+        return expression([own(part) if own else part for part in parts])
 
     def _result(self, space: Space, trunk: str, layer: int | None) -> Name:
         wanted = f"{trunk}_out" if layer is None else f"{trunk}_after_{layer}"
+        wanted = f"{trunk}_states" if layer == EACH else wanted
         wanted = wanted if space.time is None else f"{wanted}_held"
         return self.frame.local(("result", trunk, layer, space.time), wanted)
 
@@ -231,7 +274,7 @@ class PassWriter:
     def _prefix(self, condition: Condition) -> Expression:
         """The tokens that a condition puts in front of its trunk's tokens."""
         module = self.context.owned("condition", condition.name)
-        if "prefix_tokens" in condition.mechanisms:
+        if "prefix" not in condition.mechanisms:
             return module(joined([self.frame.source(source) for source in condition.sources]))
         return module(self.frame.pooled_sources(condition.sources))[:, None]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from wmdsl.check.codecs import TIME, conv_strides
 from wmdsl.check.model import (
     Align,
@@ -43,6 +45,8 @@ from wmdsl.lower.program import (
 )
 from wmdsl.lower.spaces import Reading, cross_module, embedding, rotary, shares_modulation
 from wmdsl.plan.parameters import (
+    LEARNED,
+    adapted,
     read_streams,
     shrunk_map,
     source_width,
@@ -162,7 +166,9 @@ def _own(body: Body, target: Expression, module: Expression, frozen: bool = Fals
 
 def _trunk(context: Context, body: Body, trunk: Trunk) -> None:
     """A table of modules, in order of the data flow."""
-    shape = f"{trunk.layers} blocks, width {trunk.width}, {trunk.heads} heads x {trunk.head_dim}"
+    shape = f"{trunk.layers} blocks, width {trunk.width}"
+    if trunk.heads:
+        shape = f"{shape}, {trunk.heads} heads x {trunk.head_dim}"
     body.section(f"trunk {trunk.name}: {trunk.kind}, {shape}", trunk.span)
     parts: dict[str, Expression] = {}
     for group in trunk.groups:
@@ -172,13 +178,18 @@ def _trunk(context: Context, body: Body, trunk: Trunk) -> None:
         if shares_modulation(trunk):
             parts["shared"] = Block("AdaLN")(trunk.width, count=6)
     parts["blocks"] = of(nn, "ModuleList")(Repeated(_block(trunk), trunk.layers))
-    parts["norm"] = _final_norm(trunk)
+    if trunk.kind != "mlp":
+        parts["norm"] = _final_norm(trunk)
     for group in trunk.groups:
         if generated(context.model, group):
             size = vocabulary(context.model, group) or group.features
             parts[f"{group_name(context.model, group)}_out"] = Block("Head")(trunk.width, size)
     table = Call(Name("dict"), (), tuple(parts.items()))
     _own(body, context.owned("trunk", trunk.name), of(nn, "ModuleDict")(table), trunk.frozen)
+    if adapted(trunk):
+        outside = [name for name in parts if name.endswith("_out")] + _learned(context, trunk)
+        own, rank = context.owned("trunk", trunk.name), trunk.attributes["lora"]
+        body.do(Block("adapt")(own, rank, trained=outside))
     if rotary(trunk):
         name = context.attributes.of(("angles", trunk.name), f"{trunk.name}_angles")
         _register(body, name, _angles(context, trunk), persistent=False)
@@ -210,7 +221,16 @@ def _inward(context: Context, trunk: Trunk, group: TokenGroup) -> Expression:
     return of(nn, "Linear")(group.features, trunk.width)
 
 
+def _learned(context: Context, trunk: Trunk) -> list[str]:
+    """Names of the parts that are tables of learned tokens."""
+    roles = context.plan.train.roles
+    groups = [group for group in trunk.groups if roles[trunk.name, group.name] in LEARNED]
+    return [f"{group_name(context.model, group)}_in" for group in groups]
+
+
 def _block(trunk: Trunk) -> Expression:
+    if trunk.kind == "mlp":
+        return Block("MeanLayer")(trunk.width, trunk.width)
     sizes = trunk.width, trunk.heads, trunk.kv_heads, trunk.head_dim
     bias = {"bias": False} if trunk.kind == "decoder" else {}
     heads = Block(HEADS[trunk.qk_norm])(*sizes, **bias)
@@ -239,11 +259,12 @@ def _final_norm(trunk: Trunk) -> Expression:
 
 def _angles(context: Context, trunk: Trunk) -> Expression:
     """Angles of all tokens of the trunk, prefixes first."""
-    ahead = sum(prefix_group(found).count for found in prefixes(context.model, trunk.name))
-    count = ahead + sum(group.count for group in trunk.groups)
+    model = context.model
+    ahead = [prefix_group(model, found) for found in prefixes(model, trunk.name)]
+    count = sum(group.count for group in (*ahead, *trunk.groups))
     if trunk.positions == "rope_1d":
         return Block("angles_1d")(count, trunk.head_dim)
-    blocks = [Block("line")(ahead)] if ahead else []
+    blocks = [part for group in ahead for part in _ahead_of(context, trunk, group)]
     for group in trunk.groups:
         if group.grid is None:
             blocks.append(Block("line")(group.count))
@@ -259,12 +280,26 @@ def _first_frame(context: Context, group: TokenGroup) -> int:
     return sum(groups_in(codec, part) for part in stream.segments[:at])
 
 
+def _ahead_of(context: Context, trunk: Trunk, prefix: TokenGroup) -> Iterator[Expression]:
+    """Places of a prefix: in a row, or at the frames that it stands in front of."""
+    condition = context.model.conditions[prefix.name]
+    if "prefix_per_frame" not in condition.mechanisms:
+        yield Block("line")(prefix.count)
+        return
+    for group in trunk.groups:
+        if group.name in (condition.target_groups or (group.name,)):
+            first = context.stream(group.segment).start(group.segment.name)
+            yield Block("leads")(first, group.frames, prefix.per_frame)
+
+
 def _cross(context: Context, body: Body, cross: Cross) -> None:
     names = ", ".join(cross.targets)
     body.section(f"cross {cross.name} -> {names}", cross.span)
     kind = "GatedCrossAttention" if cross.gate == "zero" else "CrossAttention"
     for name in cross.targets:
         trunk = context.model.trunks[name]
+        if not trunk.heads:
+            raise Unsupported(f"a trunk of kind {trunk.kind} has no heads to read with", cross.span)
         source = trunk.width if cross.embedded else cross.sources[0].width
         sizes = trunk.width, source, trunk.heads, trunk.kv_heads, trunk.head_dim
         reader, target = Block(kind)(*sizes), cross_module(context, cross, name)

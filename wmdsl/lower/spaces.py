@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from wmdsl.check.model import Cross, Model, Trunk
 from wmdsl.lower.context import Context
+from wmdsl.lower.frame import EACH
 from wmdsl.lower.names import LOCALS, Names
 from wmdsl.lower.program import (
     Block,
@@ -22,7 +23,7 @@ from wmdsl.lower.program import (
     of,
 )
 from wmdsl.plan.nodes import Space
-from wmdsl.plan.spaces import token_sources
+from wmdsl.plan.spaces import sources_of
 
 ATTENTION = Name("attention")
 SCHEDULE = Name("schedule")
@@ -32,7 +33,8 @@ SCHEDULE = Name("schedule")
 class Route:
     """What distinguishes one method over a space: who is live, how deep, what it puts out.
 
-    `results` are (trunk, layer): layer None is the hidden state behind the final norm.
+    `results` are (trunk, layer): layer None is the hidden state behind the final norm, EACH the
+    list of those behind every block.
     """
 
     space: str
@@ -54,7 +56,7 @@ def route(context: Context, space: Space) -> Route:
         results += [
             (name, layer) for layer in layers if layer is not None and layer <= space.layers
         ]
-    masked = any(
+    masked = _averages(context, space) or any(
         not other.dense
         for other in all_spaces(context)
         if (other.name, other.trunks, other.layers) == (space.name, space.trunks, space.layers)
@@ -62,14 +64,19 @@ def route(context: Context, space: Space) -> Route:
     return Route(space.name, space.trunks, space.layers, tuple(results), masked)
 
 
+def _averages(context: Context, space: Space) -> bool:
+    """Whether tokens take in means, whose shares are written out for every mask."""
+    return context.model.trunks[space.trunks[0]].kind == "mlp"
+
+
 def _layers_read(model: Model, trunk: str, time: Fraction | None) -> list[int | None]:
     """Depths at which couplings read a trunk's hidden states at that time."""
-    found = {
-        source.layer
-        for source in token_sources(model)
-        if source.trunk == trunk and source.time == time
-    }
-    return sorted(found, key=lambda layer: -1 if layer is None else layer)
+    read = [(source, EACH if cross.paired else source.layer)
+            for cross in model.crosses.values() for source in cross.sources]  # fmt: skip
+    others = (*model.conditions.values(), *model.aligns.values())
+    read += [(source, source.layer) for other in others for source in sources_of(other)]
+    found = {layer for source, layer in read if (source.trunk, source.time) == (trunk, time)}
+    return sorted(found, key=lambda layer: EACH - 1 if layer is None else layer)
 
 
 def all_spaces(context: Context) -> Iterator[Space]:
@@ -150,6 +157,8 @@ class _Loop:
         for trunk, layer in self.path.results:
             if layer == 0:
                 self.body.assign(self._result(trunk, 0), self._x(trunk))
+            if layer == EACH:
+                self.body.assign(self._result(trunk, EACH), [])
         for trunk in filter(shares_modulation, self.trunks):
             shared = of(self.context.owned("trunk", trunk.name), "shared")
             self.body.assign(self._local(trunk, "shared"), shared(self._code(trunk)))
@@ -160,11 +169,18 @@ class _Loop:
         return Method(
             name=self._method_name(),
             parameters=tuple(self._parameters()),
-            returns="Tensor" if len(results) == 1 else "tuple[Tensor, ...]",
+            returns=self._returns(),
             doc=self._doc(),
             body=self.body.statements,
             span=self._owner_span(),
         )
+
+    def _returns(self) -> str:
+        each = [layer == EACH for _, layer in self.path.results]
+        if any(each):
+            parts = ["list[Tensor]" if many else "Tensor" for many in each]
+            return parts[0] if len(parts) == 1 else f"tuple[{', '.join(parts)}]"
+        return "Tensor" if len(each) == 1 else "tuple[Tensor, ...]"
 
     def _method_name(self) -> str:
         parts = ["run", self.path.space]
@@ -197,9 +213,11 @@ class _Loop:
             if rotary(trunk):
                 yield Parameter(self._angles(trunk).text, "Tensor")
         for reading in readings(self.context.model, self.path.trunks):
-            yield Parameter(self._source(reading).text, "Tensor")
+            kind = "list[Tensor]" if reading.cross.paired else "Tensor"
+            yield Parameter(self._source(reading).text, kind)
         if self.path.masked:
-            yield Parameter("schedule", "Schedule | None")
+            averages = self.trunks[0].kind == "mlp"
+            yield Parameter("schedule", "Tensor" if averages else "Schedule | None")
 
     def _x(self, trunk: str) -> Name:
         return Name(self.names.of(("x", trunk), trunk, "tokens"))
@@ -215,7 +233,8 @@ class _Loop:
         return Name(self.names.of(key, reading.name, "source"))
 
     def _result(self, trunk: str, layer: int) -> Name:
-        return Name(self.names.of(("result", trunk, layer), f"{trunk}_after_{layer}"))
+        wanted = f"{trunk}_states" if layer == EACH else f"{trunk}_after_{layer}"
+        return Name(self.names.of(("result", trunk, layer), wanted))
 
     def _own(self, trunk: Trunk, what: str) -> str:
         """A name of one trunk's own: prefixed where there are several."""
@@ -239,10 +258,26 @@ class _Loop:
         return blocks if self.path.layers == trunk.layers else blocks[: self.path.layers]
 
     def _needs_depth(self) -> bool:
-        tapped = any(layer for _, layer in self.path.results)
+        tapped = any(layer and layer != EACH for _, layer in self.path.results)
         return tapped or bool(crosses_of(self.context.model, self.path.trunks))
 
     def _block(self) -> None:
+        if self.trunks[0].kind == "mlp":
+            self._layer(self.trunks[0])
+        else:
+            self._transformer()
+        for trunk, layer in self.path.results:
+            if layer == EACH:
+                self.body.do(of(self._result(trunk, EACH), "append")(self._x(trunk)))
+            elif layer:
+                with self.body.branch(Name("depth").is_(layer - 1)):
+                    self.body.assign(self._result(trunk, layer), self._x(trunk))
+
+    def _layer(self, trunk: Trunk) -> None:
+        x, block = self._x(trunk.name), self._local(trunk, "block")
+        self.body.assign(x, block(x, SCHEDULE))
+
+    def _transformer(self) -> None:
         for trunk in self.trunks:
             if trunk.kind == "dit":
                 told = "shared" if shares_modulation(trunk) else "code"
@@ -257,10 +292,6 @@ class _Loop:
             self._cross(trunk)
         for trunk in self.trunks:
             self._step(trunk, "feed")
-        for trunk, layer in self.path.results:
-            if layer:
-                with self.body.branch(Name("depth").is_(layer - 1)):
-                    self.body.assign(self._result(trunk, layer), self._x(trunk))
 
     def _heads(self, trunk: Trunk) -> tuple[Name, Name, Name]:
         return tuple(self._local(trunk, part) for part in ("query", "key", "value"))
@@ -297,17 +328,26 @@ class _Loop:
         for cross in crosses_of(self.context.model, (trunk.name,)):
             readers, x = cross_module(self.context, cross, trunk.name), self._x(trunk.name)
             source = self._source(Reading(cross, trunk.name if cross.embedded else None))
+            source = source[Name("depth")] if cross.paired else source
             if len(cross.layers) == trunk.layers:
-                self.body.assign(x, readers[Name("depth")](x, source), cross.span)
+                read = _reads(cross, readers[Name("depth")], x, source)
+                self.body.assign(x, read, cross.span)
                 continue
             key = Name("str")(Name("depth"))
             with self.body.branch(key.in_(readers)):
-                self.body.assign(x, readers[key](x, source), cross.span)
+                self.body.assign(x, _reads(cross, readers[key], x, source), cross.span)
 
     def _returned(self, trunk: str, layer: int | None) -> Expression:
         if layer is not None:
             return self._result(trunk, layer)
         found = self.context.model.trunks[trunk]
+        if found.kind == "mlp":
+            return self._x(trunk)
         norm = of(self.context.owned("trunk", trunk), "norm")
         code = (self._code(found),) if found.kind == "dit" else ()
         return norm(self._x(trunk), *code)
+
+
+def _reads(cross: Cross, reader: Expression, x: Expression, source: Expression) -> Expression:
+    """The tokens behind a cross."""
+    return Block("by_frame")(reader, x, source) if cross.per_frame else reader(x, source)

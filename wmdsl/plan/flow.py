@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wmdsl.check.codecs import TIME
 from wmdsl.check.model import Condition, Cross, Extern, Generate, Model, TokenSource
@@ -154,11 +154,15 @@ def _encoded(sources: Iterable[TokenSource], by: str) -> Iterator[Link]:
 def _cross(model: Model, spaces: Sequence[Space], cross: Cross) -> Iterator[Link]:
     by = f"cross {cross.name}"
     yield from _encoded(cross.sources, by)
-    sources = tuple(_read(model, cross.sources))
     layers = tuple(layer + 1 for layer in cross.layers)
-    for trunk in cross.targets:
-        names = tuple((trunk, group.name) for group in model.trunks[trunk].groups)
-        yield from _into(spaces, sources, names, layers, by, cross.span)
+    reads = [(_read(model, cross.sources), layers)]
+    if cross.paired:
+        (source,) = cross.sources
+        reads = [(_read(model, (replace(source, layer=at),)), (at,)) for at in layers]
+    for sources, into in [(tuple(nodes), into) for nodes, into in reads]:
+        for trunk in cross.targets:
+            names = tuple((trunk, group.name) for group in model.trunks[trunk].groups)
+            yield from _into(spaces, sources, names, into, by, cross.span)
 
 
 def _condition(model: Model, spaces: Sequence[Space], condition: Condition) -> Iterator[Link]:

@@ -50,10 +50,10 @@ def attention_rows(
 
 
 def _default_rows(placed: Sequence[Placed], causal: bool) -> tuple[Row, ...]:
-    tokens = placed[-1].end
+    first, end = placed[0].start, placed[-1].end
     if not causal:
-        return ((0, tokens, 0, tokens),)
-    return tuple((place, place + 1, 0, place + 1) for place in range(tokens))
+        return ((0, end, 0, end),)
+    return tuple((place, place + 1, first, place + 1) for place in range(first, end))
 
 
 @dataclass(frozen=True, slots=True)

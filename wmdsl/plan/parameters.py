@@ -20,6 +20,7 @@ from wmdsl.plan.roles import training_roles
 BYTE_ROWS = 257
 MASK_CHANNELS = 16
 SHRUNK_CHANNELS = 16
+LEARNED = ("learned", "placeholder")
 
 
 def linear(inputs: int, outputs: int, bias: bool = True) -> int:
@@ -38,7 +39,9 @@ def _owners(model: Model) -> Iterator[tuple[str, int, bool]]:
     for codec in used_codecs(model):
         yield f"codec.{codec.name}", codec_weights(model, codec), codec.frozen
     for trunk in model.trunks.values():
-        yield f"trunk.{trunk.name}", trunk_weights(model, trunk), trunk.frozen
+        still = trunk.frozen or adapted(trunk)
+        yield f"trunk.{trunk.name}", trunk_weights(model, trunk), still
+        yield f"lora.{trunk.name}", lora_weights(model, trunk), trunk.frozen
     for cross in model.crosses.values():
         yield f"cross.{cross.name}", cross_weights(model, cross), cross.frozen
     for condition in model.conditions.values():
@@ -215,10 +218,41 @@ def trunk_weights(model: Model, trunk: Trunk) -> int:
     if published:
         return published
     roles = training_roles(model)
+    apart = LEARNED if adapted(trunk) else ()
     inward = sum(
-        group_weights(model, group, roles[trunk.name, group.name]) for group in trunk.groups
+        group_weights(model, group, roles[trunk.name, group.name])
+        for group in trunk.groups
+        if roles[trunk.name, group.name] not in apart
     )
     return trunk.layers * block_weights(trunk) + _final_weights(trunk) + inward
+
+
+def adapted(trunk: Trunk) -> bool:
+    """Whether adapters of low rank are trained beside the trunk's frozen weights."""
+    return bool(trunk.attributes.get("lora"))
+
+
+def lora_weights(model: Model, trunk: Trunk) -> int:
+    """Adapters, and the learned tokens that are trained beside them."""
+    if not adapted(trunk):
+        return 0
+    roles = training_roles(model)
+    learned = sum(
+        group_weights(model, group, "learned")
+        for group in trunk.groups
+        if roles[trunk.name, group.name] in LEARNED
+    )
+    return trunk.layers * lora_matrices(trunk) + learned
+
+
+def lora_matrices(trunk: Trunk) -> int:
+    """Weights, and multiply-adds of one token, of the adapters of one block."""
+    if not adapted(trunk):
+        return 0
+    width, queries, keys = trunk.width, query_width(trunk), key_width(trunk)
+    attention = width + queries + 2 * keys + queries + width
+    feeding = (3 if trunk.kind == "decoder" else 2) * (width + trunk.ffn)
+    return trunk.attributes["lora"] * (attention + feeding)
 
 
 def _final_weights(trunk: Trunk) -> int:
@@ -302,7 +336,8 @@ def source_width(condition: Condition) -> int:
     widths = [source.width for source in condition.sources]
     if "channel" in condition.mechanisms:
         return sum(items[0].width for items in written(condition.sources))
-    return widths[0] if "prefix_tokens" in condition.mechanisms else sum(widths)
+    sequence = {"prefix_tokens", "prefix_per_frame"} & set(condition.mechanisms)
+    return widths[0] if sequence else sum(widths)
 
 
 def condition_weights(model: Model, condition: Condition) -> int:
@@ -336,9 +371,9 @@ def token_matrices(trunk: Trunk) -> int:
     heads = heads_weights(width, query_width(trunk), key_width(trunk), bias=False)
     match trunk.kind:
         case "dit" | "vit":
-            return heads + 2 * width * trunk.ffn
+            return heads + 2 * width * trunk.ffn + lora_matrices(trunk)
         case "decoder":
-            return heads + 3 * width * trunk.ffn
+            return heads + 3 * width * trunk.ffn + lora_matrices(trunk)
     return width * width
 
 

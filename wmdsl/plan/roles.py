@@ -23,7 +23,7 @@ def training_roles(model: Model) -> Mapping[tuple[str, str], str]:
     roles = {}
     for trunk in model.trunks.values():
         for condition in prefixes(model, trunk.name):
-            roles[trunk.name, prefix_group(condition).name] = "prefix"
+            roles[trunk.name, prefix_group(model, condition).name] = "prefix"
         for group in trunk.groups:
             roles[trunk.name, group.name] = _role(model, trunk.name, group.segment)
     for generate in model.generates.values():

@@ -6,14 +6,25 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from wmdsl.check.model import Condition, Model, Rule, TokenGroup, Trunk
+from wmdsl.check.model import (
+    Align,
+    Condition,
+    Cross,
+    Model,
+    Rule,
+    TokenGroup,
+    TokenSource,
+    Trunk,
+)
+from wmdsl.plan.framed import with_frames_prefixes
 from wmdsl.plan.masks import attention_rows
 from wmdsl.plan.nodes import Placed, Space
 from wmdsl.plan.ranges import is_dense, restricted
 from wmdsl.source import Span
 
 GroupName = tuple[str, str]
-PREFIXES = ("prefix", "prefix_tokens")
+PREFIXES = ("prefix", "prefix_tokens", "prefix_per_frame")
+FRAMED = "prefix_per_frame"
 
 
 def space_names(model: Model) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -87,10 +98,14 @@ def space_of(spaces: Iterable[Space], trunk: str, time: Fraction | None = None) 
 
 def token_sources(model: Model) -> Iterator:
     """Everything that a cross, a condition or an align reads."""
-    for coupling in (*model.crosses.values(), *model.conditions.values()):
-        yield from coupling.sources
-    for align in model.aligns.values():
-        yield align.source
+    for table in (model.crosses, model.conditions, model.aligns):
+        for coupling in table.values():
+            yield from sources_of(coupling)
+
+
+def sources_of(coupling: Cross | Condition | Align) -> tuple[TokenSource, ...]:
+    """What one coupling reads."""
+    return (coupling.source,) if isinstance(coupling, Align) else coupling.sources
 
 
 def kept(space: Space, keep: Callable[[Placed], bool], layers: int) -> Space:
@@ -122,15 +137,35 @@ def _training_space(model: Model, name: str, trunks: tuple[str, ...]) -> Space:
     if attend is not None:
         attend = replace(attend, rules=(*attend.rules, *_prefix_rules(model, trunks)))
     causal = len(trunks) == 1 and model.trunks[trunks[0]].kind == "decoder"
-    rows = attention_rows(model, placed, attend, causal)
+    framed = list(_framed(model, placed)) if attend is not None or causal else []
+    leading = [prefix for prefix, _ in framed]
+    plain = [entry for entry in placed if entry not in leading]
+    rows = attention_rows(model, plain, attend, causal)
+    rows = with_frames_prefixes(rows, framed) if framed else rows
     layers = model.trunks[trunks[0]].layers
     return Space(name, trunks, tuple(placed), place, rows, is_dense(rows, place), layers)
+
+
+def _framed(model: Model, placed: list[Placed]) -> Iterator[tuple[Placed, list[Placed]]]:
+    """The prefixes of frames, each with the groups that hold its frames."""
+    for entry in placed:
+        condition = model.conditions.get(entry.group.name)
+        if condition is not None and entry.group.codec == "" and FRAMED in condition.mechanisms:
+            groups = [other for other in placed if other.group.trunk == entry.group.trunk]
+            names = _targets(model, condition)
+            yield entry, [other for other in groups if other.group.name in names]
+
+
+def _targets(model: Model, condition: Condition) -> tuple[str, ...]:
+    """The groups that a condition is for."""
+    groups = model.trunks[condition.trunk or ""].groups
+    return condition.target_groups or tuple(group.name for group in groups)
 
 
 def _sequence(model: Model, trunk: Trunk) -> Iterator[TokenGroup]:
     """The trunk's groups, behind the tokens of its prefix conditions."""
     for condition in prefixes(model, trunk.name):
-        yield prefix_group(condition)
+        yield prefix_group(model, condition)
     yield from trunk.groups
 
 
@@ -154,17 +189,25 @@ def channels_into(model: Model, group: TokenGroup) -> list[Condition]:
     ]
 
 
-def prefix_group(condition: Condition) -> TokenGroup:
+def _frames(model: Model, condition: Condition) -> int:
+    """How many frames the groups of a condition have."""
+    groups = model.trunks[condition.trunk or ""].groups
+    return sum(group.frames for group in groups if group.name in _targets(model, condition))
+
+
+def prefix_group(model: Model, condition: Condition) -> TokenGroup:
     """The tokens that a prefix condition puts in front of its trunk's tokens."""
     source = condition.sources[0]
     pooled = "prefix" in condition.mechanisms
+    count = 1 if pooled else sum(source.count for source in condition.sources)
+    frames = _frames(model, condition) if FRAMED in condition.mechanisms else 1
     return TokenGroup(
         name=condition.name,
         trunk=condition.trunk or "",
         segment=source.segment,
         codec="",
-        frames=1,
-        per_frame=1 if pooled else sum(source.count for source in condition.sources),
+        frames=frames,
+        per_frame=count // frames,
         grid=None,
         features=sum(source.width for source in condition.sources) if pooled else source.width,
         span=condition.span,
@@ -174,6 +217,8 @@ def prefix_group(condition: Condition) -> TokenGroup:
 def _prefix_rules(model: Model, trunks: Sequence[str]) -> Iterator[Rule]:
     """A prefix token sees itself and is seen by the groups that its condition names."""
     for condition in (found for trunk in trunks for found in prefixes(model, trunk)):
+        if FRAMED in condition.mechanisms:
+            continue
         trunk = model.trunks[condition.trunk]
         token = (trunk.name, condition.name)
         names = condition.target_groups or tuple(group.name for group in trunk.groups)

@@ -60,7 +60,8 @@ def pass_flops(model: Model, evaluation: Pass, predicted: Iterable[str]) -> int:
 
 def _space_products(model: Model, evaluation: Pass, space: Space, predicted: set[str]) -> int:
     first = model.trunks[space.trunks[0]]
-    attention = 2 * pairs(space.ranges) * query_width(first) * space.layers
+    mixed = first.width if first.kind == "mlp" else 2 * query_width(first)
+    attention = pairs(space.ranges) * mixed * space.layers
     inward = sum(_inward(model, placed, evaluation.roles[placed.key]) for placed in space.groups)
     blocks = sum(_blocks(model, space, name) for name in space.trunks)
     crosses = sum(_crosses(model, space, name) for name in space.trunks)

@@ -13,7 +13,7 @@ CONDITIONS = table(
     Kind("prefix_tokens", "Every token of the source stands, unpooled, in front of the target's "
          "tokens.", source="Video Prediction Policy, arXiv 2412.14803"),
     Kind("prefix_per_frame", "Source tokens, shared out evenly, stand in front of the tokens of "
-         "each frame and are seen with them.", source="V-JEPA 2-AC, arXiv 2506.09985", runs=False),
+         "each frame and are seen with them.", source="V-JEPA 2-AC, arXiv 2506.09985"),
     Kind("inject", "What block i of the source puts out is added, token by token and behind a gate "
          "that starts at zero, to what enters block i of the target.",
          source="VidMan, arXiv 2411.09153", runs=False),

@@ -60,9 +60,9 @@ JOIN = Form("join", "Trunks with own weights attend as one sequence (mixture of 
 CROSS = Form("cross", "One-way cross-attention with its own keys and values.",
     "cross read: words(instruction) -> seer, doer { layers even }",
     (Attribute("layers", "layers", "Blocks of the target that read.", default="all"),
-     Attribute("paired", "flag", "Block i reads block i of the source trunk.", runs=False),
+     Attribute("paired", "flag", "Block i reads what block i of the source trunk puts out."),
      Attribute("per_frame", "flag", "The target's tokens, shared out evenly over the frames of the "
-               "source, read that frame alone.", runs=False),
+               "source, read that frame alone."),
      Attribute("embed", "flag", "Each source is embedded at the target's width first, by two "
                "layers."),
      Attribute("frozen", "flag", "Weights are not trained."),

@@ -22,7 +22,9 @@ TRANSFORMER = (
 COMMON = (
     Attribute("init", "any", "Where the weights start: a hub id, or `resize OTHER_TRUNK`."),
     Attribute("frozen", "flag", "Weights are not trained."),
-    Attribute("lora", "integer", "Rank of low-rank adapters.", minimum=1, runs=False),
+    Attribute("lora", "integer", "Rank of adapters beside the matrices of attention and "
+              "feed-forward: they, learned tokens and heads are trained, the rest is frozen.",
+              minimum=1),
     Attribute("parameters", "integer", "Published parameter count where the shape is unknown.",
               minimum=0),
 )  # fmt: skip
@@ -45,10 +47,11 @@ TRUNKS = table(
     Kind("decoder", "Language-model decoder: RMS norm, SwiGLU feed-forward; attention is causal "
          "in token order unless an attend says otherwise.",
          TRANSFORMER, level="semantic", source="LLaMA, arXiv 2302.13971"),
-    Kind("mlp", "Fully connected layers over the flattened tokens.",
+    Kind("mlp", "Fully connected layers, each added to the tokens, over the mean of the tokens "
+         "that a token sees.",
          (Attribute("layers", "integer", "Layers.", required=True, minimum=1),
           Attribute("width", "integer", "Width.", required=True, minimum=1),
-          Attribute("tokens", "tokens", "Token groups in order.", required=True)), runs=False),
+          Attribute("tokens", "tokens", "Token groups in order.", required=True))),
     Kind("unet", "Convolutional U-Net of a pretrained video model, read by a tap.",
          (Attribute("layers", "integer", "Blocks that a tap may name.", required=True, minimum=1),
           Attribute("width", "integer", "Channels at the tapped blocks.", required=True, minimum=1),

@@ -33,6 +33,8 @@ class Weights:
 
 def linear(w, x):
     y = x @ w["weight"].T
+    if w.has("down"):
+        y = y + x @ w["down.weight"].T @ w["up.weight"].T
     return y + w["bias"] if w.has("bias") else y
 
 

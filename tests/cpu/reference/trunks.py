@@ -4,11 +4,13 @@ import math
 
 import torch
 
-from tests.cpu.reference.mechanisms import coded, full, mean_square, path, scaled
+from tests.cpu.reference.mechanisms import coded, full, grid_angles, mean_square, path, scaled
 from tests.cpu.reference.paradigms import mixed, normal, uniform
 from tests.cpu.reference.pieces import (
     Trunk,
     Weights,
+    causal,
+    gelu,
     gelu_tanh,
     line_angles,
     linear,
@@ -176,5 +178,180 @@ def beside_policy(table, batch, generator, steps):
     return x * model.w["action_scale"] + model.w["action_mean"]
 
 
-LOSSES = {"modulation": modulation, "beside": beside}
-POLICIES = {"modulation": modulation_policy, "beside": beside_policy}
+class Framewise:
+    """The trunks of the spec `framewise`."""
+
+    def __init__(self, table, batch):
+        self.w = Weights(table)
+        self.size = len(batch["scene"])
+        self.now = patches(2 * batch["scene"][:, :1] - 1, 8)
+        self.first = linear(self.w("first"), self.now)
+
+    def seer(self, future, wrist, times, layers=None):
+        own = self.w("seer")
+        frames = tokens(own("scene_future_in"), future) + torch.cat(3 * [self.first], 1)
+        trunk = coded(own, 2, [frames, tokens(own("wrist_in"), wrist)], times)
+        return trunk, run([trunk], full(18), layers)[0]
+
+    def action(self, future, wrist):
+        """What the doer makes of what is seen at time 0.5."""
+        w, half = self.w, torch.full((self.size,), 0.5, dtype=torch.float64)
+        seen, _ = self.seer(future, wrist, [half, half])
+        slots = places(w("former.slots_in"), self.size)
+        found = []
+        for frame in range(3):
+            both = [(4 * frame, 4), (12 + 2 * frame, 2)]
+            early = torch.cat([seen.after[1][:, low : low + count] for low, count in both], 1)
+            early = embedded(w("look_embed"), early)
+            late = seen.after[2][:, 12 + 2 * frame : 14 + 2 * frame].detach()
+            found.append((early, late))
+        trunk = Trunk(w("former"), "vit", 2, slots, reads=[FrameReader(w, found)])
+        (formed,) = run([trunk], full(6))
+        return self.doer(formed)
+
+    def doer(self, formed):
+        own = self.w("doer")
+        lead = linear(self.w("pooled"), formed.mean(1))[:, None]
+        parts = [places(own(f"{name}_in"), self.size) for name in ("slots", "action")]
+        x = torch.cat([lead, *parts], 1)
+        pair = [-1] + [token // 2 for token in range(6)] * 2
+        rows = [[key for key in range(13) if pair[key] in (-1, pair[query])] for query in range(13)]
+        rows[0] = [0]
+        for layer in range(2):
+            means = torch.stack([x[:, keys].mean(1) for keys in rows], 1)
+            x = x + gelu(linear(own(f"blocks.{layer}"), means))
+        return linear(own("action_out"), x[:, 7:])
+
+    def painter(self):
+        """Each frame has two questions in front of it, which stand where it stands."""
+        w, own, thinker = self.w, self.w("painter"), self.w("thinker")
+        x = torch.cat([tokens(thinker("scene_now_in"), self.now),
+                       places(thinker("asks_in"), self.size)], 1)  # fmt: skip
+        (thought,) = run([Trunk(thinker, "vit", 2, x)], full(12))
+        asks = linear(w("question"), thought[:, 4:])
+        now = linear(own("scene_now_in"), self.now)
+        x = torch.cat([asks, now, places(own("later_in"), self.size)], 1)
+        frame = [0, 0, 1, 1, 2, 2, 3, 3] + 4 * [0] + [1 + token // 4 for token in range(12)]
+        mask = torch.tensor([[key <= query for key in frame] for query in frame])
+        at = [0, 0] + [frame // 2 for frame in range(6)]
+        angles = torch.cat([lead_angles(at, 16), grid_angles([0], 16), grid_angles(range(3), 16)])
+        (out,) = run([Trunk(own, "vit", 2, x, angles=angles)], mask)
+        return linear(own("later_out"), out[:, 12:])
+
+
+def lead_angles(frames, size):
+    """Rotary angles of (frame, 0, 0)."""
+    pairs = size // 2
+    side = pairs // 3
+    count = pairs - 2 * side
+    rates = 10000.0 ** (-torch.arange(count) / count)
+    turns = torch.outer(torch.tensor(frames).float(), rates)
+    return torch.cat([turns, torch.zeros(len(frames), 2 * side)], 1).double()
+
+
+class FrameReader:
+    """The crosses `look` and `again`: two tokens of the former for each frame."""
+
+    def __init__(self, w, found):
+        self.looks = [reader(w("look"), early, 2, 2, {0, 1}) for early, _ in found]
+        self.agains = [reader(w("again"), late, 2, 2, {1}) for _, late in found]
+
+    def __call__(self, layer, x):
+        for readers in (self.looks, self.agains):
+            parts = [x[:, 2 * frame : 2 * frame + 2] for frame in range(3)]
+            x = torch.cat([read(layer, part) for read, part in zip(readers, parts)], 1)  # noqa: B905
+        return x
+
+
+def framewise(table, batch, generator):
+    model = Framewise(table, batch)
+    future = patches(2 * batch["scene"][:, 1:] - 1, 8)
+    wrist = patches(2 * batch["wrist"] - 1, 8)
+    times, noises, noisy = [], [], []
+    for clean in (future, wrist):
+        times.append(uniform(model.size, generator))
+        noises.append(normal(clean.shape, generator))
+        noisy.append(mixed(clean, noises[-1], times[-1]))
+    half = torch.full((model.size,), 0.5, dtype=torch.float64)
+    held = [mixed(clean, normal(clean.shape, generator), half) for clean in (future, wrist)]
+    _, out = model.seer(*noisy, times)
+    own = model.w("seer")
+    seen = mean_square(linear(own("scene_future_out"), out[:, :12]), noises[0] - future)
+    felt = mean_square(linear(own("wrist_out"), out[:, 12:]), noises[1] - wrist)
+    paint = mean_square(model.painter(), patches(2 * batch["later"] - 1, 8))
+    act = mean_square(model.action(*held), scaled(model.w, "action", batch["action"]))
+    foresight = (seen + felt) / 2
+    return {"loss": foresight + paint + act, "foresight": foresight, "paint": paint, "act": act}
+
+
+class Paired:
+    """The trunks of the spec `paired`."""
+
+    def __init__(self, table, batch):
+        self.w = w = Weights(table)
+        self.size = len(batch["scene"])
+        self.now = patches(2 * batch["scene"][:, :1] - 1, 8)
+        self.words = tokens(w("speaker.text_in"), text(w("words"), batch["text"], 1))
+
+    def seer(self, future, time):
+        own = self.w("seer")
+        parts = [tokens(own("scene_now_in"), self.now), tokens(own("scene_future_in"), future)]
+        parts.append(places(own("think_in"), self.size))
+        zero = torch.zeros_like(time)
+        trunk = coded(own, 2, parts, [zero, time, zero])
+        rows = {name: ["now", "think"] for name in ("now", "think")}
+        rows["future"] = ["now", "future", "think"]
+        (out,) = run([trunk], visible({"now": 4, "future": 8, "think": 3}, rows))
+        return trunk, linear(own("scene_future_out"), out[:, 4:12])
+
+    def doer(self, action, time, seer):
+        w = self.w
+        speaker = Trunk(w("speaker"), "decoder", 2, self.words, kv_heads=1)
+        run([speaker], causal(3))
+        thoughts = [embedded(w("glance_embed"), state[:, 12:]) for state in seer.after]
+
+        def read(layer, x):
+            x = reader(w("look"), seer.after[layer + 1], 2, 2, {layer})(layer, x)
+            x = reader(w("glance"), thoughts[layer + 1], 2, 2, {0, 2})(layer, x)
+            return reader(w("hear"), speaker.after[layer + 1], 2, 2, {1})(layer, x)
+
+        trunk = coded(w("doer"), 2, [tokens(w("doer.action_in"), action)], [time], reads=[read])
+        (out,) = run([trunk], full(4))
+        return linear(w("doer.action_out"), out)
+
+
+def paired(table, batch, generator):
+    model = Paired(table, batch)
+    future = patches(2 * batch["scene"][:, 1:] - 1, 8)
+    action = scaled(model.w, "action", batch["action"])
+    later = uniform(model.size, generator)
+    video_noise = normal(future.shape, generator)
+    time = uniform(model.size, generator)
+    noise = normal(action.shape, generator)
+    seer, velocity = model.seer(mixed(future, video_noise, later), later)
+    foresight = mean_square(velocity, video_noise - future)
+    act = mean_square(model.doer(mixed(action, noise, time), time, seer), noise - action)
+    return {"loss": foresight + act, "foresight": foresight, "act": act}
+
+
+def paired_policy(table, batch, generator, steps):
+    """The frames stay pure noise."""
+    model = Paired(table, batch)
+    pinned = normal((model.size, 8, 192), generator)
+    seer, _ = model.seer(pinned, torch.ones(model.size, dtype=torch.float64))
+    x = normal((model.size, 4, 3), generator)
+    x = flown(lambda action, time: model.doer(action, time, seer), x, steps)
+    return x * model.w["action_scale"] + model.w["action_mean"]
+
+
+LOSSES = {
+    "modulation": modulation,
+    "beside": beside,
+    "framewise": framewise,
+    "paired": paired,
+}
+POLICIES = {
+    "modulation": modulation_policy,
+    "beside": beside_policy,
+    "paired": paired_policy,
+}

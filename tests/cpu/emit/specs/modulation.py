@@ -539,15 +539,15 @@ class Modulation(nn.Module):
                 self.hear_seer_embed[1](torch.cat([state_past, state_now], dim=1)),
             ],
             dim=1,
-        )  # model.wm:58
+        )
         hear_doer = torch.cat(
             [
                 self.hear_doer_embed[0](text_words),
                 self.hear_doer_embed[1](torch.cat([state_past, state_now], dim=1)),
             ],
             dim=1,
-        )  # model.wm:58
-        last = self.last_embed(text_words)  # model.wm:63
+        )
+        last = self.last_embed(text_words)
         seer_out, doer_out = self.run_both(
             seer, doer, seer_code, doer_code, hear_seer, hear_doer, last, TRAIN_BOTH
         )
@@ -592,7 +592,7 @@ class Modulation(nn.Module):
                 self.hear_seer_embed[1](torch.cat([state_past, state_now], dim=1)),
             ],
             dim=1,
-        )  # model.wm:58
+        )
         scene_now_patches = patchify(scene, 8, 8)  # model.wm:31
         seer_scene_now = self.seer.scene_now_in(scene_now_patches)
         hear_doer = torch.cat(
@@ -601,8 +601,8 @@ class Modulation(nn.Module):
                 self.hear_doer_embed[1](torch.cat([state_past, state_now], dim=1)),
             ],
             dim=1,
-        )  # model.wm:58
-        last = self.last_embed(text_words)  # model.wm:63
+        )
+        last = self.last_embed(text_words)
         for now, then in descending(steps or 3):
             action_time = like.new_full((size, 1), now)
             doer = self.doer.action_in(action)
@@ -642,7 +642,7 @@ class Modulation(nn.Module):
                 self.hear_seer_embed[1](torch.cat([state_past, state_now], dim=1)),
             ],
             dim=1,
-        )  # model.wm:58
+        )
         scene_now_patches = patchify(scene, 8, 8)  # model.wm:31
         seer_scene_now = self.seer.scene_now_in(scene_now_patches)
         for now, then in descending(steps or 2):
