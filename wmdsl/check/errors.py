@@ -986,6 +986,29 @@ def no_steps(item: ast.Item, name: str, stepped: Sequence[str]) -> Diagnostic:
                   )  # fmt: skip
 
 
+def guidance_malformed(item: ast.Item) -> Diagnostic:
+    return _error("WM124", f"`{item.span.text}` is no guidance scale", item.span, "",
+                  help="write `cfg 5`, or `cfg camera 5, action 2`")  # fmt: skip
+
+
+def not_guided(item: ast.Item, name: str, denoised: Sequence[str]) -> Diagnostic:
+    help = f"guidance is for {_and(denoised)}" if denoised else "leave `cfg` out"
+    return _error("WM606", f"`{name}` is not denoised, so nothing can guide it", item.span, "",
+                  help=help)  # fmt: skip
+
+
+def nothing_left_out(attribute: ast.Attribute) -> Diagnostic:
+    return _error("WM606", "guidance has nothing to leave out: no text is given", attribute.span,
+                  "", help="give a text, or a stream with a `dropout`")  # fmt: skip
+
+
+def dropout_of_generated(generate: ast.Declaration, stream: Stream) -> Diagnostic:
+    return _error("WM708", f"`{stream.name}` is generated, so that it cannot be dropped",
+                  stream.places.get("dropout", stream.span), "hides it from a share of the samples",
+                  (generate.name.span, "has a loss on it"),
+                  help=f"remove the `dropout` of `{stream.name}`")  # fmt: skip
+
+
 def nothing_to_execute(attribute: ast.Attribute) -> Diagnostic:
     return _error("WM606", "no action is sought, so nothing can be executed", attribute.span, "",
                   help="remove `execute`")  # fmt: skip

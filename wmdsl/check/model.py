@@ -296,6 +296,7 @@ class Query:
     """`sought` is in order of generation where `then` separates; `given` are clean.
 
     `steps` per stream; `execute` in samples of the first sought action, None: the whole chunk.
+    `guidance` are scales by stream, empty: none.
     """
 
     name: str
@@ -305,6 +306,7 @@ class Query:
     sampler: str | None
     execute: int | None
     pinned: tuple[Segment, ...]
+    guidance: Mapping[str, Fraction]
     attributes: Mapping[str, Value]
     span: Span = field(compare=False)
 

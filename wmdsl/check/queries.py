@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 
 from wmdsl.check import errors
 from wmdsl.check.couplings import clause_of
-from wmdsl.check.model import Generate, Query, Segment
+from wmdsl.check.model import Generate, Query, Segment, Stream
 from wmdsl.check.names import all_segments, missing, stream_of
 from wmdsl.check.scope import Draft, Mistake, Values
 from wmdsl.check.streams import samples
-from wmdsl.check.values import attributes, integer
+from wmdsl.check.values import attributes, integer, number
 from wmdsl.syntax import ast
 from wmdsl.vocabulary import FORMS, SAMPLERS, Attribute
 
@@ -18,6 +19,7 @@ STEPPED = ("flow", "diffusion", "edm", "masked")
 NOISED = ("flow", "diffusion", "edm")
 FITTING = {"flow": ("euler", "heun"), "diffusion": ("ddim", "ancestral"),
            "edm": ("euler", "heun")}  # fmt: skip
+SCALE = Attribute("cfg", "real", "Guidance scale.", minimum=0)
 STEPS = Attribute("steps", "integer", "Sampling steps.", minimum=1)
 
 
@@ -47,6 +49,7 @@ def _query(draft: Draft, declaration: ast.Declaration) -> Query:
         sampler=_sampler(draft, declaration, values, flat),
         execute=_execute(draft, declaration, values, flat),
         pinned=_pinned(draft, values, flat + given),
+        guidance=_guidance(draft, declaration, values, given),
         attributes=values.complete(),
         span=declaration.span,
     )
@@ -165,6 +168,41 @@ def _execute(
     if count > actions[0].length:
         raise Mistake(errors.executes_too_much(attribute, count, actions[0]))
     return count
+
+
+def _guidance(
+    draft: Draft, declaration: ast.Declaration, values: Values, given: tuple[Segment, ...]
+) -> Mapping[str, Fraction]:
+    """Scales by stream; one number counts for every stream that is denoised."""
+    items, attribute = values["cfg"], declaration.attribute("cfg")
+    if items is None:
+        return {}
+    if None not in draft.streams.values() and not left_out(draft.streams, given):
+        raise Mistake(errors.nothing_left_out(attribute))
+    denoised = {
+        segment.stream
+        for generate in draft.generates.values()
+        if generate and generate.objective in NOISED
+        for segment in generate.segments
+    }
+    if len(items) == 1 and len(items[0].terms) == 1:
+        return dict.fromkeys(sorted(denoised), number(SCALE, items[0]))
+    scales = {}
+    for item in items:
+        if len(item.terms) != 2 or not isinstance(item.terms[0], ast.Reference):
+            raise Mistake(errors.guidance_malformed(item))
+        stream = stream_of(draft, item.terms[0])
+        if stream.name not in denoised and None not in draft.generates.values():
+            raise Mistake(errors.not_guided(item, stream.name, sorted(denoised)))
+        scales[stream.name] = number(SCALE, ast.Item(item.terms[1:], item.span))
+    return scales
+
+
+def left_out(streams: Mapping[str, Stream], given: tuple[Segment, ...]) -> tuple[str, ...]:
+    """What guidance contrasts with: given streams with a dropout, or else the given texts."""
+    names = dict.fromkeys(segment.stream for segment in given)
+    found = tuple(name for name in names if streams[name].attributes.get("dropout"))
+    return found or tuple(name for name in names if streams[name].modality == "language")
 
 
 def _pinned(draft: Draft, values: Values, named: tuple[Segment, ...]) -> tuple[Segment, ...]:

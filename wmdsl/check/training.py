@@ -44,6 +44,8 @@ def _generate(draft: Draft, declaration: ast.Declaration) -> Generate:
         if segment.observed:
             stream = draft.streams[segment.stream]
             raise Mistake(errors.loss_on_observed(clause.span, segment, stream))
+        if draft.streams[segment.stream].attributes.get("dropout"):
+            raise Mistake(errors.dropout_of_generated(declaration, draft.streams[segment.stream]))
     groups = tuple(group for segment in found for group in _predicting(draft, segment, clause))
     for group in groups:
         _check_group(draft, declaration, kind.name, group)

@@ -14,7 +14,7 @@ from fractions import Fraction
 from wmdsl.check.codecs import TIME
 from wmdsl.check.model import Codec, Segment, Stream, TokenGroup, TokenSource
 from wmdsl.lower.codecs import decoded, direct, pooled, pooled_codec, read, tokenised
-from wmdsl.lower.context import Context, place
+from wmdsl.lower.context import Context, number, place
 from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.names import LOCALS, Names, segment_name
 from wmdsl.lower.pretrained import earlier, tokens_in
@@ -33,8 +33,10 @@ HiddenKey = tuple[str, int | None, Fraction | None]  # trunk, layer, time of a t
 class Frame:
     """Statements of one method with everything they have computed so far."""
 
-    def __init__(self, context: Context):
+    def __init__(self, context: Context, left_out: tuple[str, ...] = ()):
+        """`left_out` are streams that guidance contrasts with: every tensor is twice as long."""
         self.context = context
+        self.left_out = left_out
         self.body = Body()
         self._names = Names(LOCALS)
         self._done: set[object] = set()
@@ -84,6 +86,7 @@ class Frame:
             raw = Block("whole")(BATCH, stream.name, stream.shape, place(stream.span))
             self.body.assign(name, raw)
             self._normalise(stream, name)
+            self._leave_out(stream, name, complete)
             self._values[found[0].reference] = name
             return
         last = max(stream.start(segment.name) + segment.length for segment in found)
@@ -91,7 +94,17 @@ class Frame:
         sizes = first, stream.window, stream.shape
         self.body.assign(name, Block("samples")(BATCH, stream.name, *sizes, place(stream.span)))
         self._normalise(stream, name)
+        self._leave_out(stream, name, complete)
         self._cut(stream, name, first)
+
+    def _leave_out(self, stream: Stream, name: Name, training: bool) -> None:
+        """Training drops a stream now and then; guidance asks with and without it."""
+        share = stream.attributes.get("dropout")
+        if training and share:
+            self.body.assign(name, Block("dropped")(name, number(share), GENERATOR))
+        elif self.left_out:
+            block = "beside_nothing" if stream.name in self.left_out else "twice"
+            self.body.assign(name, Block(block)(name))
 
     def _normalise(self, stream: Stream, name: Name) -> None:
         if stream.normalise == "unit":
@@ -310,7 +323,7 @@ class Frame:
         return self.context.model.trunks[trunk].groups
 
     def normal(self, shape: Expression | tuple) -> Expression:
-        return Block("normal")(shape, LIKE, GENERATOR)
+        return Block("normal_twice" if self.left_out else "normal")(shape, LIKE, GENERATOR)
 
 
 def sliced(

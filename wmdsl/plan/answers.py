@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from wmdsl.check.queries import left_out
 from wmdsl.plan.asked import Asked
 from wmdsl.plan.chain import Step, chain_of
 from wmdsl.plan.flow import Flow, visible_groups
@@ -46,6 +47,9 @@ def _refused(asked: Asked, reason: Unanswerable) -> QueryPlan:
 
 def _answered(flow: Flow, asked: Asked, steps: tuple[Step, ...]) -> QueryPlan:
     concerns = [concern for step in steps for concern in step.cast.concerns]
+    guidance = _guidance(flow, asked)
+    concerns += guidance
+    passes_each = 2 if guidance else 1
     dropped = tuple(_dropped(flow, asked, steps))
     passes = [step.generation.evaluation for step in steps]
     chain = tuple(step.generation for step in steps)
@@ -59,11 +63,30 @@ def _answered(flow: Flow, asked: Asked, steps: tuple[Step, ...]) -> QueryPlan:
         dropped=dropped,
         steps=_steps(steps),
         tokens=sum(space.tokens for evaluation in passes for space in evaluation.spaces),
-        flops=chain_flops(flow.model, chain),
-        kv_bytes=max(key_value_bytes(flow.model, evaluation) for evaluation in passes),
+        flops=passes_each * chain_flops(flow.model, chain),
+        kv_bytes=passes_each
+        * max(key_value_bytes(flow.model, evaluation) for evaluation in passes),
         chain=chain,
         declared=asked.declared,
     )
+
+
+def _guidance(flow: Flow, asked: Asked) -> list[str]:
+    """That guidance moves the answer away from one without some givens."""
+    query = flow.model.queries.get(asked.name) if asked.declared else None
+    if query is None or not query.guidance:
+        return []
+    streams = flow.model.streams
+    shares = {
+        name: float(streams[name].attributes.get("dropout") or 0)
+        for name in left_out(streams, query.given)
+    }
+    without = " and ".join(
+        f"{name} left out ({f'in {share:.0%}' if share else 'in none'} of the training samples)"
+        for name, share in shares.items()
+    )
+    scales = ", ".join(f"{name} {float(scale):g}" for name, scale in query.guidance.items())
+    return [f"guidance ({scales}) contrasts with {without}"]
 
 
 def _steps(steps: Iterable[Step]) -> Mapping[str, int]:

@@ -38,6 +38,8 @@ STREAM = Form("stream", "What is seen, done or said: one modality, one rate, nam
                "frames in pixels; the largest of all cameras holds for each of them.",
                default="0", minimum=0),
      Attribute("valid", "choice", "Where padding is declared.", choices=("mask", "none")),
+     Attribute("dropout", "share", "Share of the training samples that do not see it: zeros stand "
+               "for it, and a query may be guided away from that."),
      Attribute("embodiments", "names", "Embodiments that index this stream's projections.",
                runs=False)),
     MODALITIES)  # fmt: skip
@@ -119,7 +121,9 @@ QUERY = Form("query", "A question to the density: what is sought given what.",
                minimum=1),
      Attribute("pinned", "segments", "Segments held at pure noise."),
      Attribute("terminal", "per_stream", "Noise level at which sampling stops.", runs=False),
-     Attribute("cfg", "per_stream", "Classifier-free guidance scale.", runs=False),
+     Attribute("cfg", "per_stream", "Classifier-free guidance: how far what is sought "
+               "moves away from the answer without the given streams that have a dropout, or else "
+               "the given texts.", minimum=0),
      Attribute("cache", "choice", "What is kept between calls.", default="none",
                choices=("none", "scratch", "predicted", "committed"), runs=False),
      Attribute("refresh", "length", "How often slow parts are computed again.", runs=False),

@@ -5,6 +5,7 @@ import math
 import torch
 from torch.nn import functional
 
+from tests.cpu.reference.guidance import guided, guided_policy
 from tests.cpu.reference.indices import indices
 from tests.cpu.reference.levels import edm, edm_policy, weighted
 from tests.cpu.reference.paradigms import mixed, normal, uniform
@@ -510,6 +511,7 @@ LOSSES = {
     "times": times,
     "edm": edm,
     "weighted": weighted,
+    "guided": guided,
     "pretrained": pretrained,
     "indices": indices,
 }
@@ -520,4 +522,5 @@ POLICIES = {
     "masked": masked_policy,
     "times": times_policy,
     "edm": edm_policy,
+    "guided": guided_policy,
 }
