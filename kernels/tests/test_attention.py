@@ -14,6 +14,7 @@ from wmdsl_kernels import (
     attention,
     explain_dispatch,
 )
+from wmdsl_kernels.attention import cpu
 from wmdsl_kernels.attention.executors import EXECUTORS
 from wmdsl_kernels.attention.naive import naive_attention
 from wmdsl_kernels.testing.families import FAMILIES
@@ -68,6 +69,42 @@ def test_no_less_exact_than_sdpa(name, dtype, executor):
     theirs = errors_against_float64(inputs, dense_sdpa(inputs, schedule), gradient, schedule)
     for our, their in zip(ours, theirs, strict=True):
         assert our <= max(1.5 * their, FLOOR[dtype])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_bf16_without_tiles_is_no_less_exact_either(name, monkeypatch):
+    monkeypatch.setattr(cpu, "has_tiles", lambda: False)
+    schedule = FAMILIES[name]
+    inputs, gradient = tensors(schedule, torch.bfloat16)
+    output = attention(*inputs, schedule, backend="cpu")
+    ours = errors_against_float64(inputs, output, gradient, schedule)
+    theirs = errors_against_float64(inputs, dense_sdpa(inputs, schedule), gradient, schedule)
+    for our, their in zip(ours, theirs, strict=True):
+        assert our <= max(1.5 * their, FLOOR[torch.bfloat16])
+
+
+def test_tiles_leave_the_thread_as_they_found_it():
+    left, right = torch.randn(2, 96, 96, generator=torch.Generator().manual_seed(0)).bfloat16()
+    schedule = FAMILIES["policy"]
+    inputs, _ = tensors(schedule, torch.bfloat16)
+    before = left @ right
+    attention(*inputs, schedule, backend="cpu")
+    assert torch.equal(left @ right, before)
+    smallest_normal = torch.tensor(1.1754944e-38)
+    assert smallest_normal / 2 > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("factor", [-0.4, 60.0])
+def test_unusual_scales(factor, dtype):
+    schedule = FAMILIES["policy"]
+    inputs, gradient = tensors(schedule, dtype)
+    wide = [tensor.detach().double().requires_grad_() for tensor in inputs]
+    exact, _ = naive_attention(*wide, schedule, factor)
+    output = attention(*inputs, schedule, scale=factor, backend="cpu")
+    assert (output - exact).abs().max() <= 4 * FLOOR[dtype] * exact.abs().max() * max(1, factor)
+    found = torch.autograd.grad(output, inputs, gradient)
+    assert all(torch.isfinite(part).all() for part in found)
 
 
 @pytest.mark.parametrize("executor", CPU_EXECUTORS)

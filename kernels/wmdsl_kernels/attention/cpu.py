@@ -68,7 +68,7 @@ def forward(
     output = torch.empty_like(query, memory_format=torch.contiguous_format)
     lse = torch.empty(batch, heads, length, dtype=torch.float32)
     problem = _problem(query, key, value, output, lse, schedule, scale)
-    _kernel("forward", query.dtype)(ctypes.byref(problem))
+    _kernel("forward", query.dtype, scale)(ctypes.byref(problem))
     return output, lse
 
 
@@ -96,13 +96,25 @@ def backward(
     if grad_lse is not None:
         grad_lse = grad_lse.contiguous()
         problem.grad_lse = grad_lse.data_ptr()
-    _kernel("backward", query.dtype)(ctypes.byref(problem))
+    _kernel("backward", query.dtype, scale)(ctypes.byref(problem))
     return gradients
 
 
 @cache
-def _kernel(direction: str, dtype: torch.dtype):
-    kernel = getattr(toolchain.library(), f"attention_{direction}_{DTYPES[dtype]}")
+def has_tiles() -> bool:
+    """Whether bf16 runs on AMX tiles: the processor has them, the operating system grants them."""
+    return bool(toolchain.library().attention_has_tiles())
+
+
+def _kernel(direction: str, dtype: torch.dtype, scale: float):
+    """bf16 takes the tiles, which rely on a positive scale."""
+    tiled = dtype == torch.bfloat16 and scale > 0 and has_tiles()
+    return _function(f"attention_{direction}_{'tiles' if tiled else DTYPES[dtype]}")
+
+
+@cache
+def _function(name: str):
+    kernel = getattr(toolchain.library(), name)
     kernel.argtypes = [ctypes.POINTER(_Problem)]
     kernel.restype = None
     return kernel

@@ -1,4 +1,5 @@
 // Attention under a schedule on a CPU: one parallel region, each unit owns what it writes.
+#include "amx.h"
 #include "problem.h"
 #include "vectors.h"
 
@@ -35,4 +36,13 @@ void attention_forward_float32(const Problem* p) { forward<VectorForward, float>
 void attention_forward_bfloat16(const Problem* p) { forward<VectorForward, Bfloat16>(*p); }
 void attention_backward_float32(const Problem* p) { backward<VectorBackward, float>(*p); }
 void attention_backward_bfloat16(const Problem* p) { backward<VectorBackward, Bfloat16>(*p); }
+
+// Whether this processor has AMX tiles and the kernel grants them: the two functions below exist.
+#ifdef HAS_TILES
+int attention_has_tiles() { return tiles_are_granted(); }
+void attention_forward_tiles(const Problem* p) { forward<TileForward, Bfloat16>(*p); }
+void attention_backward_tiles(const Problem* p) { backward<TileBackward, Bfloat16>(*p); }
+#else
+int attention_has_tiles() { return 0; }
+#endif
 }
