@@ -28,12 +28,14 @@ STAGES = (
     "progress",
     "data",
     "environments",
+    "weights",
     "runtime",
     "report",
     "tools",
 )
 FRONT_STAGES = ("source", "diagnostics", "vocabulary", "syntax", "resolve", "check", "plan")
-HEAVY = frozenset({"torch", "numpy", "einops", "triton", "xformers", "pyarrow", "av", "matplotlib"})
+HEAVY = frozenset({"torch", "numpy", "einops", "triton", "xformers", "pyarrow", "av", "matplotlib",
+                   "transformers", "diffusers", "huggingface_hub", "tokenizers"})  # fmt: skip
 
 MACHINE_PATH = re.compile(r"(?<![\w.:/])/(?:work|home|root|Users|opt)/\w")
 DISTRIBUTION = re.compile(r"[\w-]+")

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-@torch.no_grad()
 def resize(target: nn.Module, source: nn.Module) -> None:
     """Set each weight of `target` from the one of the same name in `source`.
 
@@ -22,7 +21,8 @@ def resize(target: nn.Module, source: nn.Module) -> None:
         ratio = value.shape[-1] / weight.shape[-1] if weight.ndim > 1 else 1.0
         for axis, size in enumerate(weight.shape):
             value = interpolated(value, axis, size)
-        weight.copy_(value * ratio**0.5)
+        with torch.no_grad():
+            weight.copy_(value * ratio**0.5)
 
 
 def interpolated(x: Tensor, axis: int, size: int) -> Tensor:

@@ -168,6 +168,9 @@ _ROWS = (
     Code("WM878", "query of a run", "A query is not declared, or not answerable."),
     Code("WM879", "job failed", "A job of a comparison failed."),
     Code("WM880", "no such baseline", "A run is not the baseline that it is given as."),
+    Code("WM880", "weights not chosen", "Nothing says what becomes of pretrained weights."),
+    Code("WM881", "pretrained weights missing", "A checkpoint is missing or cannot be read."),
+    Code("WM882", "pretrained weights do not fit", "A checkpoint has other sizes than the spec."),
     # lints
     Code("WM901", "unused parameter", "No value and no `when` names the parameter.", "warning"),
     Code("WM902", "unused import", "Nothing of the imported file is used.", "warning"),

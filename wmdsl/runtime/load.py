@@ -21,6 +21,7 @@ def load_run(path: str | Path) -> nn.Module:
     """
     import wmdsl
     from wmdsl.runtime.checkpoint import load_into
+    from wmdsl.weights import start_from
 
     run = RunDirectory(Path(path))
     described, spec = run.read_json(run.training), run.read_text(run.spec)
@@ -28,6 +29,7 @@ def load_run(path: str | Path) -> nn.Module:
     if found != described["spec_sha256"]:
         raise errors.other_spec(run.spec, described["spec_sha256"], found)
     module = wmdsl.compile(spec)
+    start_from(module, described.get("weights"))
     module.load_statistics(run.read_json(run.statistics))
     load_into(module, run.weights)
     return module.eval()

@@ -10,20 +10,27 @@ import torch
 import wmdsl
 from wmdsl.runtime import errors
 from wmdsl.runtime.sample import random_batch
+from wmdsl.weights import start
 
 SIZE = 2
 
 
 def smoke(
-    path: str | Path, parameters: Mapping[str, object] | None = None, seed: int = 0
+    path: str | Path,
+    parameters: Mapping[str, object] | None = None,
+    seed: int = 0,
+    weights: str | None = None,
 ) -> Iterator[str]:
     """Compile at size `tiny` where the spec has it, step once, ask everything; a line for each.
 
-    Raises RunError where a loss or an answer is not finite.
+    `weights` is where pretrained weights come from, as `wmdsl.weights.start` takes it.  Raises
+    RunError where a loss or an answer is not finite.
     """
     torch.manual_seed(seed)
     module = wmdsl.compile(path, **_tiny(path, dict(parameters or {})))
     model = module.plan.model
+    report = start(module, weights)
+    yield from report.lines() if report else ()
     yield f"{model.name}: {sum(v.numel() for v in module.parameters()) / 1e6:.2f} M parameters"
     optimizer = torch.optim.AdamW([v for v in module.parameters() if v.requires_grad], lr=1e-4)
     losses = module.loss(random_batch(model, SIZE, seed=seed),

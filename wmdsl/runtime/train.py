@@ -27,6 +27,7 @@ from wmdsl.runtime.feed import Feed, Statistics, folders
 from wmdsl.runtime.run import RunDirectory, write_json, write_text
 from wmdsl.runtime.settings import TrainSettings
 from wmdsl.runtime.stages import Phase, optimizer_of, phase_at, phases, weights_of
+from wmdsl.weights import chosen_weights
 
 Batch = dict[str, Tensor]
 
@@ -72,7 +73,7 @@ class Trainer:
         self, module: nn.Module, feed: Feed, run: RunDirectory, settings: TrainSettings
     ) -> None:
         self.device = next(module.parameters()).device
-        self.module = module.to(memory_format=torch.channels_last).train()
+        self.module = _channels_last(module).train()
         self.feed, self.run, self.settings = feed, run, settings
         self.model = module.plan.model
         self.step = 0
@@ -263,6 +264,14 @@ class Trainer:
         self.step, self.seconds = int(position["step"]), float(position["seconds"])
 
 
+def _channels_last(module: nn.Module) -> nn.Module:
+    """Two-dimensional convolutions in the layout that runs fastest; others have none such."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            part.to(memory_format=torch.channels_last)
+    return module
+
+
 def _recording(data: Path) -> dict[str, Any]:
     """How our own demonstrations were recorded; evaluation renders in the same way."""
     from wmdsl.data import lerobot
@@ -301,6 +310,7 @@ def _describe(
             "parameters": dict(model.parameters),
             "data": ", ".join(f"{name}={path}".lstrip("=") for name, path in data.items()),
             "recording": _recording(next(iter(data.values()))),
+            "weights": chosen_weights(module),
             "settings": settings.to_json(),
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),

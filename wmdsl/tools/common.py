@@ -20,6 +20,15 @@ def parameters_argument(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def weights_argument(parser: argparse.ArgumentParser) -> None:
+    """`--weights`: what becomes of the pretrained weights that a spec names."""
+    parser.add_argument(
+        "--weights", metavar="random|hub|FOLDER",
+        help="where the pretrained weights come from that the spec names: nowhere, the hub, or a "
+        "folder with a checkpoint for each hub id; needed where it names any",
+    )  # fmt: skip
+
+
 class _Parameter(argparse.Action):
     """Collects `name=value` into a dictionary."""
 

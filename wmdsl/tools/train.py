@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from wmdsl.tools.common import parameters_argument
+from wmdsl.tools.common import parameters_argument, weights_argument
 
 EXAMPLE = "wmdsl train examples/paradigms/mot.wm --data data/arm -o runs/mot --steps 3000"
 OPTIONS = {
@@ -44,6 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     for name, (kind, text) in OPTIONS.items():
         shown = f"{text} ({getattr(default, name)})"
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=shown)
+    weights_argument(parser)
     parameters_argument(parser)
 
 
@@ -61,6 +62,7 @@ def run(options: argparse.Namespace) -> int:
     from wmdsl.runtime.settings import TrainSettings
     from wmdsl.runtime.stages import declared_steps
     from wmdsl.runtime.train import resumed_settings, train
+    from wmdsl.weights import start
 
     run_directory = RunDirectory(options.out)
     resuming = options.resume and run_directory.training.exists()
@@ -70,7 +72,12 @@ def run(options: argparse.Namespace) -> int:
     asked = {name: getattr(options, name) for name in (*OPTIONS, "steps", "seed")}
     settings = replace(settings, **{k: v for k, v in asked.items() if v is not None})
     torch.manual_seed(settings.seed)
-    module = wmdsl.compile(options.file, **options.parameters).to(options.device)
+    recorded = run_directory.read_json(run_directory.training) if resuming else {}
+    module = wmdsl.compile(options.file, **options.parameters)
+    report = start(module, options.weights or recorded.get("weights"))
+    for line in report.lines() if report else ():
+        print(line)
+    module = module.to(options.device)
     if options.steps is None and not resuming:
         steps = declared_steps(module.plan.model) or settings.steps
         settings = replace(settings, steps=steps)

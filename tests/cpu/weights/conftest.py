@@ -1,0 +1,49 @@
+"""Tiny checkpoints of the library's classes with random weights, saved where a hub id points."""
+
+import pytest
+import torch
+
+import wmdsl
+
+HEAD = "edition 2026\n\nmodel small {\n"
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Save a model of a class with a config under a hub id; gives the model back."""
+
+    def save(hub, model, component=""):
+        folder = tmp_path / hub / component
+        model.eval().save_pretrained(folder, safe_serialization=True)
+        return model
+
+    return save
+
+
+def spec(*lines):
+    return HEAD + "\n".join(f"  {line}" for line in lines) + "\n}\n"
+
+
+def module_of(*lines):
+    torch.manual_seed(0)
+    return wmdsl.compile(spec(*lines)).eval()
+
+
+def words_of(folder):
+    """A tokeniser of single bytes and a few words, saved beside a checkpoint."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {"<pad>": 0, "</s>": 1, "<unk>": 2, "push": 3, "the": 4, "block": 5}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+    fast.save_pretrained(folder)
+    return fast
+
+
+def as_bytes(*lines, length=12):
+    rows = [[byte + 1 for byte in line.encode()] for line in lines]
+    return torch.tensor([row + [0] * (length - len(row)) for row in rows])

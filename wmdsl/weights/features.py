@@ -1,0 +1,115 @@
+"""Image and video encoders of transformers behind the call of `FrameEncoder`.
+
+B batch, F frames, C channels, T groups of frames, W width.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wmdsl.blocks.autoencoder import full_groups
+from wmdsl.weights import errors
+from wmdsl.weights.library import Pretrained, model_of, size
+from wmdsl.weights.named import Named
+from wmdsl.weights.report import PartReport
+from wmdsl.weights.source import Checkpoint
+
+CLASSES = {
+    "siglip": "SiglipVisionModel",
+    "siglip_vision_model": "SiglipVisionModel",
+    "dinov2": "Dinov2Model",
+    "vit": "ViTModel",
+    "vjepa2": "VJEPA2Model",
+}
+STRETCHED = ("siglip", "siglip_vision_model", "vit")  # told to interpolate their places
+
+
+class PretrainedEncoder(Pretrained):
+    """Frames [B, F, C, H, W] in -1..1 -> maps [B, T, W, rows, columns]; other tokens are left out.
+
+    With `alone` each group of `depth` frames is encoded by itself.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        depth: int,
+        grid: tuple[int, int],
+        alone: bool,
+        mean: Tensor,
+        deviation: Tensor,
+        options: dict[str, bool],
+    ):
+        super().__init__()
+        self.model = model
+        self.depth = depth
+        self.grid = grid
+        self.alone = alone
+        self.options = options
+        self.register_buffer("mean", mean[:, None, None])
+        self.register_buffer("deviation", deviation[:, None, None])
+
+    def forward(self, x_BFCHW: Tensor) -> Tensor:
+        pixels = ((x_BFCHW + 1) / 2 - self.mean) / self.deviation
+        x = full_groups(pixels, self.depth)
+        groups = x.shape[1] // self.depth
+        clips = x.unflatten(1, (groups, self.depth)).flatten(0, 1) if self.alone else x
+        seen = clips if self.depth > 1 else clips.flatten(0, 1)
+        tokens = self.model(seen, **self.options).last_hidden_state
+        cells = self.grid[0] * self.grid[1]
+        each = cells * clips.shape[1] // self.depth if self.depth > 1 else cells
+        maps = tokens[:, -each:].reshape(len(x), groups, *self.grid, -1)
+        return maps.permute(0, 1, 4, 2, 3)
+
+
+def load(
+    named: Named, checkpoint: Checkpoint, frame: tuple[int, int]
+) -> tuple[Pretrained, PartReport]:
+    """The encoder of a `vit` for frames of that size; WeightsError where sizes differ."""
+    model, report = model_of(named, checkpoint, "transformers", CLASSES)
+    codec, config = named.part, model.config
+    depth, *cell = codec.attributes["compress"]
+    patch = size(config, "patch_size")
+    patch = (patch, patch) if isinstance(patch, int) else tuple(patch)
+    pairs = {
+        "channels": (codec.attributes["channels"], config.hidden_size),
+        "compress": ((depth, *cell), (size(config, "tubelet_size") or 1, *patch)),
+    }
+    if checkpoint.kind == "vjepa2":
+        pairs["frame"] = (frame, (config.crop_size, config.crop_size))
+    wrong = [f"{name} {ours} in the spec, {theirs} in it" for name, (ours, theirs) in pairs.items()
+             if ours != theirs]  # fmt: skip
+    if wrong:
+        raise errors.misfit(named, wrong)
+    grid = frame[0] // patch[0], frame[1] // patch[1]
+    options = {"interpolate_pos_encoding": True} if checkpoint.kind in STRETCHED else {}
+    if checkpoint.kind == "vjepa2":
+        options = {"skip_predictor": True}
+    mean, deviation, note = _pixels(checkpoint)
+    module = PretrainedEncoder(
+        model, depth, grid, codec.scope == "frame", mean, deviation, options
+    )
+    return module, replace(report, notes=(note, *_tokens(model, codec.attributes["tokens"])))
+
+
+def _pixels(checkpoint: Checkpoint) -> tuple[Tensor, Tensor, str]:
+    """Mean and deviation of pixels in 0..1 that the encoder was trained with."""
+    file = checkpoint.folder / "preprocessor_config.json"
+    if not file.is_file():
+        half = torch.full((3,), 0.5)
+        return half, half, "no preprocessor_config.json: pixels stay in -1..1"
+    described = json.loads(file.read_text(encoding="utf-8"))
+    mean, deviation = (torch.tensor(described[name]) for name in ("image_mean", "image_std"))
+    return mean, deviation, "pixels are normalised as its preprocessor_config.json says"
+
+
+def _tokens(model: Any, tokens: int | None) -> tuple[str, ...]:
+    """What becomes of its tokens where the spec counts them."""
+    if tokens is None:
+        return ()
+    return (f"its patches are averaged to {tokens} tokens a frame; class tokens are left out",)

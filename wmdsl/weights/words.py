@@ -1,0 +1,115 @@
+"""Text encoders and tokenisers of transformers behind the calls of our own.
+
+B batch, T bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wmdsl.weights import errors
+from wmdsl.weights.library import Pretrained, model_of
+from wmdsl.weights.named import Named
+from wmdsl.weights.report import PartReport
+from wmdsl.weights.source import Checkpoint
+
+CLASSES = {
+    "t5": "T5EncoderModel",
+    "umt5": "UMT5EncoderModel",
+    "clip": "CLIPTextModelWithProjection",
+    "clip_text_model": "CLIPTextModelWithProjection",
+}
+POOLED = ("clip", "clip_text_model")
+
+
+def texts(bytes_BT: Tensor) -> list[str]:
+    """Bytes (byte + 1, 0 pads) -> text; what is no UTF-8 is replaced."""
+    rows = [bytes(byte - 1 for byte in row if byte) for row in bytes_BT.tolist()]
+    return [row.decode("utf-8", errors="replace") for row in rows]
+
+
+class PretrainedWords(Pretrained):
+    """Bytes [B, T] -> features [B, tokens, W], zero behind the end of the text.
+
+    Where `pooled` the one token is the projected summary of the text.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any, tokens: int, pooled: bool):
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.tokens = tokens
+        self.pooled = pooled
+
+    def forward(self, bytes_BT: Tensor) -> Tensor:
+        own, text_of_sample = torch.unique(bytes_BT, dim=0, return_inverse=True)
+        device = bytes_BT.device
+        longest = {} if self.pooled else {"max_length": self.tokens}
+        read = self.tokenizer(texts(own), padding="longest" if self.pooled else "max_length",
+                              truncation=True, return_tensors="pt", **longest)  # fmt: skip
+        index, mask = read["input_ids"].to(device), read["attention_mask"].to(device)
+        answer = self.model(input_ids=index, attention_mask=mask)
+        if self.pooled:
+            return answer.text_embeds[:, None][text_of_sample]
+        return (answer.last_hidden_state * mask[..., None])[text_of_sample]
+
+
+class PretrainedTokenizer(Pretrained):
+    """Bytes [B, T] -> indices [B, tokens] of a pretrained vocabulary, padded or cut."""
+
+    def __init__(self, tokenizer: Any, tokens: int):
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.tokens = tokens
+
+    def forward(self, bytes_BT: Tensor) -> Tensor:
+        read = self.tokenizer(texts(bytes_BT), padding="max_length", truncation=True,
+                              max_length=self.tokens, return_tensors="pt")  # fmt: skip
+        return read["input_ids"].to(bytes_BT.device)
+
+
+def load(
+    named: Named, checkpoint: Checkpoint, tokens: int
+) -> tuple[Pretrained, PartReport]:
+    """The encoder of a `text_encoder` with so many tokens; WeightsError where widths differ."""
+    model, report = model_of(named, checkpoint, "transformers", CLASSES)
+    pooled = checkpoint.kind in POOLED and tokens == 1
+    config = model.config
+    width = config.projection_dim if pooled else getattr(config, "d_model", config.hidden_size)
+    declared = named.part.attributes["channels"]
+    if declared != width:
+        raise errors.misfit(named, [f"channels {declared} in the spec, {width} in it"])
+    module = PretrainedWords(model, _tokenizer(named, checkpoint), tokens, pooled)
+    note = "one token: the projected summary of the text" if pooled else "padding is zero"
+    return module, replace(report, notes=(note,))
+
+
+def load_tokenizer(named: Named, checkpoint: Checkpoint) -> tuple[Pretrained, PartReport]:
+    """The tokeniser of a `tokenizer`; WeightsError where its vocabulary is larger than declared."""
+    tokenizer, declared = _tokenizer(named, checkpoint), named.part.attributes["vocabulary"]
+    if len(tokenizer) > declared:
+        size = f"vocabulary {declared} in the spec, {len(tokenizer)} in it"
+        raise errors.misfit(named, [size])
+    note = f"{len(tokenizer)} of {declared} indices are words of its vocabulary"
+    module = PretrainedTokenizer(tokenizer, named.part.attributes["tokens"])
+    return module, PartReport(named.title, named.hub, notes=(note,))
+
+
+def _tokenizer(named: Named, checkpoint: Checkpoint) -> Any:
+    try:
+        from transformers import AutoTokenizer
+    except ImportError:
+        raise errors.extra_missing("transformers") from None
+    beside = checkpoint.folder.parent / "tokenizer"
+    folder = beside if (beside / "tokenizer_config.json").is_file() else checkpoint.folder
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError) as reason:
+        raise errors.absent(named, folder, str(reason).strip().splitlines()[0]) from None
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
