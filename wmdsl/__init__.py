@@ -49,14 +49,16 @@ def emit(path_or_text: str | Path, *, standalone: bool = False, **params: object
     return driver.source(path_or_text, params, standalone=standalone)
 
 
-def compile(path_or_text: str | Path, **params: object) -> nn.Module:
+def compile(path_or_text: str | Path, *, naive: bool = False, **params: object) -> nn.Module:
     """The module that a spec describes: the emitted source, imported.
 
     It has `loss(batch)`, `query(name, batch, generator=...)`, `plan` and `source`.
+
+    With `naive` its queries compute everything in every step: the same answers, for comparison.
     """
     from wmdsl import driver
 
-    return driver.module(path_or_text, params)
+    return driver.module(path_or_text, params, naive=naive)
 
 
 def load(run: str | Path) -> nn.Module:

@@ -27,6 +27,7 @@ class Options:
     model: str | None = None  # the last one of the file where none is named
     stop_after: str = "plan"
     standalone: bool = False
+    naive: bool = False  # queries without deletion, hoisting and caches, for comparison
     observe: Observer = lambda stage, value: None
 
 
@@ -36,8 +37,8 @@ def run(source: Source, options: Options, diagnostics: Diagnostics) -> Any:
         "parse": lambda value: _parse(value, diagnostics),
         "resolve": lambda value: _resolve(value, options, diagnostics),
         "check": lambda value: _check(value, diagnostics),
-        "plan": lambda value: _plan(value, diagnostics),
-        "lower": lambda value: _lower(value, diagnostics),
+        "plan": lambda value: _plan(value, options, diagnostics),
+        "lower": lambda value: _lower(value, options, diagnostics),
         "emit": lambda value: _emit(value, options),
     }
     value: Any = source
@@ -69,13 +70,15 @@ def _check(spec: Any, diagnostics: Diagnostics) -> Any:
     return check(spec, diagnostics)
 
 
-def _plan(model: Any, diagnostics: Diagnostics) -> Any:
+def _plan(model: Any, options: Options, diagnostics: Diagnostics) -> Any:
     from wmdsl.plan import build_plan
+    from wmdsl.plan.naive import naive
 
-    return build_plan(model, diagnostics)
+    plan = build_plan(model, diagnostics)
+    return naive(plan) if options.naive else plan
 
 
-def _lower(plan: Any, diagnostics: Diagnostics) -> Any:
+def _lower(plan: Any, options: Options, diagnostics: Diagnostics) -> Any:
     """The program of the canonical spec, so that equal specs give equal files, however written.
 
     The plan as written is lowered first: what cannot run is reported where the user wrote it.
@@ -85,7 +88,7 @@ def _lower(plan: Any, diagnostics: Diagnostics) -> Any:
     if lower(plan, diagnostics) is None:
         return None
     canonical = Source("model.wm", plan.model.canonical)
-    return lower(run(canonical, Options(), diagnostics), diagnostics)
+    return lower(run(canonical, Options(naive=options.naive), diagnostics), diagnostics)
 
 
 def _emit(program: Any, options: Options) -> str:
@@ -126,10 +129,13 @@ def source(path_or_text: str | Path, parameters: Mapping[str, object], *, standa
     return front(path_or_text, parameters, stop_after="emit", standalone=standalone)
 
 
-def module(path_or_text: str | Path, parameters: Mapping[str, object]) -> nn.Module:
+def module(
+    path_or_text: str | Path, parameters: Mapping[str, object], *, naive: bool = False
+) -> nn.Module:
     """Emit and import: the module that runs is the emitted source."""
     from wmdsl.emit.load import load_source
 
     seen: dict[str, Any] = {}
-    text = front(path_or_text, parameters, stop_after="emit", observe=seen.__setitem__)
+    options = {"stop_after": "emit", "observe": seen.__setitem__, "naive": naive}
+    text = front(path_or_text, parameters, **options)
     return load_source(text, seen["plan"])

@@ -5,7 +5,7 @@ A level is a number or a tensor that broadcasts against x; `deviation` is that o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -35,7 +35,7 @@ def edm_weight(level: Level, deviation: float) -> Level:
 
 def descending_levels(
     steps: int, low: float, high: float, stop: float = 0.0
-) -> Iterator[tuple[float, float]]:
+) -> list[tuple[float, float]]:
     """(now, then) from `high` to `low` and then to `stop`, even in the seventh root."""
     last = max(low, stop)
     ends = high ** (1 / 7), last ** (1 / 7)
@@ -45,4 +45,4 @@ def descending_levels(
     ]
     if stop < low:
         levels.append(stop)
-    yield from zip(levels, levels[1:], strict=False)
+    return list(pairwise(levels))

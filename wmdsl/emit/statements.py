@@ -8,6 +8,7 @@ from wmdsl.emit.expressions import INDENT, WIDTH, flat, lines
 from wmdsl.lower.context import place
 from wmdsl.lower.program import (
     Assign,
+    Break,
     Do,
     Expression,
     For,
@@ -43,6 +44,8 @@ def _statement(statement: Statement, indent: int) -> list[str]:
             return _line("", value, indent, _remark(span))
         case Return(value):
             return _returned(value, indent)
+        case Break():
+            return [" " * indent + "break"]
         case Section(text, span):
             line = f" ({place(span)})" if span else ""
             return [" " * indent + f"# {text}{line}"]

@@ -23,7 +23,8 @@ class Context:
     plan: Plan
     questions: tuple[QueryPlan, ...] = ()
     attributes: Names = field(default_factory=lambda: Names(RESERVED))
-    schedules: dict[tuple[int, tuple[Row, ...], bool], Assign] = field(default_factory=dict)
+    constants: Names = field(default_factory=lambda: Names(frozenset()))
+    schedules: dict[tuple[int, int, tuple[Row, ...], bool], Assign] = field(default_factory=dict)
     methods: dict[object, Method] = field(default_factory=dict)
 
     @property
@@ -54,15 +55,27 @@ class Context:
         averages = self.model.trunks[space.trunks[0]].kind == "mlp"
         if space.dense and not averages:
             return None
-        key = (space.tokens, space.ranges, averages)
+        wanted = constant_name(*passes.split("."), space.name)
+        return self.mask(wanted, space, space.tokens, space.ranges, averages)
+
+    def mask(
+        self,
+        wanted: str,
+        queries: Space,
+        keys: int,
+        ranges: tuple[Row, ...],
+        averages: bool = False,
+    ) -> Expression:
+        """The constant that holds who of a space's tokens sees which of so many keys."""
+        key = (queries.tokens, keys, ranges, averages)
         if key not in self.schedules:
-            name = Name(constant_name(*passes.split("."), space.name))
-            rows = [tuple(row) for row in space.ranges]
+            rows = [tuple(row) for row in ranges]
             if averages:
-                value = Block("shares")(space.tokens, rows)
+                value = Block("shares")(queries.tokens, rows)
             else:
-                value = Name("Schedule").from_ranges(space.tokens, space.tokens, rows)
-            self.schedules[key] = Assign((name,), value, _attend_span(self.model, space))
+                value = Name("Schedule").from_ranges(queries.tokens, keys, rows)
+            name = Name(self.constants.of(key, wanted))
+            self.schedules[key] = Assign((name,), value, _attend_span(self.model, queries))
         return self.schedules[key].targets[0]
 
 

@@ -43,7 +43,7 @@ class Frame:
         self._values: dict[str, Expression] = {}
         self._tokens: dict[tuple[str, str], Expression] = {}
         self._features: dict[tuple[str, str], Expression] = {}
-        self._hidden: dict[HiddenKey, tuple[Expression, tuple[Placed, ...]]] = {}
+        self._hidden: dict[HiddenKey, list[tuple[Expression, tuple[Placed, ...]]]] = {}
         self.times: dict[str, Expression] = {}  # of the pass that is being written
 
     def local(self, key: object, wanted: str) -> Name:
@@ -286,17 +286,35 @@ class Frame:
         return self.times.get(segment.reference, still)
 
     def hold(self, key: HiddenKey, hidden: Expression, placed: tuple[Placed, ...]) -> None:
-        """Hidden states of a trunk's live groups, after a pass over its space."""
-        self._hidden[key] = hidden, placed
+        """Hidden states of some live groups of a trunk, after a pass over its space."""
+        names = {part.group.name for part in placed}
+        others = [
+            part
+            for part in self._hidden.get(key, [])
+            if not names & {found.group.name for found in part[1]}
+        ]
+        self._hidden[key] = [*others, (hidden, placed)]
 
-    def state(self, trunk: str) -> tuple[Expression, tuple[Placed, ...]]:
-        """The final hidden states of a trunk and the groups they belong to."""
-        return self._hidden[trunk, None, None]
+    def state(self, group: TokenGroup) -> tuple[Expression, tuple[Placed, ...]]:
+        """The final hidden states in which a group stands, and all groups they belong to."""
+        return next(
+            part
+            for part in self._hidden[group.trunk, None, None]
+            if any(found.group.name == group.name for found in part[1])
+        )
 
     def hidden(self, source: TokenSource) -> Expression:
         """Hidden states of the token groups that a source names."""
-        hidden, placed = self._hidden[source.trunk, source.layer, source.time]
-        return sliced(hidden, placed, self._wanted(source))
+        parts = self._hidden[source.trunk, source.layer, source.time]
+        wanted = self._wanted(source)
+        if len(parts) == 1:
+            return sliced(*parts[0], wanted)
+        return joined([
+            sliced(*part, [group.name])
+            for group in self._groups(source.trunk)
+            for part in parts
+            if group.name in wanted and any(found.group.name == group.name for found in part[1])
+        ])  # fmt: skip
 
     def apart(self, source: TokenSource) -> list[Expression]:
         """The tokens of a source, those of each token group for themselves."""
@@ -307,12 +325,12 @@ class Frame:
 
     def states(self, source: TokenSource) -> tuple[Expression, bool]:
         """The list of a trunk's states behind its blocks; whether a source reads all of each."""
-        hidden, placed = self._hidden[source.trunk, EACH, source.time]
+        ((hidden, placed),) = self._hidden[source.trunk, EACH, source.time]
         return hidden, sliced(hidden, placed, self._wanted(source)) is hidden
 
     def part(self, source: TokenSource, hidden: Expression) -> Expression:
         """What a source reads of the states behind one block."""
-        _, placed = self._hidden[source.trunk, EACH, source.time]
+        ((_, placed),) = self._hidden[source.trunk, EACH, source.time]
         found = sliced(hidden, placed, self._wanted(source))
         return of(found, "detach")() if source.stop else found
 

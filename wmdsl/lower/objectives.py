@@ -199,7 +199,7 @@ class Trainer:
         return self.frame.keep(key, wanted, self._term(writer, segment, group))
 
     def _term(self, writer: PassWriter, segment: Segment, group: TokenGroup) -> Expression:
-        shift = 1 if self.generate.objective == "autoregressive" else 0
+        shift = self.generate.objective == "autoregressive"
         wanted = f"{self.frame.name_of(segment)}_out"
         key = ("out", group.trunk, group.name)
         output = self.frame.keep(key, wanted, writer.output(group, shift))
@@ -262,7 +262,7 @@ class Trainer:
         """What the pass so far makes of a segment, as clean tokens without a gradient."""
         group = groups_of(self.context, self.generate, segment)[0]
         name, reference = self.frame.name_of(segment), segment.reference
-        output = writer.output(group, 1 if self.generate.objective == "autoregressive" else 0)
+        output = writer.output(group, shift=self.generate.objective == "autoregressive")
         if self.generate.objective in SYMBOLIC:
             clean = of(output, "argmax")(dim=-1)
         elif self.generate.objective == "regression":

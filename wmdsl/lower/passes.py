@@ -6,9 +6,10 @@ times, handed frames) comes in as `Inputs`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import groupby, pairwise
 
 from wmdsl.check.codecs import TIME
 from wmdsl.check.model import Condition, TokenGroup, TokenSource, Trunk
@@ -65,6 +66,7 @@ class PassWriter:
         self.evaluation = evaluation
         self.inputs = inputs
         self.label = label
+        self.clean, self.rows = CLEAN, SIZE
         self._embedded: dict[tuple[GroupName, Fraction | None], Expression | None] = {}
         self._channels: dict[tuple[str, str], Expression] = {}
         self._readings: dict[tuple[str, str | None], Expression] = {}
@@ -74,13 +76,16 @@ class PassWriter:
     def model(self):
         return self.context.model
 
-    def hoist(self, space: Space, moving: Iterable[str]) -> None:
-        """Embed ahead of a loop everything in a space but the groups of moving segments."""
+    def hoist(
+        self, space: Space, moving: Iterable[str], constant: Collection[GroupName]
+    ) -> None:
+        """Embed ahead of a loop everything in a space but the groups of moving segments; `constant`
+        groups apart from those whose states change."""
         moving = set(moving)
         for trunk in space.trunks:
             self._hoist_sources(trunk)
             self._hoist_channels(space, trunk)
-            self._hoist_trunk(space, trunk, moving)
+            self._hoist_trunk(space, trunk, moving, constant)
 
     def _hoist_sources(self, trunk: str) -> None:
         """Encode what couplings read from outside of trunks."""
@@ -108,16 +113,17 @@ class PassWriter:
         """Whether no step of a loop that is about to begin changes what a source reads."""
         return _outside(source) or (source.trunk, source.time) in self._written
 
-    def _hoist_trunk(self, space: Space, trunk: str, moving: set[str]) -> None:
+    def _hoist_trunk(
+        self, space: Space, trunk: str, moving: set[str], constant: Collection[GroupName]
+    ) -> None:
         """Neighbours that stay the same become one variable."""
-        run: list[Placed] = []
-        for placed in (*space.of_trunk(trunk), None):
-            if placed is not None and not self._moves(placed.group, moving):
-                run.append(placed)
-                continue
-            if run:
-                self._keep_run(space, trunk, run)
-            run = []
+
+        def kind(placed: Placed) -> tuple[bool, bool]:
+            return self._moves(placed.group, moving), placed.key in constant
+
+        for (moves, _), run in groupby(space.of_trunk(trunk), kind):
+            if not moves:
+                self._keep_run(space, trunk, list(run))
 
     def _moves(self, group: TokenGroup, moving: set[str]) -> bool:
         role = self.evaluation.roles[group.trunk, group.name]
@@ -144,18 +150,34 @@ class PassWriter:
 
     def write_space(self, space: Space, passes: str) -> None:
         """Tokens, codes and blocks of one space; its hidden states are held by the frame."""
+        path, method = runs_method(self.context, space)
+        schedule = [self.context.schedule(space, passes) or Name("None")] if path.masked else []
+        results = tuple(self.result(space, *result) for result in path.results)
+        self.frame.body.assign(results, method(*self.arguments(space), *schedule))
+        self.hold(space, path.results, results)
+
+    def arguments(
+        self, space: Space, told: Mapping[str, Expression] = {}
+    ) -> tuple[Expression, ...]:
+        """Tokens, codes, angles and what is read, in the order of a method over the space; `told`
+        are the trunks whose codes stand already."""
         self.frame.times = {**self.inputs.times, **self._held_times(space)}
         tokens = [self._trunk_tokens(space, trunk) for trunk in space.trunks]
         trunks = [self.model.trunks[name] for name in space.trunks]
-        codes = [self._code(space, trunk.name) for trunk in trunks if trunk.kind == "dit"]
+        codes = [
+            told[trunk.name] if trunk.name in told else self.code(space, trunk.name)
+            for trunk in trunks
+            if trunk.kind == "dit"
+        ]
         angles = [self._angles(space, trunk.name) for trunk in trunks if rotary(trunk)]
         sources = [self._read(reading) for reading in readings(self.model, space.trunks)]
-        path, method = runs_method(self.context, space)
-        schedule = [self.context.schedule(space, passes) or Name("None")] if path.masked else []
-        results = tuple(self._result(space, *result) for result in path.results)
-        arguments = (*tokens, *codes, *angles, *sources, *schedule)
-        self.frame.body.assign(results, method(*arguments))
-        for (trunk, layer), name in zip(path.results, results, strict=True):
+        return (*tokens, *codes, *angles, *sources)
+
+    def hold(
+        self, space: Space, results: Iterable[tuple[str, int | None]], names: Iterable[Name]
+    ) -> None:
+        """The frame holds the hidden states that a method has put out."""
+        for (trunk, layer), name in zip(results, names, strict=True):
             self.frame.hold((trunk, layer, space.time), name, space.of_trunk(trunk))
             self._written.add((trunk, space.time))
 
@@ -218,26 +240,45 @@ class PassWriter:
         own = embedding(self.context, reading) if cross.embedded else None
         return expression([own(part) if own else part for part in parts])
 
-    def _result(self, space: Space, trunk: str, layer: int | None) -> Name:
+    def result(self, space: Space, trunk: str, layer: int | None, part: str = "") -> Name:
+        """The variable of hidden states; `part` where they are those of some groups only."""
         wanted = f"{trunk}_out" if layer is None else f"{trunk}_after_{layer}"
         wanted = f"{trunk}_states" if layer == EACH else wanted
         wanted = wanted if space.time is None else f"{wanted}_held"
-        return self.frame.local(("result", trunk, layer, space.time), wanted)
+        wanted = f"{wanted}_{part}" if part else wanted
+        return self.frame.local(("result", trunk, layer, space.time, part), wanted)
 
-    def output(self, group: TokenGroup, shift: int = 0) -> Expression:
-        """What the head of a group makes of its hidden states, `shift` tokens earlier."""
-        hidden, placed = self.frame.state(group.trunk)
-        start = 0
-        for other in placed:
-            if other.group.name == group.name:
-                break
-            start += other.group.count
-        if start < shift:
+    def output(self, group: TokenGroup, shift: bool = False) -> Expression:
+        """What the head of a group makes of its hidden states; with `shift` of those of the token
+        before each."""
+        hidden, placed = self.frame.state(group)
+        names = [other.group.name for other in placed]
+        start = sum(other.group.count for other in placed[: names.index(group.name)])
+        head, span = self.context.outward(group), slice(start, start + group.count)
+        if not shift:
+            return head(hidden if len(placed) == 1 else hidden[:, span])
+        return head(self._one_earlier(group, hidden, span))
+
+    def _one_earlier(self, group: TokenGroup, hidden: Expression, span: slice) -> Expression:
+        """The states of the token in front of a group and of all its tokens but the last."""
+        ahead = [
+            left.group
+            for space in self.evaluation.spaces
+            for left, right in pairwise(space.of_trunk(group.trunk))
+            if right.group.name == group.name
+        ]
+        if not ahead:
             message = f"{group.name} needs a token before it to predict its first one from"
             raise Unsupported(message, group.span)
-        whole = len(placed) == 1 and not shift
-        span = slice(start - shift, start - shift + group.count)
-        return self.context.outward(group)(hidden if whole else hidden[:, span])
+        before, placed = self.frame.state(ahead[0])
+        end = sum(other.group.count for other in placed)
+        if before == hidden:
+            return hidden[:, slice(span.start - 1, span.stop - 1)]
+        if placed[-1].group.name != ahead[0].name:
+            message = f"{group.name} is to be predicted from a token that others stand behind"
+            raise Unsupported(message, group.span)
+        own = hidden[:, slice(span.start, span.stop - 1)]
+        return joined([before[:, slice(end - 1, end)], own])
 
     def _trunk_tokens(self, space: Space, trunk: str) -> Expression:
         found = [self._token(space, placed.group) for placed in space.of_trunk(trunk)]
@@ -323,7 +364,7 @@ class PassWriter:
 
     # Codes of the noise levels.
 
-    def _code(self, space: Space, trunk_name: str) -> Expression:
+    def code(self, space: Space, trunk_name: str) -> Expression:
         """What each run of a trunk's tokens is told."""
         trunk = self.model.trunks[trunk_name]
         rows, lengths = self._rows_of(space, trunk, self._runs(space, trunk_name))
@@ -333,6 +374,21 @@ class PassWriter:
         name = ("code", trunk_name, space.time)
         wanted = f"{trunk_name}_code"
         return self.frame.keep(name, wanted, Block("Runs")(rows, lengths))
+
+    def step_codes(
+        self, space: Space, trunk: Trunk, times: dict[str, Expression], count: Expression
+    ) -> Expression:
+        """As `code`, with a row of the batch for each of `count` steps; `times` [steps, 1]."""
+        kept = self.inputs.times, self.clean, self.rows
+        self.inputs.times, self.rows = times, count
+        self.clean = of(LIKE, "new_zeros")(count, 1)
+        rows, lengths = self._rows_of(space, trunk, self._runs(space, trunk.name))
+        self.inputs.times, self.clean, self.rows = kept
+        return Block("Runs")(rows, lengths)
+
+    def folds(self, space: Space, trunk: Trunk) -> bool:
+        """Whether a trunk's codes in a loop follow from its steps alone."""
+        return trunk.kind == "dit" and space.time is None and not self._adaln(trunk.name)
 
     def _rows_of(
         self, space: Space, trunk: Trunk, runs: list[Run]
@@ -344,7 +400,7 @@ class PassWriter:
         if trunk.told != "own":
             if apart:
                 raise Unsupported("conditions of single tokens need `told own`", trunk.span)
-            told = time(self._all_times(space)) if trunk.told == "all" else time(CLEAN)
+            told = time(self._all_times(space)) if trunk.told == "all" else time(self.clean)
             rows = of(told, "sum")(dim=1, keepdim=True) if trunk.told == "all" else told
             return rows, (sum(lengths),)
         if apart:
@@ -418,13 +474,13 @@ class PassWriter:
     def _time(self, space: Space, group: TokenGroup) -> Expression:
         role = self.evaluation.roles[group.trunk, group.name]
         if role not in ("noisy", "pinned"):
-            return CLEAN
+            return self.clean
         if space.time is not None:
             return self._held_time(space.time)
         return self.inputs.times[group.segment.reference]
 
     def _held_time(self, time: Fraction) -> Expression:
-        return of(LIKE, "new_full")((SIZE, 1), number(time))
+        return of(LIKE, "new_full")((self.rows, 1), number(time))
 
     def _rows(self, space: Space, group: TokenGroup) -> int:
         """Rows of the code of a group: one, or one per frame."""
@@ -443,12 +499,12 @@ class PassWriter:
         live = {placed.key for placed in space.groups}
         for placed in training.groups:
             if self.context.plan.train.roles[placed.key] == "noisy":
-                noise = of(LIKE, "new_ones")(SIZE, 1)
+                noise = of(LIKE, "new_ones")(self.rows, 1)
                 time = self._time(space, placed.group) if placed.key in live else noise
                 times.setdefault(placed.group.segment.reference, time)
         if set(times) & self.inputs.per_frame:
             raise Unsupported("per-frame times need `told own`", training.groups[0].group.span)
-        return joined(list(times.values()) or [CLEAN])
+        return joined(list(times.values()) or [self.clean])
 
     def _angles(self, space: Space, trunk: str) -> Expression:
         """Rotary angles of the live tokens, each at its place among all tokens of the trunk."""

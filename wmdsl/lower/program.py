@@ -158,6 +158,11 @@ class Return:
 
 
 @dataclass(frozen=True, slots=True)
+class Break:
+    """Leaves the innermost loop."""
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """A comment line that heads the statements below it; with its line of the spec."""
 
@@ -184,7 +189,7 @@ class With:
     body: tuple[Statement, ...]
 
 
-Statement = Assign | Do | Return | Section | For | If | With
+Statement = Assign | Do | Return | Break | Section | For | If | With
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +253,9 @@ class Body:
 
     def give_back(self, value: object) -> None:
         self._statements.append(Return(expression(value)))
+
+    def leave(self) -> None:
+        self._statements.append(Break())
 
     @contextmanager
     def loop(self, target: object, iterable: Expression) -> Iterator[None]:

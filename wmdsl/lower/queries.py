@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from wmdsl.check.codecs import TIME
 from wmdsl.check.model import Align, Generate, Segment, TokenGroup
 from wmdsl.check.queries import left_out
 from wmdsl.lower.context import Context, number
@@ -36,11 +35,11 @@ from wmdsl.lower.program import (
     torch,
 )
 from wmdsl.lower.spaces import crosses_of
+from wmdsl.lower.stepping import COUNT, LEVEL, PATH, Stepper
 from wmdsl.plan.named import questions
-from wmdsl.plan.nodes import Generation, QueryPlan, Space
+from wmdsl.plan.nodes import Generation, QueryPlan
 from wmdsl.plan.parameters import vocabulary
 from wmdsl.plan.roles import generates_by_segment
-from wmdsl.plan.spaces import token_sources
 
 PARAMETERS = (
     Parameter("self", ""),
@@ -187,6 +186,7 @@ class _Generator:
             for reference in (*generation.segments, *generation.joint)
             if self._objective(reference) not in ("regression", "align")
         ]
+        self.stepper = Stepper(self.writer, generation, query.plan.name, self.moving)
 
     def write(self) -> None:
         """Everything of this generation; its segments are known from here on."""
@@ -288,27 +288,6 @@ class _Generator:
             self.inputs.tokens[group.trunk, group.name] = name
         return name
 
-    def _still(self, space: Space) -> bool:
-        """Whether no step of the generation changes anything in a space."""
-        constant = set(self.generation.constant)
-        return all(placed.key in constant for placed in space.groups)
-
-    def _before_loop(self) -> list[Space]:
-        """Run what stays the same and embed what stays; the spaces that are left."""
-        left = []
-        for space in self.evaluation.spaces:
-            if self._still(space) and not left:
-                self.writer.write_space(space, self.query.plan.name)
-            else:
-                left.append(space)
-        for space in left:
-            self.writer.hoist(space, self.moving)
-        return left
-
-    def _evaluate(self, spaces: list[Space]) -> None:
-        for space in spaces:
-            self.writer.write_space(space, self.query.plan.name)
-
     # Flow and diffusion.
 
     def _along_the_path(self) -> None:
@@ -319,14 +298,35 @@ class _Generator:
         walk = self._walk(noisy)
         for reference in noisy:
             self._start(reference, self._first(reference))
-        left = self._before_loop()
-        with self.frame.body.loop((NOW, THEN), walk):
+        self.stepper.ahead()
+        with self._loop(noisy, walk):
             times = {reference: self._times(reference) for reference in noisy}
-            self._evaluate(left)
+            self.stepper.step()
             for reference in noisy:
                 self._step(reference, *times[reference])
         for reference in self.generation.segments:
             self._settle(reference)
+
+    def _loop(self, noisy: list[str], walk: Expression):
+        """Over (now, then), and beside them what each step tells the trunks."""
+        body, stepper = self.frame.body, self.stepper
+        if not stepper.folds():
+            return body.loop((NOW, THEN), walk)
+        body.assign(PATH, walk)
+        body.assign(LEVEL, of(LIKE, "new_tensor")(PATH)[:, :1])
+        stepper.fold({
+            **{reference: self._told(self._generate(reference), LEVEL) for reference in noisy},
+            **{reference: of(LIKE, "new_ones")(COUNT, 1) for reference in self._pinned()},
+        })  # fmt: skip
+        names = (expression((NOW, THEN)), *stepper.told.values())
+        return body.loop(names, Name("zip")(PATH, *stepper.folded.values(), strict=True))
+
+    def _pinned(self) -> list[str]:
+        return [name for (_, name), role in self.evaluation.roles.items() if role == "pinned"]
+
+    def _told(self, generate: Generate, at: Expression) -> Expression:
+        """The time that tokens are told at a point of the walk."""
+        return Block("told")(at) if generate.objective == "edm" else shifted(generate, at)
 
     def _first(self, reference: str) -> Expression:
         """Pure noise; where EDM begins, noise of the highest level."""
@@ -358,8 +358,7 @@ class _Generator:
         scaled = self.frame.keep(("scaled", reference), f"{name}_scaled", scaled)
         for group in self._groups(reference):
             self.inputs.tokens[group.trunk, group.name] = scaled
-        time = of(LIKE, "new_full")((SIZE, 1), Block("told")(NOW))
-        self.inputs.times[reference] = self.frame.keep(("time", reference), f"{name}_time", time)
+        self._tell(reference, Block("told")(NOW))
 
     def _times(self, reference: str) -> tuple[Expression, Expression]:
         """(now, then) on the segment's own schedule; now is told to its tokens."""
@@ -374,21 +373,16 @@ class _Generator:
             values = shifted(generate, NOW), shifted(generate, THEN)
             for name, value in zip((now, then), values, strict=True):
                 self.frame.body.assign(name, value)
-        segment = self.query.segments[reference]
-        time = of(LIKE, "new_full")((SIZE, 1), now)
-        wanted = f"{self.frame.name_of(segment)}_time"
-        if self._told(reference):
-            time = self.frame.keep(("time", reference), wanted, time)
-        self.inputs.times[reference] = time
+        self._tell(reference, now)
         return now, then
 
-    def _told(self, reference: str) -> bool:
-        """Whether any trunk, or any coupling, is told the noise level of a segment."""
-        trunks = [self.model.trunks[group.trunk] for group in self._groups(reference)]
-        sources = [source for source in token_sources(self.model) if source.codec == TIME]
-        return any(trunk.kind == "dit" and trunk.told != "none" for trunk in trunks) or any(
-            source.segment.reference == reference for source in sources
-        )
+    def _tell(self, reference: str, time: Expression) -> None:
+        """The time of a segment's tokens, under its name where somebody is told it in a step."""
+        time = of(LIKE, "new_full")((SIZE, 1), time)
+        wanted = f"{self.frame.name_of(self.query.segments[reference])}_time"
+        if self.stepper.tells(reference):
+            time = self.frame.keep(("time", reference), wanted, time)
+        self.inputs.times[reference] = time
 
     def _step(self, reference: str, now: Expression, then: Expression) -> None:
         generate, segment = self._generate(reference), self.query.segments[reference]
@@ -438,7 +432,7 @@ class _Generator:
         if self.moving:
             message = f"{self.moving[0]} would have to be generated beside a regression"
             raise Unsupported(message, self._generate(self.moving[0]).span)
-        self._evaluate(list(self.evaluation.spaces))
+        self.writer.write(self.query.plan.name)
         for reference in self.generation.segments:
             self._start(reference, self._output(reference))
             self._settle(reference)
@@ -448,7 +442,7 @@ class _Generator:
         if self.moving:
             message = f"{self.moving[0]} would have to be generated beside foreseen features"
             raise Unsupported(message, self._generate(self.moving[0]).span)
-        self._evaluate(list(self.evaluation.spaces))
+        self.writer.write(self.query.plan.name)
         for align in self._aligns():
             features = predicted_features(self.frame, align)
             self.query.foreseen.setdefault(align.target.reference, {})[align.name] = features
@@ -466,25 +460,28 @@ class _Generator:
 
     def _token_by_token(self) -> None:
         x, reference = self._symbols(0), self.moving[0]
-        left = self._before_loop()
+        self.stepper.ahead()
+        self.stepper.code_ahead()
         group, token = self._groups(reference)[0], Name("token")
         with self.frame.body.loop(token, Name("range")(group.count)):
-            self._evaluate(left)
+            self.stepper.step()
             wanted = f"{self.frame.name_of(group.segment)}_logits"
-            logits = self.frame.keep(("logits", reference), wanted, self.writer.output(group, 1))
+            output = self.writer.output(group, shift=True)
+            logits = self.frame.keep(("logits", reference), wanted, output)
             one = Block("drawn")(logits[:, token], GENERATOR)
             self.frame.body.assign(x[:, token], one, self._generate(reference).span)
         self._settle(reference)
 
     def _in_rounds(self) -> None:
         x, reference = self._symbols(None), self.moving[0]
-        left = self._before_loop()
+        self.stepper.ahead()
+        self.stepper.code_ahead()
         group = self._groups(reference)[0]
         mask = vocabulary(self.model, group)
         with self.frame.body.loop(
             (Name("_"), THEN), Block("descending")(STEPS.or_(self.generation.steps))
         ):
-            self._evaluate(left)
+            self.stepper.step()
             shown = Block("revealed")(x, self.writer.output(group), mask, THEN, GENERATOR)
             self.frame.body.assign(x, shown, self._generate(reference).span)
         self._settle(reference)

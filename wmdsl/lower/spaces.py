@@ -138,33 +138,28 @@ def runs_method(context: Context, space: Space) -> tuple[Route, Expression]:
     """The method that runs a space's blocks, written at its first use."""
     path = route(context, space)
     if path not in context.methods:
-        context.methods[path] = _Loop(context, path).method()
+        context.methods[path] = Loop(context, path).method()
     return path, of(me, context.methods[path].name)
 
 
-class _Loop:
+class Loop:
     """The statements over the blocks of the trunks of one route."""
+
+    verb = "run"
 
     def __init__(self, context: Context, path: Route):
         self.context = context
         self.path = path
         self.trunks = [context.model.trunks[name] for name in path.trunks]
-        self.names = Names(LOCALS | {"schedule"})
+        self.names = Names(LOCALS | {"schedule", "memory"})
         self.body = Body()
 
     def method(self) -> Method:
         """The whole method."""
-        for trunk, layer in self.path.results:
-            if layer == 0:
-                self.body.assign(self._result(trunk, 0), self._x(trunk))
-            if layer == EACH:
-                self.body.assign(self._result(trunk, EACH), [])
-        for trunk in filter(shares_modulation, self.trunks):
-            shared = of(self.context.owned("trunk", trunk.name), "shared")
-            self.body.assign(self._local(trunk, "shared"), shared(self._code(trunk)))
+        self._begin()
         with self._over_blocks():
             self._block()
-        results = tuple(self._returned(trunk, layer) for trunk, layer in self.path.results)
+        results = self._results()
         self.body.give_back(results[0] if len(results) == 1 else results)
         return Method(
             name=self._method_name(),
@@ -175,6 +170,23 @@ class _Loop:
             span=self._owner_span(),
         )
 
+    def _begin(self) -> None:
+        """What stands ahead of the loop over the blocks."""
+        for trunk, layer in self.path.results:
+            if layer == 0:
+                self.body.assign(self._result(trunk, 0), self._x(trunk))
+            if layer == EACH:
+                self.body.assign(self._result(trunk, EACH), [])
+        for trunk in filter(self._shares, self.trunks):
+            shared = of(self.context.owned("trunk", trunk.name), "shared")
+            self.body.assign(self._local(trunk, "shared"), shared(self._code(trunk)))
+
+    def _shares(self, trunk: Trunk) -> bool:
+        return shares_modulation(trunk)
+
+    def _results(self) -> tuple[Expression, ...]:
+        return tuple(self._returned(trunk, layer) for trunk, layer in self.path.results)
+
     def _returns(self) -> str:
         each = [layer == EACH for _, layer in self.path.results]
         if any(each):
@@ -183,7 +195,7 @@ class _Loop:
         return "Tensor" if len(each) == 1 else "tuple[Tensor, ...]"
 
     def _method_name(self) -> str:
-        parts = ["run", self.path.space]
+        parts = [self.verb, self.path.space]
         model = self.context.model
         join = model.joins.get(self.path.space)
         if join and join.trunks != self.path.trunks:
@@ -197,10 +209,12 @@ class _Loop:
         return join.span if join else self.trunks[0].span
 
     def _doc(self) -> str:
-        names = [trunk.name for trunk in self.trunks]
-        if len(names) == 1:
-            return f"The blocks of {names[0]}."
-        return f"The blocks of {', '.join(names[:-1])} and {names[-1]}, attending as one sequence."
+        together = ", attending as one sequence" if len(self.trunks) > 1 else ""
+        return f"The blocks of {self._named()}{together}."
+
+    def _named(self) -> str:
+        *names, last = [trunk.name for trunk in self.trunks]
+        return f"{', '.join(names)} and {last}" if names else last
 
     def _parameters(self) -> Iterator[Parameter]:
         yield Parameter("self", "")
@@ -208,7 +222,7 @@ class _Loop:
             yield Parameter(self._x(trunk.name).text, "Tensor")
         for trunk in self.trunks:
             if trunk.kind == "dit":
-                yield Parameter(self._code(trunk).text, "Runs")
+                yield self._told(trunk)
         for trunk in self.trunks:
             if rotary(trunk):
                 yield Parameter(self._angles(trunk).text, "Tensor")
@@ -218,6 +232,9 @@ class _Loop:
         if self.path.masked:
             averages = self.trunks[0].kind == "mlp"
             yield Parameter("schedule", "Tensor" if averages else "Schedule | None")
+
+    def _told(self, trunk: Trunk) -> Parameter:
+        return Parameter(self._code(trunk).text, "Runs")
 
     def _x(self, trunk: str) -> Name:
         return Name(self.names.of(("x", trunk), trunk, "tokens"))
@@ -245,13 +262,17 @@ class _Loop:
 
     def _over_blocks(self):
         """`for block in self.seer.blocks`, with the depth where something depends on it."""
-        stacks = [self._stack(trunk) for trunk in self.trunks]
-        blocks = tuple(self._local(trunk, "block") for trunk in self.trunks)
+        names, stacks = zip(*self._stacks(), strict=True)
         together = stacks[0] if len(stacks) == 1 else Name("zip")(*stacks, strict=True)
         if not self._needs_depth():
-            return self.body.loop(blocks, together)
-        one = blocks[0] if len(blocks) == 1 else blocks
+            return self.body.loop(names, together)
+        one = names[0] if len(names) == 1 else names
         return self.body.loop((Name("depth"), expression(one)), Name("enumerate")(together))
+
+    def _stacks(self) -> Iterator[tuple[Expression, Expression]]:
+        """What the loop goes through: (variable, sequence)."""
+        for trunk in self.trunks:
+            yield self._local(trunk, "block"), self._stack(trunk)
 
     def _stack(self, trunk: Trunk) -> Expression:
         blocks = of(self.context.owned("trunk", trunk.name), "blocks")
@@ -280,12 +301,19 @@ class _Loop:
     def _transformer(self) -> None:
         for trunk in self.trunks:
             if trunk.kind == "dit":
-                told = "shared" if shares_modulation(trunk) else "code"
-                block, code = self._local(trunk, "block"), self._local(trunk, told)
-                self.body.assign(self._local(trunk, "modulation"), of(block, "modulation")(code))
+                self._modulate(trunk)
         for trunk in self.trunks:
             self._project(trunk)
         self._attend()
+        self._advance()
+
+    def _modulate(self, trunk: Trunk) -> None:
+        told = "shared" if shares_modulation(trunk) else "code"
+        block, code = self._local(trunk, "block"), self._local(trunk, told)
+        self.body.assign(self._local(trunk, "modulation"), of(block, "modulation")(code))
+
+    def _advance(self) -> None:
+        """What comes behind attention."""
         for trunk in self.trunks:
             self._step(trunk, "merge", self._local(trunk, "mixed"))
         for trunk in self.trunks:
@@ -308,9 +336,10 @@ class _Loop:
                 self.body.assign(name, Block("rotated")(name, self._angles(trunk)))
 
     def _attend(self) -> None:
-        parts = list(zip(*(self._heads(trunk) for trunk in self.trunks), strict=True))
+        parts = zip(*(self._heads(trunk) for trunk in self.trunks), strict=True)
+        query, key, value = (list(part) for part in parts)
         schedule = (SCHEDULE,) if self.path.masked else ()
-        mixed = ATTENTION(*(joined(list(part)) for part in parts), *schedule)
+        mixed = ATTENTION(joined(query), *self._seen(key, value), *schedule)
         if len(self.trunks) == 1:
             self.body.assign(self._local(self.trunks[0], "mixed"), mixed)
             return
@@ -319,6 +348,12 @@ class _Loop:
         together = Name(self.names.of("mixed", "mixed"))
         self.body.assign(together, mixed)
         self.body.assign(outputs, of(together, "split")(lengths, dim=1))
+
+    def _seen(
+        self, key: list[Expression], value: list[Expression]
+    ) -> tuple[Expression, Expression]:
+        """Keys and values of the tokens that are seen."""
+        return joined(key), joined(value)
 
     def _step(self, trunk: Trunk, part: str, *arguments: Expression) -> None:
         x, step = self._x(trunk.name), of(self._local(trunk, "block"), part)
@@ -343,9 +378,11 @@ class _Loop:
         found = self.context.model.trunks[trunk]
         if found.kind == "mlp":
             return self._x(trunk)
-        norm = of(self.context.owned("trunk", trunk), "norm")
-        code = (self._code(found),) if found.kind == "dit" else ()
-        return norm(self._x(trunk), *code)
+        return self._normed(found, of(self.context.owned("trunk", trunk), "norm"))
+
+    def _normed(self, trunk: Trunk, norm: Expression) -> Expression:
+        code = (self._code(trunk),) if trunk.kind == "dit" else ()
+        return norm(self._x(trunk.name), *code)
 
 
 def _reads(cross: Cross, reader: Expression, x: Expression, source: Expression) -> Expression:

@@ -8,10 +8,12 @@ from wmdsl.check.queries import left_out
 from wmdsl.plan.asked import Asked
 from wmdsl.plan.chain import Step, chain_of
 from wmdsl.plan.flow import Flow, visible_groups
+from wmdsl.plan.naive import naive_chain
 from wmdsl.plan.nodes import Dropped, Pass, QueryPlan
 from wmdsl.plan.refusals import Unanswerable, at
+from wmdsl.plan.savings import savings
 from wmdsl.plan.spaces import row_of
-from wmdsl.plan.work import chain_flops, key_value_bytes
+from wmdsl.plan.work import chain_flops, key_value_bytes, repeated_flops
 
 
 def answer(flow: Flow, asked: Asked) -> QueryPlan:
@@ -53,6 +55,7 @@ def _answered(flow: Flow, asked: Asked, steps: tuple[Step, ...]) -> QueryPlan:
     dropped = tuple(_dropped(flow, asked, steps))
     passes = [step.generation.evaluation for step in steps]
     chain = tuple(step.generation for step in steps)
+    naive = naive_chain(flow, [segment.reference for segment in asked.given], chain)
     return QueryPlan(
         name=asked.name,
         given=tuple(segment.reference for segment in asked.given),
@@ -68,6 +71,8 @@ def _answered(flow: Flow, asked: Asked, steps: tuple[Step, ...]) -> QueryPlan:
         * max(key_value_bytes(flow.model, evaluation) for evaluation in passes),
         chain=chain,
         declared=asked.declared,
+        naive_flops=passes_each * repeated_flops(flow.model, naive),
+        savings=savings(flow, naive, chain, dropped, passes_each),
     )
 
 

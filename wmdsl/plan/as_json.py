@@ -188,6 +188,11 @@ def _query(query: QueryPlan) -> dict[str, object]:
         "steps": dict(query.steps),
         "tokens": query.tokens,
         "flops": query.flops,
+        "naive_flops": query.naive_flops,
+        "savings": [
+            {"how": saving.how, "what": list(saving.what), "flops": saving.flops}
+            for saving in query.savings
+        ],
         "kv_bytes": query.kv_bytes,
         "chain": [
             {

@@ -14,6 +14,11 @@ from wmdsl.plan.refusals import at
 
 WIDTH = 100
 INDENT = "  "
+SAVED = {
+    "deleted": "deleted",
+    "hoisted": "encoded once",
+    "cached": "keys and values once",
+}
 
 
 def to_text(plan: Plan, query: str | None = None) -> str:
@@ -185,8 +190,9 @@ def _generation(step: Generation) -> str:
 
 
 def _query_section(plan: Plan, query: QueryPlan) -> Iterator[str]:
-    """One query with its masks."""
+    """One query with its savings and its masks."""
     yield from (line.removeprefix(INDENT) for line in _query(query))
+    yield from _savings(query)
     for step in query.chain:
         yield ""
         yield f"attention while {', '.join(step.segments)} is generated (rows see columns)"
@@ -198,6 +204,18 @@ def _query_section(plan: Plan, query: QueryPlan) -> Iterator[str]:
             f"{percent(mask.density)} of {mask.tokens} x {mask.tokens} pairs, at most "
             f"{mask.max_ranges_per_row} key ranges in a row"
         )
+
+
+def _savings(query: QueryPlan) -> Iterator[str]:
+    """From everything in every step down to what is emitted."""
+    if query.chain:
+        yield ""
+        yield f"{'everything in every step':<26}{flops(query.naive_flops):>12}"
+        for saving in query.savings:
+            first = f"{SAVED[saving.how]:<26}{'-' + flops(saving.flops):>12}"
+            yield from _wrapped(f"{first}  ", ", ".join(saving.what))
+        share = percent(query.flops / query.naive_flops) if query.naive_flops else ""
+        yield f"{'emitted':<26}{flops(query.flops):>12}  {share}"
 
 
 def _weights(plan: Plan) -> Iterator[str]:

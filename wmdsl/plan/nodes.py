@@ -75,7 +75,8 @@ class Generation:
     autoregressive; rounds for masked); `joint` are segments that must be generated beside the
     sought ones and whose value is ignored.  `until` is the noise level at which sampling stops: 0,
     or the level at which a later tap reads the segments.  `constant` are the groups of the pass
-    whose hidden states no sampling step changes.
+    whose hidden states no sampling step changes.  A generation that is not `hoisted` computes
+    everything in every step.
     """
 
     segments: tuple[str, ...]
@@ -87,12 +88,22 @@ class Generation:
     evaluation: Pass
     until: Fraction = Fraction(0)
     constant: tuple[tuple[str, str], ...] = ()
+    hoisted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
     what: str
     how: str  # deleted_exactly | head_skipped | pinned_at_noise | output_ignored | not_optional
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """FLOPs that the emitted program does not spend, and on what."""
+
+    how: str  # deleted | hoisted | cached
+    what: tuple[str, ...]
+    flops: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +121,8 @@ class QueryPlan:
     kv_bytes: int
     chain: tuple[Generation, ...]  # empty where the answer is no
     declared: bool
+    naive_flops: int = 0  # everything in every step
+    savings: tuple[Saving, ...] = ()
     blamed: Span | None = field(default=None, compare=False)  # the line that forbids it
     help: str = ""  # what to write so that it has an answer
 

@@ -25,30 +25,84 @@ from wmdsl.plan.parameters import (
 )
 from wmdsl.plan.ranges import pairs
 from wmdsl.plan.spaces import channels_into
+from wmdsl.plan.split import Split, ahead, split
 
 BYTES_FP32 = 4
 SILENT_ROLES = ("learned", "placeholder")
 
 
 def chain_flops(model: Model, chain: Iterable[Generation]) -> int:
-    """All steps of all generations; what no step changes is computed once."""
-    return sum(_generation_flops(model, step) for step in chain)
+    """All steps of all generations; what no step changes is computed once, K and V included."""
+    return 2 * sum(_cached(model, step) for step in chain)
 
 
-def _generation_flops(model: Model, step: Generation) -> int:
-    moving = {*step.segments, *step.joint}
-    once = repeated = 0
-    for space in step.evaluation.spaces:
-        still = [placed for placed in space.groups if placed.group.name not in moving]
-        entering = sum(_inward(model, p, step.evaluation.roles[p.key]) for p in still)
-        entering += sum(_embeddings(model, name, outside=True) for name in space.trunks)
-        whole = _space_products(model, step.evaluation, space, moving)
-        if not repeated and all(placed.key in step.constant for placed in space.groups):
-            once += whole
-        else:
-            once += entering
-            repeated += whole - entering
-    return 2 * (once + step.steps * repeated)
+def hoisted_flops(model: Model, chain: Iterable[Generation]) -> int:
+    """The same without cached K and V: tokens that stay are embedded once, but run in every step
+    that changes anything in their space."""
+    return 2 * sum(_hoisted(model, step) for step in chain)
+
+
+def repeated_flops(model: Model, chain: Iterable[Generation]) -> int:
+    """The same with everything computed anew in every step, encoders included."""
+    return sum(step.steps * pass_flops(model, step.evaluation, _moving(step)) for step in chain)
+
+
+def _moving(step: Generation) -> set[str]:
+    return {*step.segments, *step.joint}
+
+
+def _hoisted(model: Model, step: Generation) -> int:
+    once, repeated = (
+        sum(_space_products(model, step.evaluation, space, _moving(step)) for space in spaces)
+        for spaces in ahead(step)
+    )
+    entering = sum(_entering(model, step, space) for space in ahead(step)[1])
+    return once + entering + step.steps * (repeated - entering)
+
+
+def _entering(model: Model, step: Generation, space: Space) -> int:
+    """Encoding and embedding of what is not generated."""
+    still = (placed for placed in space.groups if placed.group.name not in _moving(step))
+    tokens = sum(_inward(model, placed, step.evaluation.roles[placed.key]) for placed in still)
+    return tokens + sum(_embeddings(model, name, outside=True) for name in space.trunks)
+
+
+def _cached(model: Model, step: Generation) -> int:
+    return _hoisted(model, step) - sum(
+        _saved(model, step, parts)
+        for space in ahead(step)[1]
+        for parts in [split(model, step, space)]
+        if parts is not None
+    )
+
+
+def _saved(model: Model, step: Generation, parts: Split) -> int:
+    """What the steps of a loop need not do for tokens that stay: all but one of their runs, and in
+    that one everything behind the keys and values of its last block."""
+    space = parts.still
+    run = sum(_blocks(model, space, name) + _crosses(model, space, name) for name in space.trunks)
+    width = query_width(model.trunks[space.trunks[0]])
+    seen = 2 * pairs(space.ranges) * width
+    behind = seen + sum(_behind_keys(model, space, name) for name in space.trunks)
+    whole = run + seen * space.layers
+    return (step.steps - 1) * whole + (0 if _last_block_is_read(parts) else behind)
+
+
+def _last_block_is_read(parts: Split) -> bool:
+    return any(layer is None or layer == parts.still.layers for _, layer in parts.taps)
+
+
+def _behind_keys(model: Model, space: Space, name: str) -> int:
+    """Of one block: the way back from attention, crosses and the feed-forward part."""
+    trunk, tokens = model.trunks[name], _tokens(space.of_trunk(name))
+    last = space.layers - 1
+    crosses = sum(
+        _cross(model, trunk, cross, tokens)
+        for cross in model.crosses.values()
+        if name in cross.targets and last in cross.layers
+    )
+    projected = trunk.width * (query_width(trunk) + 2 * key_width(trunk))
+    return tokens * (token_matrices(trunk) - projected) + crosses
 
 
 def pass_flops(model: Model, evaluation: Pass, predicted: Iterable[str]) -> int:

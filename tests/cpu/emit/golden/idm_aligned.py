@@ -32,7 +32,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -214,6 +215,10 @@ class Runs(NamedTuple):
         """The channels cut into equal parts."""
         return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
 
+    def step(self, number: int, size: int) -> Runs:
+        """For `size` samples, what a batch of one row for every step of a sampler says of one."""
+        return Runs(self.rows[number].expand(size, -1, -1), self.lengths)
+
 
 def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
     """x + gate * change, run by run."""
@@ -274,7 +279,11 @@ class ModulatedNorm(nn.Module):
         self.adaln = AdaLN(width, count=2)
 
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
-        return modulated(x_BTW, *self.adaln(code).chunk(2))
+        return self.modulate(x_BTW, self.adaln(code).chunk(2))
+
+    def modulate(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+        """With the shift and the scale that a code stands for."""
+        return modulated(x_BTW, *modulation)
 
 
 class Head(nn.Linear):
@@ -382,10 +391,28 @@ def follow(teacher: nn.Module, student: nn.Module, rate: float) -> None:
         slow.lerp_(fast, 1 - rate)
 
 
-def descending(steps: int, stop: float = 0.0) -> Iterator[tuple[float, float]]:
+def descending(steps: int, stop: float = 0.0) -> list[tuple[float, float]]:
     """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
-    for step in range(steps):
-        yield 1 - (1 - stop) * step / steps, 1 - (1 - stop) * (step + 1) / steps
+    times = [1 - (1 - stop) * step / steps for step in range(steps + 1)]
+    return list(pairwise(times))
+
+
+class Told(NamedTuple):
+    """What one step of a sampler tells a trunk: the numbers of its blocks and of its last norm."""
+
+    blocks: list[list[Runs]]
+    norm: list[Runs]
+
+
+def folded(trunk: nn.ModuleDict, code: Runs, size: int) -> list[Told]:
+    """All that a trunk is told of `size` samples, step by step; `code` has rows [steps, R, W]."""
+    shared = trunk["shared"](code) if "shared" in trunk else code
+    blocks = [block.adaln(shared) for block in trunk["blocks"]]
+    norm = trunk["norm"].adaln(code)
+    return [
+        Told([block.step(step, size).chunk(6) for block in blocks], norm.step(step, size).chunk(2))
+        for step in range(len(code.rows))
+    ]
 
 
 def unpatchify(x_BTC: Tensor, shape: tuple[int, int, int, int], height: int, width: int) -> Tensor:
@@ -488,6 +515,35 @@ class IdmAligned(nn.Module):
             inverse = block.merge(inverse, mixed)
             inverse = block.feed(inverse)
         return self.inverse.norm(inverse)
+
+    def remember_dreamer(self, dreamer: Tensor, code: Runs) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of dreamer that no step changes, block by block (model.wm:68)."""
+        memory = []
+        for depth, block in enumerate(self.dreamer.blocks):
+            modulation = block.modulation(code)
+            query, key, value = block.project(dreamer, modulation)
+            memory.append((key, value))
+            if depth == 2:
+                break
+            mixed = attention(query, key, value)
+            dreamer = block.merge(dreamer, mixed, modulation)
+            dreamer = block.feed(dreamer, modulation)
+        return memory
+
+    def step_dreamer(
+        self, dreamer: Tensor, told: Told, memory: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """The blocks of dreamer, seeing `memory` and themselves (model.wm:68)."""
+        for block, modulation, (kept_key, kept_value) in zip(
+            self.dreamer.blocks, told.blocks, memory, strict=True
+        ):
+            query, key, value = block.project(dreamer, modulation)
+            mixed = attention(
+                query, torch.cat([kept_key, key], dim=1), torch.cat([kept_value, value], dim=1)
+            )
+            dreamer = block.merge(dreamer, mixed, modulation)
+            dreamer = block.feed(dreamer, modulation)
+        return self.dreamer.norm.modulate(dreamer, told.norm)
 
     def loss(
         self, batch: dict[str, Tensor], generator: Generator | None = None
@@ -614,17 +670,16 @@ class IdmAligned(nn.Module):
             ],
             dim=1,
         )
-        for now, then in descending(steps or 5):
-            corner_future_time = like.new_full((size, 1), now)
-            dreamer = torch.cat(
-                [dreamer_given, self.dreamer.corner_future_in(corner_future)], dim=1
-            )
-            dreamer_code = Runs(
-                self.dreamer.time(torch.cat([clean, corner_future_time], dim=1)), (6, 16)
-            )
-            dreamer_out = self.run_dreamer(dreamer, dreamer_code, TRAIN_DREAMER)
+        dreamer_code = Runs(self.dreamer.time(clean), (6,))
+        memory = self.remember_dreamer(dreamer_given, dreamer_code)
+        path = descending(steps or 5)
+        level = like.new_tensor(path)[:, :1]
+        dreamer_steps = folded(self.dreamer, Runs(self.dreamer.time(level), (16,)), size)
+        for (now, then), dreamer_told in zip(path, dreamer_steps, strict=True):
+            dreamer = self.dreamer.corner_future_in(corner_future)
+            dreamer_out = self.step_dreamer(dreamer, dreamer_told, memory)
             corner_future = torch.lerp(
-                self.dreamer.corner_future_out(dreamer_out[:, 6:22]), corner_future, then / now
+                self.dreamer.corner_future_out(dreamer_out), corner_future, then / now
             )  # model.wm:108
 
         # action.future by regression (model.wm:117)
@@ -680,17 +735,16 @@ class IdmAligned(nn.Module):
             ],
             dim=1,
         )
-        for now, then in descending(steps or 10):
-            corner_future_time = like.new_full((size, 1), now)
-            dreamer = torch.cat(
-                [dreamer_given, self.dreamer.corner_future_in(corner_future)], dim=1
-            )
-            dreamer_code = Runs(
-                self.dreamer.time(torch.cat([clean, corner_future_time], dim=1)), (6, 16)
-            )
-            dreamer_out = self.run_dreamer(dreamer, dreamer_code, TRAIN_DREAMER)
+        dreamer_code = Runs(self.dreamer.time(clean), (6,))
+        memory = self.remember_dreamer(dreamer_given, dreamer_code)
+        path = descending(steps or 10)
+        level = like.new_tensor(path)[:, :1]
+        dreamer_steps = folded(self.dreamer, Runs(self.dreamer.time(level), (16,)), size)
+        for (now, then), dreamer_told in zip(path, dreamer_steps, strict=True):
+            dreamer = self.dreamer.corner_future_in(corner_future)
+            dreamer_out = self.step_dreamer(dreamer, dreamer_told, memory)
             corner_future = torch.lerp(
-                self.dreamer.corner_future_out(dreamer_out[:, 6:22]), corner_future, then / now
+                self.dreamer.corner_future_out(dreamer_out), corner_future, then / now
             )  # model.wm:108
         corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
         return {"corner": ((corner_future_samples + 1) / 2).clamp(0, 1)}

@@ -29,7 +29,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -222,6 +223,10 @@ class Runs(NamedTuple):
         """The channels cut into equal parts."""
         return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
 
+    def step(self, number: int, size: int) -> Runs:
+        """For `size` samples, what a batch of one row for every step of a sampler says of one."""
+        return Runs(self.rows[number].expand(size, -1, -1), self.lengths)
+
 
 def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
     """x + gate * change, run by run."""
@@ -282,7 +287,11 @@ class ModulatedNorm(nn.Module):
         self.adaln = AdaLN(width, count=2)
 
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
-        return modulated(x_BTW, *self.adaln(code).chunk(2))
+        return self.modulate(x_BTW, self.adaln(code).chunk(2))
+
+    def modulate(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+        """With the shift and the scale that a code stands for."""
+        return modulated(x_BTW, *modulation)
 
 
 class Head(nn.Linear):
@@ -381,10 +390,28 @@ def follow(teacher: nn.Module, student: nn.Module, rate: float) -> None:
         slow.lerp_(fast, 1 - rate)
 
 
-def descending(steps: int, stop: float = 0.0) -> Iterator[tuple[float, float]]:
+def descending(steps: int, stop: float = 0.0) -> list[tuple[float, float]]:
     """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
-    for step in range(steps):
-        yield 1 - (1 - stop) * step / steps, 1 - (1 - stop) * (step + 1) / steps
+    times = [1 - (1 - stop) * step / steps for step in range(steps + 1)]
+    return list(pairwise(times))
+
+
+class Told(NamedTuple):
+    """What one step of a sampler tells a trunk: the numbers of its blocks and of its last norm."""
+
+    blocks: list[list[Runs]]
+    norm: list[Runs]
+
+
+def folded(trunk: nn.ModuleDict, code: Runs, size: int) -> list[Told]:
+    """All that a trunk is told of `size` samples, step by step; `code` has rows [steps, R, W]."""
+    shared = trunk["shared"](code) if "shared" in trunk else code
+    blocks = [block.adaln(shared) for block in trunk["blocks"]]
+    norm = trunk["norm"].adaln(code)
+    return [
+        Told([block.step(step, size).chunk(6) for block in blocks], norm.step(step, size).chunk(2))
+        for step in range(len(code.rows))
+    ]
 
 
 def unpatchify(x_BTC: Tensor, shape: tuple[int, int, int, int], height: int, width: int) -> Tensor:
@@ -405,9 +432,7 @@ def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
 TRAIN_POLICY = Schedule.from_ranges(
     46, 46, [(0, 10, 0, 10), (10, 14, 0, 14), (14, 30, 0, 30), (30, 46, 0, 14), (30, 46, 30, 46)]
 )  # model.wm:83
-POLICY_POLICY = Schedule.from_ranges(
-    30, 30, [(0, 10, 0, 10), (10, 14, 0, 14), (14, 30, 0, 30)]
-)  # model.wm:83
+POLICY_POLICY_GIVEN = Schedule.from_ranges(14, 14, [(0, 10, 0, 10), (10, 14, 0, 14)])  # model.wm:83
 
 
 class LatentVideo(nn.Module):
@@ -473,6 +498,37 @@ class LatentVideo(nn.Module):
             if depth == 2:
                 policy_after_3 = policy
         return self.policy.norm(policy, code), policy_after_3
+
+    def remember_policy(
+        self, policy: Tensor, code: Runs, schedule: Schedule | None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of policy that no step changes, block by block (model.wm:64)."""
+        memory = []
+        for depth, block in enumerate(self.policy.blocks):
+            modulation = block.modulation(code)
+            query, key, value = block.project(policy, modulation)
+            memory.append((key, value))
+            if depth == 2:
+                break
+            mixed = attention(query, key, value, schedule)
+            policy = block.merge(policy, mixed, modulation)
+            policy = block.feed(policy, modulation)
+        return memory
+
+    def step_policy(
+        self, policy: Tensor, told: Told, memory: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """The blocks of policy, seeing `memory` and themselves (model.wm:64)."""
+        for block, modulation, (kept_key, kept_value) in zip(
+            self.policy.blocks, told.blocks, memory, strict=True
+        ):
+            query, key, value = block.project(policy, modulation)
+            mixed = attention(
+                query, torch.cat([kept_key, key], dim=1), torch.cat([kept_value, value], dim=1)
+            )
+            policy = block.merge(policy, mixed, modulation)
+            policy = block.feed(policy, modulation)
+        return self.policy.norm.modulate(policy, told.norm)
 
     def loss(
         self, batch: dict[str, Tensor], generator: Generator | None = None
@@ -591,13 +647,16 @@ class LatentVideo(nn.Module):
             ],
             dim=1,
         )
-        for now, then in descending(steps or 5):
-            action_time = like.new_full((size, 1), now)
-            policy = torch.cat([policy_given, self.policy.action_in(action)], dim=1)
-            policy_code = Runs(self.policy.time(torch.cat([clean, action_time], dim=1)), (14, 16))
-            policy_out, policy_after_3 = self.run_policy(policy, policy_code, POLICY_POLICY)
+        policy_code = Runs(self.policy.time(clean), (14,))
+        memory = self.remember_policy(policy_given, policy_code, POLICY_POLICY_GIVEN)
+        path = descending(steps or 5)
+        level = like.new_tensor(path)[:, :1]
+        policy_steps = folded(self.policy, Runs(self.policy.time(level), (16,)), size)
+        for (now, then), policy_told in zip(path, policy_steps, strict=True):
+            policy = self.policy.action_in(action)
+            policy_out = self.step_policy(policy, policy_told, memory)
             action = torch.lerp(
-                self.policy.action_out(policy_out[:, 14:30]), action, then / now
+                self.policy.action_out(policy_out), action, then / now
             )  # model.wm:92
         return {"action": action * self.action_scale + self.action_mean}
 
@@ -636,15 +695,16 @@ class LatentVideo(nn.Module):
             ],
             dim=1,
         )
-        for now, then in descending(steps or 5):
-            corner_future_time = like.new_full((size, 1), now)
-            policy = torch.cat([policy_given, self.policy.corner_future_in(corner_future)], dim=1)
-            policy_code = Runs(
-                self.policy.time(torch.cat([clean, corner_future_time], dim=1)), (14, 16)
-            )
-            policy_out, policy_after_3 = self.run_policy(policy, policy_code, POLICY_POLICY)
+        policy_code = Runs(self.policy.time(clean), (14,))
+        memory = self.remember_policy(policy_given, policy_code, POLICY_POLICY_GIVEN)
+        path = descending(steps or 5)
+        level = like.new_tensor(path)[:, :1]
+        policy_steps = folded(self.policy, Runs(self.policy.time(level), (16,)), size)
+        for (now, then), policy_told in zip(path, policy_steps, strict=True):
+            policy = self.policy.corner_future_in(corner_future)
+            policy_out = self.step_policy(policy, policy_told, memory)
             corner_future = torch.lerp(
-                self.policy.corner_future_out(policy_out[:, 14:30]), corner_future, then / now
+                self.policy.corner_future_out(policy_out), corner_future, then / now
             )  # model.wm:101
         corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
         return {"corner": ((corner_future_samples + 1) / 2).clamp(0, 1)}

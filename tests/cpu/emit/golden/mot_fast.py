@@ -33,7 +33,8 @@ F frames  N samples  C channels or features  R rows of codes  V vocabulary
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -215,6 +216,10 @@ class Runs(NamedTuple):
         """The channels cut into equal parts."""
         return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
 
+    def step(self, number: int, size: int) -> Runs:
+        """For `size` samples, what a batch of one row for every step of a sampler says of one."""
+        return Runs(self.rows[number].expand(size, -1, -1), self.lengths)
+
 
 def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
     """x + gate * change, run by run."""
@@ -275,7 +280,11 @@ class ModulatedNorm(nn.Module):
         self.adaln = AdaLN(width, count=2)
 
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
-        return modulated(x_BTW, *self.adaln(code).chunk(2))
+        return self.modulate(x_BTW, self.adaln(code).chunk(2))
+
+    def modulate(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+        """With the shift and the scale that a code stands for."""
+        return modulated(x_BTW, *modulation)
 
 
 class Head(nn.Linear):
@@ -363,10 +372,28 @@ def l2(x_BTC: Tensor, y_BTC: Tensor) -> Tensor:
     return (x_BTC - y_BTC).square().mean(dim=-1)
 
 
-def descending(steps: int, stop: float = 0.0) -> Iterator[tuple[float, float]]:
+def descending(steps: int, stop: float = 0.0) -> list[tuple[float, float]]:
     """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
-    for step in range(steps):
-        yield 1 - (1 - stop) * step / steps, 1 - (1 - stop) * (step + 1) / steps
+    times = [1 - (1 - stop) * step / steps for step in range(steps + 1)]
+    return list(pairwise(times))
+
+
+class Told(NamedTuple):
+    """What one step of a sampler tells a trunk: the numbers of its blocks and of its last norm."""
+
+    blocks: list[list[Runs]]
+    norm: list[Runs]
+
+
+def folded(trunk: nn.ModuleDict, code: Runs, size: int) -> list[Told]:
+    """All that a trunk is told of `size` samples, step by step; `code` has rows [steps, R, W]."""
+    shared = trunk["shared"](code) if "shared" in trunk else code
+    blocks = [block.adaln(shared) for block in trunk["blocks"]]
+    norm = trunk["norm"].adaln(code)
+    return [
+        Told([block.step(step, size).chunk(6) for block in blocks], norm.step(step, size).chunk(2))
+        for step in range(len(code.rows))
+    ]
 
 
 def unpatchify(x_BTC: Tensor, shape: tuple[int, int, int, int], height: int, width: int) -> Tensor:
@@ -397,7 +424,12 @@ TRAIN_EXPERTS = Schedule.from_ranges(
         (26, 42, 25, 42),
     ],
 )  # model.wm:85
-POLICY_EXPERTS = Schedule.from_ranges(26, 26, [(0, 10, 0, 10), (10, 26, 0, 26)])  # model.wm:85
+JOINT_EXPERTS_STEP = Schedule.from_ranges(
+    32, 42, [(0, 16, 0, 42), (16, 32, 0, 10), (16, 32, 26, 42)]
+)  # model.wm:85
+CONTROLLABLE_EXPERTS_GIVEN = Schedule.from_ranges(
+    26, 26, [(0, 10, 0, 10), (10, 26, 0, 26)]
+)  # model.wm:85
 
 
 class MotFast(nn.Module):
@@ -485,6 +517,102 @@ class MotFast(nn.Module):
             seer = seer_block.feed(seer, seer_modulation)
             doer = doer_block.feed(doer, doer_modulation)
         return self.seer.norm(seer, seer_code), self.doer.norm(doer, doer_code)
+
+    def remember_experts(
+        self,
+        seer: Tensor,
+        doer: Tensor,
+        seer_code: Runs,
+        doer_code: Runs,
+        schedule: Schedule | None,
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of seer and doer that no step changes, block by block (model.wm:84)."""
+        memory = []
+        for depth, (seer_block, doer_block) in enumerate(
+            zip(self.seer.blocks, self.doer.blocks, strict=True)
+        ):
+            seer_modulation = seer_block.modulation(seer_code)
+            doer_modulation = doer_block.modulation(doer_code)
+            seer_query, seer_key, seer_value = seer_block.project(seer, seer_modulation)
+            doer_query, doer_key, doer_value = doer_block.project(doer, doer_modulation)
+            key = torch.cat([seer_key, doer_key], dim=1)
+            value = torch.cat([seer_value, doer_value], dim=1)
+            memory.append((key, value))
+            if depth == 2:
+                break
+            mixed = attention(torch.cat([seer_query, doer_query], dim=1), key, value, schedule)
+            seer_mixed, doer_mixed = mixed.split([seer.shape[1], doer.shape[1]], dim=1)
+            seer = seer_block.merge(seer, seer_mixed, seer_modulation)
+            doer = doer_block.merge(doer, doer_mixed, doer_modulation)
+            seer = seer_block.feed(seer, seer_modulation)
+            doer = doer_block.feed(doer, doer_modulation)
+        return memory
+
+    def step_experts_doer(
+        self, doer: Tensor, told: Told, memory: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """The blocks of doer, seeing `memory` and themselves (model.wm:84)."""
+        for block, modulation, (kept_key, kept_value) in zip(
+            self.doer.blocks, told.blocks, memory, strict=True
+        ):
+            query, key, value = block.project(doer, modulation)
+            mixed = attention(
+                query, torch.cat([kept_key, key], dim=1), torch.cat([kept_value, value], dim=1)
+            )
+            doer = block.merge(doer, mixed, modulation)
+            doer = block.feed(doer, modulation)
+        return self.doer.norm.modulate(doer, told.norm)
+
+    def step_experts(
+        self,
+        seer: Tensor,
+        doer: Tensor,
+        seer_told: Told,
+        doer_told: Told,
+        memory: list[tuple[Tensor, Tensor]],
+        schedule: Schedule | None,
+    ) -> tuple[Tensor, ...]:
+        """The blocks of seer and doer, seeing `memory` and themselves (model.wm:84)."""
+        for seer_block, doer_block, seer_modulation, doer_modulation, (kept_key, kept_value) in zip(
+            self.seer.blocks,
+            self.doer.blocks,
+            seer_told.blocks,
+            doer_told.blocks,
+            memory,
+            strict=True,
+        ):
+            seer_query, seer_key, seer_value = seer_block.project(seer, seer_modulation)
+            doer_query, doer_key, doer_value = doer_block.project(doer, doer_modulation)
+            mixed = attention(
+                torch.cat([seer_query, doer_query], dim=1),
+                torch.cat([kept_key, seer_key, doer_key], dim=1),
+                torch.cat([kept_value, seer_value, doer_value], dim=1),
+                schedule,
+            )
+            seer_mixed, doer_mixed = mixed.split([seer.shape[1], doer.shape[1]], dim=1)
+            seer = seer_block.merge(seer, seer_mixed, seer_modulation)
+            doer = doer_block.merge(doer, doer_mixed, doer_modulation)
+            seer = seer_block.feed(seer, seer_modulation)
+            doer = doer_block.feed(doer, doer_modulation)
+        return (
+            self.seer.norm.modulate(seer, seer_told.norm),
+            self.doer.norm.modulate(doer, doer_told.norm),
+        )
+
+    def step_experts_seer(
+        self, seer: Tensor, told: Told, memory: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """The blocks of seer, seeing `memory` and themselves (model.wm:84)."""
+        for block, modulation, (kept_key, kept_value) in zip(
+            self.seer.blocks, told.blocks, memory, strict=True
+        ):
+            query, key, value = block.project(seer, modulation)
+            mixed = attention(
+                query, torch.cat([kept_key, key], dim=1), torch.cat([kept_value, value], dim=1)
+            )
+            seer = block.merge(seer, mixed, modulation)
+            seer = block.feed(seer, modulation)
+        return self.seer.norm.modulate(seer, told.norm)
 
     def loss(
         self, batch: dict[str, Tensor], generator: Generator | None = None
@@ -579,17 +707,16 @@ class MotFast(nn.Module):
             dim=1,
         )
         doer_proprio_now = self.doer.proprio_in(proprio)
-        for now, then in descending(steps or 5):
-            action_time = like.new_full((size, 1), now)
-            doer = torch.cat([doer_proprio_now, self.doer.action_in(action)], dim=1)
-            seer_code = Runs(self.seer.time(clean), (9,))
-            doer_code = Runs(self.doer.time(torch.cat([clean, action_time], dim=1)), (1, 16))
-            seer_out, doer_out = self.run_experts(
-                seer_given, doer, seer_code, doer_code, POLICY_EXPERTS
-            )
-            action = torch.lerp(
-                self.doer.action_out(doer_out[:, 1:17]), action, then / now
-            )  # model.wm:102
+        seer_code = Runs(self.seer.time(clean), (9,))
+        doer_code = Runs(self.doer.time(clean), (1,))
+        memory = self.remember_experts(seer_given, doer_proprio_now, seer_code, doer_code, None)
+        path = descending(steps or 5)
+        level = like.new_tensor(path)[:, :1]
+        doer_steps = folded(self.doer, Runs(self.doer.time(level), (16,)), size)
+        for (now, then), doer_told in zip(path, doer_steps, strict=True):
+            doer = self.doer.action_in(action)
+            doer_out = self.step_experts_doer(doer, doer_told, memory)
+            action = torch.lerp(self.doer.action_out(doer_out), action, then / now)  # model.wm:102
         return {"action": action * self.action_scale + self.action_mean}
 
     @torch.no_grad()
@@ -625,19 +752,22 @@ class MotFast(nn.Module):
             dim=1,
         )
         doer_proprio_now = self.doer.proprio_in(proprio)
-        for now, then in descending(steps or 5):
-            action_time = like.new_full((size, 1), now)
-            corner_future_time = like.new_full((size, 1), now)
-            seer = torch.cat([seer_given, self.seer.corner_future_in(corner_future)], dim=1)
-            doer = torch.cat([doer_proprio_now, self.doer.action_in(action)], dim=1)
-            seer_code = Runs(self.seer.time(torch.cat([clean, corner_future_time], dim=1)), (9, 16))
-            doer_code = Runs(self.doer.time(torch.cat([clean, action_time], dim=1)), (1, 16))
-            seer_out, doer_out = self.run_experts(seer, doer, seer_code, doer_code, TRAIN_EXPERTS)
-            action = torch.lerp(
-                self.doer.action_out(doer_out[:, 1:17]), action, then / now
-            )  # model.wm:102
+        seer_code = Runs(self.seer.time(clean), (9,))
+        doer_code = Runs(self.doer.time(clean), (1,))
+        memory = self.remember_experts(seer_given, doer_proprio_now, seer_code, doer_code, None)
+        path = descending(steps or 5)
+        level = like.new_tensor(path)[:, :1]
+        seer_steps = folded(self.seer, Runs(self.seer.time(level), (16,)), size)
+        doer_steps = folded(self.doer, Runs(self.doer.time(level), (16,)), size)
+        for (now, then), seer_told, doer_told in zip(path, seer_steps, doer_steps, strict=True):
+            seer = self.seer.corner_future_in(corner_future)
+            doer = self.doer.action_in(action)
+            seer_out, doer_out = self.step_experts(
+                seer, doer, seer_told, doer_told, memory, JOINT_EXPERTS_STEP
+            )
+            action = torch.lerp(self.doer.action_out(doer_out), action, then / now)  # model.wm:102
             corner_future = torch.lerp(
-                self.seer.corner_future_out(seer_out[:, 9:25]), corner_future, then / now
+                self.seer.corner_future_out(seer_out), corner_future, then / now
             )  # model.wm:93
         corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
         return {
@@ -679,20 +809,23 @@ class MotFast(nn.Module):
             dim=1,
         )
         doer_proprio_now = self.doer.proprio_in(proprio)
-        for now, then in descending(steps or 10):
-            corner_future_time = like.new_full((size, 1), now)
-            action_time = like.new_full((size, 1), now)
-            seer = torch.cat([seer_given, self.seer.corner_future_in(corner_future)], dim=1)
-            doer = torch.cat([doer_proprio_now, self.doer.action_in(action)], dim=1)
-            seer_code = Runs(self.seer.time(torch.cat([clean, corner_future_time], dim=1)), (9, 16))
-            doer_code = Runs(self.doer.time(torch.cat([clean, action_time], dim=1)), (1, 16))
-            seer_out, doer_out = self.run_experts(seer, doer, seer_code, doer_code, TRAIN_EXPERTS)
+        seer_code = Runs(self.seer.time(clean), (9,))
+        doer_code = Runs(self.doer.time(clean), (1,))
+        memory = self.remember_experts(seer_given, doer_proprio_now, seer_code, doer_code, None)
+        path = descending(steps or 10)
+        level = like.new_tensor(path)[:, :1]
+        seer_steps = folded(self.seer, Runs(self.seer.time(level), (16,)), size)
+        doer_steps = folded(self.doer, Runs(self.doer.time(level), (16,)), size)
+        for (now, then), seer_told, doer_told in zip(path, seer_steps, doer_steps, strict=True):
+            seer = self.seer.corner_future_in(corner_future)
+            doer = self.doer.action_in(action)
+            seer_out, doer_out = self.step_experts(
+                seer, doer, seer_told, doer_told, memory, JOINT_EXPERTS_STEP
+            )
             corner_future = torch.lerp(
-                self.seer.corner_future_out(seer_out[:, 9:25]), corner_future, then / now
+                self.seer.corner_future_out(seer_out), corner_future, then / now
             )  # model.wm:93
-            action = torch.lerp(
-                self.doer.action_out(doer_out[:, 1:17]), action, then / now
-            )  # model.wm:102
+            action = torch.lerp(self.doer.action_out(doer_out), action, then / now)  # model.wm:102
         corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
         return {"corner": ((corner_future_samples + 1) / 2).clamp(0, 1)}
 
@@ -730,16 +863,19 @@ class MotFast(nn.Module):
             dim=1,
         )
         doer_given = torch.cat([self.doer.proprio_in(proprio), self.doer.action_in(action)], dim=1)
-        for now, then in descending(steps or 10):
-            corner_future_time = like.new_full((size, 1), now)
-            seer = torch.cat([seer_given, self.seer.corner_future_in(corner_future)], dim=1)
-            seer_code = Runs(self.seer.time(torch.cat([clean, corner_future_time], dim=1)), (9, 16))
-            doer_code = Runs(self.doer.time(clean), (17,))
-            seer_out, doer_out = self.run_experts(
-                seer, doer_given, seer_code, doer_code, TRAIN_EXPERTS
-            )
+        seer_code = Runs(self.seer.time(clean), (9,))
+        doer_code = Runs(self.doer.time(clean), (17,))
+        memory = self.remember_experts(
+            seer_given, doer_given, seer_code, doer_code, CONTROLLABLE_EXPERTS_GIVEN
+        )
+        path = descending(steps or 10)
+        level = like.new_tensor(path)[:, :1]
+        seer_steps = folded(self.seer, Runs(self.seer.time(level), (16,)), size)
+        for (now, then), seer_told in zip(path, seer_steps, strict=True):
+            seer = self.seer.corner_future_in(corner_future)
+            seer_out = self.step_experts_seer(seer, seer_told, memory)
             corner_future = torch.lerp(
-                self.seer.corner_future_out(seer_out[:, 9:25]), corner_future, then / now
+                self.seer.corner_future_out(seer_out), corner_future, then / now
             )  # model.wm:93
         corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
         return {"corner": ((corner_future_samples + 1) / 2).clamp(0, 1)}

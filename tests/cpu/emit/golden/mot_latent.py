@@ -29,7 +29,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -222,6 +223,10 @@ class Runs(NamedTuple):
         """The channels cut into equal parts."""
         return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
 
+    def step(self, number: int, size: int) -> Runs:
+        """For `size` samples, what a batch of one row for every step of a sampler says of one."""
+        return Runs(self.rows[number].expand(size, -1, -1), self.lengths)
+
 
 def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
     """x + gate * change, run by run."""
@@ -282,7 +287,11 @@ class ModulatedNorm(nn.Module):
         self.adaln = AdaLN(width, count=2)
 
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
-        return modulated(x_BTW, *self.adaln(code).chunk(2))
+        return self.modulate(x_BTW, self.adaln(code).chunk(2))
+
+    def modulate(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+        """With the shift and the scale that a code stands for."""
+        return modulated(x_BTW, *modulation)
 
 
 class Head(nn.Linear):
@@ -367,10 +376,28 @@ def follow(teacher: nn.Module, student: nn.Module, rate: float) -> None:
         slow.lerp_(fast, 1 - rate)
 
 
-def descending(steps: int, stop: float = 0.0) -> Iterator[tuple[float, float]]:
+def descending(steps: int, stop: float = 0.0) -> list[tuple[float, float]]:
     """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
-    for step in range(steps):
-        yield 1 - (1 - stop) * step / steps, 1 - (1 - stop) * (step + 1) / steps
+    times = [1 - (1 - stop) * step / steps for step in range(steps + 1)]
+    return list(pairwise(times))
+
+
+class Told(NamedTuple):
+    """What one step of a sampler tells a trunk: the numbers of its blocks and of its last norm."""
+
+    blocks: list[list[Runs]]
+    norm: list[Runs]
+
+
+def folded(trunk: nn.ModuleDict, code: Runs, size: int) -> list[Told]:
+    """All that a trunk is told of `size` samples, step by step; `code` has rows [steps, R, W]."""
+    shared = trunk["shared"](code) if "shared" in trunk else code
+    blocks = [block.adaln(shared) for block in trunk["blocks"]]
+    norm = trunk["norm"].adaln(code)
+    return [
+        Told([block.step(step, size).chunk(6) for block in blocks], norm.step(step, size).chunk(2))
+        for step in range(len(code.rows))
+    ]
 
 
 def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
@@ -392,7 +419,7 @@ TRAIN_EXPERTS = Schedule.from_ranges(
         (14, 30, 0, 30),
     ],
 )  # model.wm:92
-PASSIVE_WORLD_MODEL_EXPERTS = Schedule.from_ranges(
+POLICY_EXPERTS_GIVEN = Schedule.from_ranges(
     14, 14, [(0, 9, 0, 9), (0, 9, 13, 14), (9, 13, 0, 14), (13, 14, 0, 9), (13, 14, 13, 14)]
 )  # model.wm:92
 
@@ -494,6 +521,51 @@ class MotLatent(nn.Module):
             self.doer.norm(doer, doer_code),
         )
 
+    def remember_experts(
+        self,
+        policy: Tensor,
+        doer: Tensor,
+        policy_code: Runs,
+        doer_code: Runs,
+        schedule: Schedule | None,
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of policy and doer that no step changes, block by block (model.wm:84)."""
+        memory = []
+        for depth, (policy_block, doer_block) in enumerate(
+            zip(self.policy.blocks, self.doer.blocks, strict=True)
+        ):
+            policy_modulation = policy_block.modulation(policy_code)
+            doer_modulation = doer_block.modulation(doer_code)
+            policy_query, policy_key, policy_value = policy_block.project(policy, policy_modulation)
+            doer_query, doer_key, doer_value = doer_block.project(doer, doer_modulation)
+            key = torch.cat([policy_key, doer_key], dim=1)
+            value = torch.cat([policy_value, doer_value], dim=1)
+            memory.append((key, value))
+            if depth == 2:
+                break
+            mixed = attention(torch.cat([policy_query, doer_query], dim=1), key, value, schedule)
+            policy_mixed, doer_mixed = mixed.split([policy.shape[1], doer.shape[1]], dim=1)
+            policy = policy_block.merge(policy, policy_mixed, policy_modulation)
+            doer = doer_block.merge(doer, doer_mixed, doer_modulation)
+            policy = policy_block.feed(policy, policy_modulation)
+            doer = doer_block.feed(doer, doer_modulation)
+        return memory
+
+    def step_experts_doer(
+        self, doer: Tensor, told: Told, memory: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """The blocks of doer, seeing `memory` and themselves (model.wm:84)."""
+        for block, modulation, (kept_key, kept_value) in zip(
+            self.doer.blocks, told.blocks, memory, strict=True
+        ):
+            query, key, value = block.project(doer, modulation)
+            mixed = attention(
+                query, torch.cat([kept_key, key], dim=1), torch.cat([kept_value, value], dim=1)
+            )
+            doer = block.merge(doer, mixed, modulation)
+            doer = block.feed(doer, modulation)
+        return self.doer.norm.modulate(doer, told.norm)
+
     def loss(
         self, batch: dict[str, Tensor], generator: Generator | None = None
     ) -> dict[str, Tensor]:
@@ -591,17 +663,18 @@ class MotLatent(nn.Module):
             dim=1,
         )
         doer_proprio_now = self.doer.proprio_in(proprio)
-        for now, then in descending(steps or 5):
-            action_time = like.new_full((size, 1), now)
-            doer = torch.cat([doer_proprio_now, self.doer.action_in(action)], dim=1)
-            policy_code = Runs(self.policy.time(clean), (13,))
-            doer_code = Runs(self.doer.time(torch.cat([clean, action_time], dim=1)), (1, 16))
-            policy_out, policy_after_3, doer_out = self.run_experts(
-                policy_given, doer, policy_code, doer_code, TRAIN_EXPERTS
-            )
-            action = torch.lerp(
-                self.doer.action_out(doer_out[:, 1:17]), action, then / now
-            )  # model.wm:100
+        policy_code = Runs(self.policy.time(clean), (13,))
+        doer_code = Runs(self.doer.time(clean), (1,))
+        memory = self.remember_experts(
+            policy_given, doer_proprio_now, policy_code, doer_code, POLICY_EXPERTS_GIVEN
+        )
+        path = descending(steps or 5)
+        level = like.new_tensor(path)[:, :1]
+        doer_steps = folded(self.doer, Runs(self.doer.time(level), (16,)), size)
+        for (now, then), doer_told in zip(path, doer_steps, strict=True):
+            doer = self.doer.action_in(action)
+            doer_out = self.step_experts_doer(doer, doer_told, memory)
+            action = torch.lerp(self.doer.action_out(doer_out), action, then / now)  # model.wm:100
         return {"action": action * self.action_scale + self.action_mean}
 
     @torch.no_grad()
@@ -640,7 +713,7 @@ class MotLatent(nn.Module):
         policy_code = Runs(self.policy.time(clean), (13,))
         doer_code = Runs(self.doer.time(clean), (1,))
         policy_out, policy_after_3, doer_out = self.run_experts(
-            policy, doer, policy_code, doer_code, PASSIVE_WORLD_MODEL_EXPERTS
+            policy, doer, policy_code, doer_code, POLICY_EXPERTS_GIVEN
         )
         foresight_predicted = self.foresight(policy_after_3[:, 9:13])
         return {"foresight": foresight_predicted}

@@ -27,7 +27,8 @@ F frames  N samples  C channels or features  R rows of codes  V vocabulary
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -209,6 +210,10 @@ class Runs(NamedTuple):
         """The channels cut into equal parts."""
         return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
 
+    def step(self, number: int, size: int) -> Runs:
+        """For `size` samples, what a batch of one row for every step of a sampler says of one."""
+        return Runs(self.rows[number].expand(size, -1, -1), self.lengths)
+
 
 def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
     """x + gate * change, run by run."""
@@ -269,7 +274,11 @@ class ModulatedNorm(nn.Module):
         self.adaln = AdaLN(width, count=2)
 
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
-        return modulated(x_BTW, *self.adaln(code).chunk(2))
+        return self.modulate(x_BTW, self.adaln(code).chunk(2))
+
+    def modulate(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+        """With the shift and the scale that a code stands for."""
+        return modulated(x_BTW, *modulation)
 
 
 class Head(nn.Linear):
@@ -343,10 +352,28 @@ def l2(x_BTC: Tensor, y_BTC: Tensor) -> Tensor:
     return (x_BTC - y_BTC).square().mean(dim=-1)
 
 
-def descending(steps: int, stop: float = 0.0) -> Iterator[tuple[float, float]]:
+def descending(steps: int, stop: float = 0.0) -> list[tuple[float, float]]:
     """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
-    for step in range(steps):
-        yield 1 - (1 - stop) * step / steps, 1 - (1 - stop) * (step + 1) / steps
+    times = [1 - (1 - stop) * step / steps for step in range(steps + 1)]
+    return list(pairwise(times))
+
+
+class Told(NamedTuple):
+    """What one step of a sampler tells a trunk: the numbers of its blocks and of its last norm."""
+
+    blocks: list[list[Runs]]
+    norm: list[Runs]
+
+
+def folded(trunk: nn.ModuleDict, code: Runs, size: int) -> list[Told]:
+    """All that a trunk is told of `size` samples, step by step; `code` has rows [steps, R, W]."""
+    shared = trunk["shared"](code) if "shared" in trunk else code
+    blocks = [block.adaln(shared) for block in trunk["blocks"]]
+    norm = trunk["norm"].adaln(code)
+    return [
+        Told([block.step(step, size).chunk(6) for block in blocks], norm.step(step, size).chunk(2))
+        for step in range(len(code.rows))
+    ]
 
 
 def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
@@ -411,6 +438,35 @@ class NoWorldModel(nn.Module):
             policy = block.merge(policy, mixed, modulation)
             policy = block.feed(policy, modulation)
         return self.policy.norm(policy, code)
+
+    def remember_policy(self, policy: Tensor, code: Runs) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of policy that no step changes, block by block (model.wm:56)."""
+        memory = []
+        for depth, block in enumerate(self.policy.blocks):
+            modulation = block.modulation(code)
+            query, key, value = block.project(policy, modulation)
+            memory.append((key, value))
+            if depth == 2:
+                break
+            mixed = attention(query, key, value)
+            policy = block.merge(policy, mixed, modulation)
+            policy = block.feed(policy, modulation)
+        return memory
+
+    def step_policy(
+        self, policy: Tensor, told: Told, memory: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """The blocks of policy, seeing `memory` and themselves (model.wm:56)."""
+        for block, modulation, (kept_key, kept_value) in zip(
+            self.policy.blocks, told.blocks, memory, strict=True
+        ):
+            query, key, value = block.project(policy, modulation)
+            mixed = attention(
+                query, torch.cat([kept_key, key], dim=1), torch.cat([kept_value, value], dim=1)
+            )
+            policy = block.merge(policy, mixed, modulation)
+            policy = block.feed(policy, modulation)
+        return self.policy.norm.modulate(policy, told.norm)
 
     def loss(
         self, batch: dict[str, Tensor], generator: Generator | None = None
@@ -487,13 +543,16 @@ class NoWorldModel(nn.Module):
             ],
             dim=1,
         )
-        for now, then in descending(steps or 5):
-            action_time = like.new_full((size, 1), now)
-            policy = torch.cat([policy_given, self.policy.action_in(action)], dim=1)
-            policy_code = Runs(self.policy.time(torch.cat([clean, action_time], dim=1)), (10, 16))
-            policy_out = self.run_policy(policy, policy_code, TRAIN_POLICY)
+        policy_code = Runs(self.policy.time(clean), (10,))
+        memory = self.remember_policy(policy_given, policy_code)
+        path = descending(steps or 5)
+        level = like.new_tensor(path)[:, :1]
+        policy_steps = folded(self.policy, Runs(self.policy.time(level), (16,)), size)
+        for (now, then), policy_told in zip(path, policy_steps, strict=True):
+            policy = self.policy.action_in(action)
+            policy_out = self.step_policy(policy, policy_told, memory)
             action = torch.lerp(
-                self.policy.action_out(policy_out[:, 10:26]), action, then / now
+                self.policy.action_out(policy_out), action, then / now
             )  # model.wm:75
         return {"action": action * self.action_scale + self.action_mean}
 

@@ -35,7 +35,8 @@ F frames  N samples  C channels or features  R rows of codes  V vocabulary
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -217,6 +218,10 @@ class Runs(NamedTuple):
         """The channels cut into equal parts."""
         return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
 
+    def step(self, number: int, size: int) -> Runs:
+        """For `size` samples, what a batch of one row for every step of a sampler says of one."""
+        return Runs(self.rows[number].expand(size, -1, -1), self.lengths)
+
 
 def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
     """x + gate * change, run by run."""
@@ -277,7 +282,11 @@ class ModulatedNorm(nn.Module):
         self.adaln = AdaLN(width, count=2)
 
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
-        return modulated(x_BTW, *self.adaln(code).chunk(2))
+        return self.modulate(x_BTW, self.adaln(code).chunk(2))
+
+    def modulate(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+        """With the shift and the scale that a code stands for."""
+        return modulated(x_BTW, *modulation)
 
 
 class Head(nn.Linear):
@@ -365,10 +374,28 @@ def l2(x_BTC: Tensor, y_BTC: Tensor) -> Tensor:
     return (x_BTC - y_BTC).square().mean(dim=-1)
 
 
-def descending(steps: int, stop: float = 0.0) -> Iterator[tuple[float, float]]:
+def descending(steps: int, stop: float = 0.0) -> list[tuple[float, float]]:
     """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
-    for step in range(steps):
-        yield 1 - (1 - stop) * step / steps, 1 - (1 - stop) * (step + 1) / steps
+    times = [1 - (1 - stop) * step / steps for step in range(steps + 1)]
+    return list(pairwise(times))
+
+
+class Told(NamedTuple):
+    """What one step of a sampler tells a trunk: the numbers of its blocks and of its last norm."""
+
+    blocks: list[list[Runs]]
+    norm: list[Runs]
+
+
+def folded(trunk: nn.ModuleDict, code: Runs, size: int) -> list[Told]:
+    """All that a trunk is told of `size` samples, step by step; `code` has rows [steps, R, W]."""
+    shared = trunk["shared"](code) if "shared" in trunk else code
+    blocks = [block.adaln(shared) for block in trunk["blocks"]]
+    norm = trunk["norm"].adaln(code)
+    return [
+        Told([block.step(step, size).chunk(6) for block in blocks], norm.step(step, size).chunk(2))
+        for step in range(len(code.rows))
+    ]
 
 
 def unpatchify(x_BTC: Tensor, shape: tuple[int, int, int, int], height: int, width: int) -> Tensor:
@@ -443,6 +470,35 @@ class SingleBackbone(nn.Module):
             backbone = block.merge(backbone, mixed, modulation)
             backbone = block.feed(backbone, modulation)
         return self.backbone.norm(backbone, code)
+
+    def remember_backbone(self, backbone: Tensor, code: Runs) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of backbone that no step changes, block by block (model.wm:60)."""
+        memory = []
+        for depth, block in enumerate(self.backbone.blocks):
+            modulation = block.modulation(code)
+            query, key, value = block.project(backbone, modulation)
+            memory.append((key, value))
+            if depth == 2:
+                break
+            mixed = attention(query, key, value)
+            backbone = block.merge(backbone, mixed, modulation)
+            backbone = block.feed(backbone, modulation)
+        return memory
+
+    def step_backbone(
+        self, backbone: Tensor, told: Told, memory: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """The blocks of backbone, seeing `memory` and themselves (model.wm:60)."""
+        for block, modulation, (kept_key, kept_value) in zip(
+            self.backbone.blocks, told.blocks, memory, strict=True
+        ):
+            query, key, value = block.project(backbone, modulation)
+            mixed = attention(
+                query, torch.cat([kept_key, key], dim=1), torch.cat([kept_value, value], dim=1)
+            )
+            backbone = block.merge(backbone, mixed, modulation)
+            backbone = block.feed(backbone, modulation)
+        return self.backbone.norm.modulate(backbone, told.norm)
 
     def loss(
         self, batch: dict[str, Tensor], generator: Generator | None = None
@@ -541,27 +597,22 @@ class SingleBackbone(nn.Module):
             ],
             dim=1,
         )
-        for now, then in descending(steps or 5):
-            action_time = like.new_full((size, 1), now)
-            corner_future_time = like.new_full((size, 1), now)
+        backbone_code = Runs(self.backbone.time(clean), (10,))
+        memory = self.remember_backbone(backbone_given, backbone_code)
+        path = descending(steps or 5)
+        level = like.new_tensor(path)[:, :1]
+        backbone_steps = folded(self.backbone, Runs(self.backbone.time(level), (32,)), size)
+        for (now, then), backbone_told in zip(path, backbone_steps, strict=True):
             backbone = torch.cat(
-                [
-                    backbone_given,
-                    self.backbone.corner_future_in(corner_future),
-                    self.backbone.action_in(action),
-                ],
+                [self.backbone.corner_future_in(corner_future), self.backbone.action_in(action)],
                 dim=1,
             )
-            backbone_code = Runs(
-                self.backbone.time(torch.cat([clean, corner_future_time, action_time], dim=1)),
-                (10, 16, 16),
-            )
-            backbone_out = self.run_backbone(backbone, backbone_code, TRAIN_BACKBONE)
+            backbone_out = self.step_backbone(backbone, backbone_told, memory)
             action = torch.lerp(
-                self.backbone.action_out(backbone_out[:, 26:42]), action, then / now
+                self.backbone.action_out(backbone_out[:, 16:32]), action, then / now
             )  # model.wm:89
             corner_future = torch.lerp(
-                self.backbone.corner_future_out(backbone_out[:, 10:26]), corner_future, then / now
+                self.backbone.corner_future_out(backbone_out[:, 0:16]), corner_future, then / now
             )  # model.wm:80
         return {"action": action * self.action_scale + self.action_mean}
 
@@ -598,27 +649,22 @@ class SingleBackbone(nn.Module):
             ],
             dim=1,
         )
-        for now, then in descending(steps or 5):
-            action_time = like.new_full((size, 1), now)
-            corner_future_time = like.new_full((size, 1), now)
+        backbone_code = Runs(self.backbone.time(clean), (10,))
+        memory = self.remember_backbone(backbone_given, backbone_code)
+        path = descending(steps or 5)
+        level = like.new_tensor(path)[:, :1]
+        backbone_steps = folded(self.backbone, Runs(self.backbone.time(level), (32,)), size)
+        for (now, then), backbone_told in zip(path, backbone_steps, strict=True):
             backbone = torch.cat(
-                [
-                    backbone_given,
-                    self.backbone.corner_future_in(corner_future),
-                    self.backbone.action_in(action),
-                ],
+                [self.backbone.corner_future_in(corner_future), self.backbone.action_in(action)],
                 dim=1,
             )
-            backbone_code = Runs(
-                self.backbone.time(torch.cat([clean, corner_future_time, action_time], dim=1)),
-                (10, 16, 16),
-            )
-            backbone_out = self.run_backbone(backbone, backbone_code, TRAIN_BACKBONE)
+            backbone_out = self.step_backbone(backbone, backbone_told, memory)
             action = torch.lerp(
-                self.backbone.action_out(backbone_out[:, 26:42]), action, then / now
+                self.backbone.action_out(backbone_out[:, 16:32]), action, then / now
             )  # model.wm:89
             corner_future = torch.lerp(
-                self.backbone.corner_future_out(backbone_out[:, 10:26]), corner_future, then / now
+                self.backbone.corner_future_out(backbone_out[:, 0:16]), corner_future, then / now
             )  # model.wm:80
         corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
         return {
@@ -660,27 +706,22 @@ class SingleBackbone(nn.Module):
             ],
             dim=1,
         )
-        for now, then in descending(steps or 10):
-            corner_future_time = like.new_full((size, 1), now)
-            action_time = like.new_full((size, 1), now)
+        backbone_code = Runs(self.backbone.time(clean), (10,))
+        memory = self.remember_backbone(backbone_given, backbone_code)
+        path = descending(steps or 10)
+        level = like.new_tensor(path)[:, :1]
+        backbone_steps = folded(self.backbone, Runs(self.backbone.time(level), (32,)), size)
+        for (now, then), backbone_told in zip(path, backbone_steps, strict=True):
             backbone = torch.cat(
-                [
-                    backbone_given,
-                    self.backbone.corner_future_in(corner_future),
-                    self.backbone.action_in(action),
-                ],
+                [self.backbone.corner_future_in(corner_future), self.backbone.action_in(action)],
                 dim=1,
             )
-            backbone_code = Runs(
-                self.backbone.time(torch.cat([clean, corner_future_time, action_time], dim=1)),
-                (10, 16, 16),
-            )
-            backbone_out = self.run_backbone(backbone, backbone_code, TRAIN_BACKBONE)
+            backbone_out = self.step_backbone(backbone, backbone_told, memory)
             corner_future = torch.lerp(
-                self.backbone.corner_future_out(backbone_out[:, 10:26]), corner_future, then / now
+                self.backbone.corner_future_out(backbone_out[:, 0:16]), corner_future, then / now
             )  # model.wm:80
             action = torch.lerp(
-                self.backbone.action_out(backbone_out[:, 26:42]), action, then / now
+                self.backbone.action_out(backbone_out[:, 16:32]), action, then / now
             )  # model.wm:89
         corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
         return {"corner": ((corner_future_samples + 1) / 2).clamp(0, 1)}
@@ -720,23 +761,25 @@ class SingleBackbone(nn.Module):
             dim=1,
         )
         backbone_action_future = self.backbone.action_in(action)
-        for now, then in descending(steps or 10):
-            corner_future_time = like.new_full((size, 1), now)
+        backbone_code = Runs(self.backbone.time(clean), (10,))
+        memory = self.remember_backbone(backbone_given, backbone_code)
+        path = descending(steps or 10)
+        level = like.new_tensor(path)[:, :1]
+        backbone_steps = folded(
+            self.backbone,
+            Runs(
+                self.backbone.time(torch.cat([level, like.new_zeros(len(path), 1)], dim=1)),
+                (16, 16),
+            ),
+            size,
+        )
+        for (now, then), backbone_told in zip(path, backbone_steps, strict=True):
             backbone = torch.cat(
-                [
-                    backbone_given,
-                    self.backbone.corner_future_in(corner_future),
-                    backbone_action_future,
-                ],
-                dim=1,
+                [self.backbone.corner_future_in(corner_future), backbone_action_future], dim=1
             )
-            backbone_code = Runs(
-                self.backbone.time(torch.cat([clean, corner_future_time, clean], dim=1)),
-                (10, 16, 16),
-            )
-            backbone_out = self.run_backbone(backbone, backbone_code, TRAIN_BACKBONE)
+            backbone_out = self.step_backbone(backbone, backbone_told, memory)
             corner_future = torch.lerp(
-                self.backbone.corner_future_out(backbone_out[:, 10:26]), corner_future, then / now
+                self.backbone.corner_future_out(backbone_out[:, 0:16]), corner_future, then / now
             )  # model.wm:80
         corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
         return {"corner": ((corner_future_samples + 1) / 2).clamp(0, 1)}
@@ -765,26 +808,34 @@ class SingleBackbone(nn.Module):
         instruction_words = self.words(instruction)  # model.wm:34
         corner_now_eyes = self.eyes(corner_now)  # model.wm:40
         wrist_eyes = self.wrist_eyes(wrist)  # model.wm:48
-        corner_future_patches = patchify(corner_future, 16, 16)  # model.wm:56
         backbone_given = torch.cat(
             [
                 self.backbone.instruction_in(instruction_words),
                 self.backbone.corner_now_in(corner_now_eyes),
                 self.backbone.wrist_in(wrist_eyes),
                 self.backbone.proprio_in(proprio),
-                self.backbone.corner_future_in(corner_future_patches),
             ],
             dim=1,
         )
-        for now, then in descending(steps or 5):
-            action_time = like.new_full((size, 1), now)
-            backbone = torch.cat([backbone_given, self.backbone.action_in(action)], dim=1)
-            backbone_code = Runs(
-                self.backbone.time(torch.cat([clean, action_time], dim=1)), (26, 16)
-            )
-            backbone_out = self.run_backbone(backbone, backbone_code, TRAIN_BACKBONE)
+        corner_future_patches = patchify(corner_future, 16, 16)  # model.wm:56
+        backbone_corner_future = self.backbone.corner_future_in(corner_future_patches)
+        backbone_code = Runs(self.backbone.time(clean), (10,))
+        memory = self.remember_backbone(backbone_given, backbone_code)
+        path = descending(steps or 5)
+        level = like.new_tensor(path)[:, :1]
+        backbone_steps = folded(
+            self.backbone,
+            Runs(
+                self.backbone.time(torch.cat([like.new_zeros(len(path), 1), level], dim=1)),
+                (16, 16),
+            ),
+            size,
+        )
+        for (now, then), backbone_told in zip(path, backbone_steps, strict=True):
+            backbone = torch.cat([backbone_corner_future, self.backbone.action_in(action)], dim=1)
+            backbone_out = self.step_backbone(backbone, backbone_told, memory)
             action = torch.lerp(
-                self.backbone.action_out(backbone_out[:, 26:42]), action, then / now
+                self.backbone.action_out(backbone_out[:, 16:32]), action, then / now
             )  # model.wm:89
         return {"action": action * self.action_scale + self.action_mean}
 

@@ -27,7 +27,8 @@ F frames  N samples  C channels or features  R rows of codes  V vocabulary
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -142,6 +143,10 @@ class Runs(NamedTuple):
         """The channels cut into equal parts."""
         return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
 
+    def step(self, number: int, size: int) -> Runs:
+        """For `size` samples, what a batch of one row for every step of a sampler says of one."""
+        return Runs(self.rows[number].expand(size, -1, -1), self.lengths)
+
 
 def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
     """x + gate * change, run by run."""
@@ -220,7 +225,11 @@ class ModulatedNorm(nn.Module):
         self.adaln = AdaLN(width, count=2)
 
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
-        return modulated(x_BTW, *self.adaln(code).chunk(2))
+        return self.modulate(x_BTW, self.adaln(code).chunk(2))
+
+    def modulate(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+        """With the shift and the scale that a code stands for."""
+        return modulated(x_BTW, *modulation)
 
 
 class Head(nn.Linear):
@@ -321,10 +330,10 @@ def velocity_of(clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
     return alpha * noise - sigma * clean
 
 
-def descending(steps: int, stop: float = 0.0) -> Iterator[tuple[float, float]]:
+def descending(steps: int, stop: float = 0.0) -> list[tuple[float, float]]:
     """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
-    for step in range(steps):
-        yield 1 - (1 - stop) * step / steps, 1 - (1 - stop) * (step + 1) / steps
+    times = [1 - (1 - stop) * step / steps for step in range(steps + 1)]
+    return list(pairwise(times))
 
 
 def ends_from_v(x: Tensor, velocity: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
@@ -430,6 +439,32 @@ class Condition(nn.Module):
             modulation = block.modulation(code)
             query, key, value = block.project(other, modulation)
             mixed = attention(query, key, value)
+            other = block.merge(other, mixed, modulation)
+            other = block.feed(other, modulation)
+        return self.other.norm(other, code)
+
+    def remember_other(self, other: Tensor, code: Runs) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of other that no step changes, block by block (model.wm:49)."""
+        memory = []
+        for depth, block in enumerate(self.other.blocks):
+            modulation = block.modulation(code)
+            query, key, value = block.project(other, modulation)
+            memory.append((key, value))
+            if depth == 0:
+                break
+            mixed = attention(query, key, value)
+            other = block.merge(other, mixed, modulation)
+            other = block.feed(other, modulation)
+        return memory
+
+    def step_other(self, other: Tensor, code: Runs, memory: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """The blocks of other, seeing `memory` and themselves (model.wm:49)."""
+        for block, (kept_key, kept_value) in zip(self.other.blocks, memory, strict=True):
+            modulation = block.modulation(code)
+            query, key, value = block.project(other, modulation)
+            mixed = attention(
+                query, torch.cat([kept_key, key], dim=1), torch.cat([kept_value, value], dim=1)
+            )
             other = block.merge(other, mixed, modulation)
             other = block.feed(other, modulation)
         return self.other.norm(other, code)
@@ -582,25 +617,18 @@ class Condition(nn.Module):
         # hint.future by diffusion (model.wm:74)
         hint = normal((size, 4, 6), like, generator)
         other_body_now = self.other.body_now_in(body_now)
+        other_code = Runs(self.other.time(clean), (1,))
+        memory = self.remember_other(other_body_now, other_code)
         for now, then in descending(steps or 3):
             hint_time = like.new_full((size, 1), now)
-            other = torch.cat(
-                [other_body_now, self.some(self.other.hint_in(hint), body_now.mean(dim=1))], dim=1
-            )
+            other = self.some(self.other.hint_in(hint), body_now.mean(dim=1))
             other_code = Runs(
-                torch.cat(
-                    [
-                        self.other.time(clean),
-                        self.other.time(hint_time)
-                        + self.each(body_past).repeat_interleave(2, dim=1),
-                    ],
-                    dim=1,
-                ),
-                (1, 1, 1, 1, 1),
+                self.other.time(hint_time) + self.each(body_past).repeat_interleave(2, dim=1),
+                (1, 1, 1, 1),
             )
-            other_out = self.run_other(other, other_code)
+            other_out = self.step_other(other, other_code, memory)
             hint_ends = ends_from_x0(
-                hint, self.other.hint_out(other_out[:, 1:5]), like.new_full((1, 1, 1), now)
+                hint, self.other.hint_out(other_out), like.new_full((1, 1, 1), now)
             )  # model.wm:74
             hint = noised(hint_ends[0], hint_ends[1], like.new_full((1, 1, 1), then))
         return {"hint": hint * self.hint_scale + self.hint_mean}

@@ -26,7 +26,8 @@ F frames  N samples  C channels or features  R rows of codes  V vocabulary
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -133,6 +134,10 @@ class Runs(NamedTuple):
         """The channels cut into equal parts."""
         return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
 
+    def step(self, number: int, size: int) -> Runs:
+        """For `size` samples, what a batch of one row for every step of a sampler says of one."""
+        return Runs(self.rows[number].expand(size, -1, -1), self.lengths)
+
 
 def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
     """x + gate * change, run by run."""
@@ -206,7 +211,11 @@ class ModulatedNorm(nn.Module):
         self.adaln = AdaLN(width, count=2)
 
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
-        return modulated(x_BTW, *self.adaln(code).chunk(2))
+        return self.modulate(x_BTW, self.adaln(code).chunk(2))
+
+    def modulate(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+        """With the shift and the scale that a code stands for."""
+        return modulated(x_BTW, *modulation)
 
 
 class Head(nn.Linear):
@@ -374,10 +383,28 @@ def l2(x_BTC: Tensor, y_BTC: Tensor) -> Tensor:
     return (x_BTC - y_BTC).square().mean(dim=-1)
 
 
-def descending(steps: int, stop: float = 0.0) -> Iterator[tuple[float, float]]:
+def descending(steps: int, stop: float = 0.0) -> list[tuple[float, float]]:
     """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
-    for step in range(steps):
-        yield 1 - (1 - stop) * step / steps, 1 - (1 - stop) * (step + 1) / steps
+    times = [1 - (1 - stop) * step / steps for step in range(steps + 1)]
+    return list(pairwise(times))
+
+
+class Told(NamedTuple):
+    """What one step of a sampler tells a trunk: the numbers of its blocks and of its last norm."""
+
+    blocks: list[list[Runs]]
+    norm: list[Runs]
+
+
+def folded(trunk: nn.ModuleDict, code: Runs, size: int) -> list[Told]:
+    """All that a trunk is told of `size` samples, step by step; `code` has rows [steps, R, W]."""
+    shared = trunk["shared"](code) if "shared" in trunk else code
+    blocks = [block.adaln(shared) for block in trunk["blocks"]]
+    norm = trunk["norm"].adaln(code)
+    return [
+        Told([block.step(step, size).chunk(6) for block in blocks], norm.step(step, size).chunk(2))
+        for step in range(len(code.rows))
+    ]
 
 
 def unpatchify(x_BTC: Tensor, shape: tuple[int, int, int, int], height: int, width: int) -> Tensor:
@@ -493,6 +520,94 @@ class Cross(nn.Module):
             doer = block.feed(doer, modulation)
         return self.doer.norm(doer, code)
 
+    def remember_seer(
+        self, seer: Tensor, code: Runs, angles: Tensor, hear: Tensor
+    ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """Keys and values of seer that no step changes, block by block (model.wm:29)."""
+        memory = []
+        for depth, block in enumerate(self.seer.blocks):
+            modulation = block.modulation(code)
+            query, key, value = block.project(seer, modulation)
+            query = rotated(query, angles)
+            key = rotated(key, angles)
+            memory.append((key, value))
+            if depth == 1:
+                break
+            mixed = attention(query, key, value)
+            seer = block.merge(seer, mixed, modulation)
+            seer = self.hear[depth](seer, hear)  # model.wm:55
+            seer = block.feed(seer, modulation)
+            if depth == 0:
+                seer_after_1 = seer
+        return memory, seer_after_1
+
+    def step_seer(
+        self,
+        seer: Tensor,
+        told: Told,
+        angles: Tensor,
+        hear: Tensor,
+        memory: list[tuple[Tensor, Tensor]],
+    ) -> tuple[Tensor, ...]:
+        """The blocks of seer, seeing `memory` and themselves (model.wm:29)."""
+        for depth, (block, modulation, (kept_key, kept_value)) in enumerate(
+            zip(self.seer.blocks, told.blocks, memory, strict=True)
+        ):
+            query, key, value = block.project(seer, modulation)
+            query = rotated(query, angles)
+            key = rotated(key, angles)
+            mixed = attention(
+                query, torch.cat([kept_key, key], dim=1), torch.cat([kept_value, value], dim=1)
+            )
+            seer = block.merge(seer, mixed, modulation)
+            seer = self.hear[depth](seer, hear)  # model.wm:55
+            seer = block.feed(seer, modulation)
+            if depth == 0:
+                seer_after_1 = seer
+        return self.seer.norm.modulate(seer, told.norm), seer_after_1
+
+    def remember_seer_(
+        self, seer: Tensor, code: Runs, angles: Tensor, hear: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of seer that no step changes, block by block (model.wm:29)."""
+        memory = []
+        for depth, block in enumerate(self.seer.blocks):
+            modulation = block.modulation(code)
+            query, key, value = block.project(seer, modulation)
+            query = rotated(query, angles)
+            key = rotated(key, angles)
+            memory.append((key, value))
+            if depth == 1:
+                break
+            mixed = attention(query, key, value)
+            seer = block.merge(seer, mixed, modulation)
+            seer = self.hear[depth](seer, hear)  # model.wm:55
+            seer = block.feed(seer, modulation)
+        return memory
+
+    def step_seer_(
+        self,
+        seer: Tensor,
+        told: Told,
+        angles: Tensor,
+        hear: Tensor,
+        memory: list[tuple[Tensor, Tensor]],
+    ) -> Tensor:
+        """The blocks of seer, seeing `memory` and themselves (model.wm:29)."""
+        for depth, (block, modulation, (kept_key, kept_value)) in enumerate(
+            zip(self.seer.blocks, told.blocks, memory, strict=True)
+        ):
+            query, key, value = block.project(seer, modulation)
+            query = rotated(query, angles)
+            key = rotated(key, angles)
+            mixed = attention(
+                query, torch.cat([kept_key, key], dim=1), torch.cat([kept_value, value], dim=1)
+            )
+            seer = block.merge(seer, mixed, modulation)
+            seer = self.hear[depth](seer, hear)  # model.wm:55
+            seer = block.feed(seer, modulation)
+        return self.seer.norm.modulate(seer, told.norm)
+
     def run_seer_to_1(
         self, seer: Tensor, code: Runs, angles: Tensor, hear: Tensor, schedule: Schedule | None
     ) -> Tensor:
@@ -595,24 +710,33 @@ class Cross(nn.Module):
         text_words = self.words(text)  # model.wm:19
         scene_now_patches = patchify(scene, 8, 8)  # model.wm:25
         seer_scene_now = self.seer.scene_now_in(scene_now_patches)
-        for now, then in descending(steps or 3):
+        seer_code = Runs(self.seer.time(clean), (4,))
+        seer_memory, seer_after_1_given = self.remember_seer(
+            seer_scene_now, seer_code, self.seer_angles[0:4], text_words
+        )
+        path = descending(steps or 3)
+        level = like.new_tensor(path)[:, :1]
+        seer_steps = folded(self.seer, Runs(self.seer.time(level), (8,)), size)
+        for (now, then), seer_told in zip(path, seer_steps, strict=True):
             act_now = shifted(now, 3)
             act_then = shifted(then, 3)
             action_time = like.new_full((size, 1), act_now)
-            scene_future_time = like.new_full((size, 1), now)
-            seer = torch.cat([seer_scene_now, self.seer.scene_future_in(scene_future)], dim=1)
-            seer_code = Runs(self.seer.time(torch.cat([clean, scene_future_time], dim=1)), (4, 8))
-            seer_out, seer_after_1 = self.run_seer(
-                seer, seer_code, self.seer_angles, text_words, TRAIN_SEER
+            seer = self.seer.scene_future_in(scene_future)
+            seer_out, seer_after_1 = self.step_seer(
+                seer, seer_told, self.seer_angles[4:12], text_words, seer_memory
             )
             doer = self.doer.action_in(action)
             doer_code = Runs(self.doer.time(action_time), (4,))
             doer_out = self.run_doer(
-                doer, doer_code, self.doer_angles, text_words, seer_after_1.detach()
+                doer,
+                doer_code,
+                self.doer_angles,
+                text_words,
+                torch.cat([seer_after_1_given, seer_after_1], dim=1).detach(),
             )
             action_velocity = self.doer.action_out(doer_out)  # model.wm:77
             action = action + (act_then - act_now) * action_velocity
-            scene_future_velocity = self.seer.scene_future_out(seer_out[:, 4:12])  # model.wm:68
+            scene_future_velocity = self.seer.scene_future_out(seer_out)  # model.wm:68
             scene_future = scene_future + (then - now) * scene_future_velocity
         return {"action": action * self.action_scale + self.action_mean}
 
@@ -636,14 +760,15 @@ class Cross(nn.Module):
         text_words = self.words(text)  # model.wm:19
         scene_now_patches = patchify(scene, 8, 8)  # model.wm:25
         seer_scene_now = self.seer.scene_now_in(scene_now_patches)
-        for now, then in descending(steps or 2):
-            scene_future_time = like.new_full((size, 1), now)
-            seer = torch.cat([seer_scene_now, self.seer.scene_future_in(scene_future)], dim=1)
-            seer_code = Runs(self.seer.time(torch.cat([clean, scene_future_time], dim=1)), (4, 8))
-            seer_out, seer_after_1 = self.run_seer(
-                seer, seer_code, self.seer_angles, text_words, TRAIN_SEER
-            )
-            scene_future_velocity = self.seer.scene_future_out(seer_out[:, 4:12])  # model.wm:68
+        seer_code = Runs(self.seer.time(clean), (4,))
+        memory = self.remember_seer_(seer_scene_now, seer_code, self.seer_angles[0:4], text_words)
+        path = descending(steps or 2)
+        level = like.new_tensor(path)[:, :1]
+        seer_steps = folded(self.seer, Runs(self.seer.time(level), (8,)), size)
+        for (now, then), seer_told in zip(path, seer_steps, strict=True):
+            seer = self.seer.scene_future_in(scene_future)
+            seer_out = self.step_seer_(seer, seer_told, self.seer_angles[4:12], text_words, memory)
+            scene_future_velocity = self.seer.scene_future_out(seer_out)  # model.wm:68
             scene_future = scene_future + (then - now) * scene_future_velocity
         scene_future_samples = unpatchify(scene_future, (2, 3, 16, 16), 8, 8)
         return {"scene": ((scene_future_samples + 1) / 2).clamp(0, 1)}

@@ -26,7 +26,8 @@ F frames  N samples  C channels or features  R rows of codes  V vocabulary
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -70,6 +71,10 @@ class Runs(NamedTuple):
     def chunk(self, count: int) -> list[Runs]:
         """The channels cut into equal parts."""
         return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
+
+    def step(self, number: int, size: int) -> Runs:
+        """For `size` samples, what a batch of one row for every step of a sampler says of one."""
+        return Runs(self.rows[number].expand(size, -1, -1), self.lengths)
 
 
 def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
@@ -149,7 +154,11 @@ class ModulatedNorm(nn.Module):
         self.adaln = AdaLN(width, count=2)
 
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
-        return modulated(x_BTW, *self.adaln(code).chunk(2))
+        return self.modulate(x_BTW, self.adaln(code).chunk(2))
+
+    def modulate(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+        """With the shift and the scale that a code stands for."""
+        return modulated(x_BTW, *modulation)
 
 
 class Head(nn.Linear):
@@ -285,7 +294,7 @@ def l2(x_BTC: Tensor, y_BTC: Tensor) -> Tensor:
 
 def descending_levels(
     steps: int, low: float, high: float, stop: float = 0.0
-) -> Iterator[tuple[float, float]]:
+) -> list[tuple[float, float]]:
     """(now, then) from `high` to `low` and then to `stop`, even in the seventh root."""
     last = max(low, stop)
     ends = high ** (1 / 7), last ** (1 / 7)
@@ -295,7 +304,7 @@ def descending_levels(
     ]
     if stop < low:
         levels.append(stop)
-    yield from zip(levels, levels[1:], strict=False)
+    return list(pairwise(levels))
 
 
 def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:

@@ -28,7 +28,8 @@ F frames  N samples  C channels or features  R rows of codes  V vocabulary
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -147,6 +148,10 @@ class Runs(NamedTuple):
         """The channels cut into equal parts."""
         return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
 
+    def step(self, number: int, size: int) -> Runs:
+        """For `size` samples, what a batch of one row for every step of a sampler says of one."""
+        return Runs(self.rows[number].expand(size, -1, -1), self.lengths)
+
 
 def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
     """x + gate * change, run by run."""
@@ -207,7 +212,11 @@ class ModulatedNorm(nn.Module):
         self.adaln = AdaLN(width, count=2)
 
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
-        return modulated(x_BTW, *self.adaln(code).chunk(2))
+        return self.modulate(x_BTW, self.adaln(code).chunk(2))
+
+    def modulate(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+        """With the shift and the scale that a code stands for."""
+        return modulated(x_BTW, *modulation)
 
 
 class Head(nn.Linear):
@@ -367,10 +376,28 @@ def normal_twice(shape: tuple[int, ...], like: Tensor, generator: Generator | No
     return twice(normal((shape[0] // 2, *shape[1:]), like, generator))
 
 
-def descending(steps: int, stop: float = 0.0) -> Iterator[tuple[float, float]]:
+def descending(steps: int, stop: float = 0.0) -> list[tuple[float, float]]:
     """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
-    for step in range(steps):
-        yield 1 - (1 - stop) * step / steps, 1 - (1 - stop) * (step + 1) / steps
+    times = [1 - (1 - stop) * step / steps for step in range(steps + 1)]
+    return list(pairwise(times))
+
+
+class Told(NamedTuple):
+    """What one step of a sampler tells a trunk: the numbers of its blocks and of its last norm."""
+
+    blocks: list[list[Runs]]
+    norm: list[Runs]
+
+
+def folded(trunk: nn.ModuleDict, code: Runs, size: int) -> list[Told]:
+    """All that a trunk is told of `size` samples, step by step; `code` has rows [steps, R, W]."""
+    shared = trunk["shared"](code) if "shared" in trunk else code
+    blocks = [block.adaln(shared) for block in trunk["blocks"]]
+    norm = trunk["norm"].adaln(code)
+    return [
+        Told([block.step(step, size).chunk(6) for block in blocks], norm.step(step, size).chunk(2))
+        for step in range(len(code.rows))
+    ]
 
 
 def guided(output: Tensor, scale: float) -> Tensor:
@@ -381,7 +408,7 @@ def guided(output: Tensor, scale: float) -> Tensor:
 
 def descending_levels(
     steps: int, low: float, high: float, stop: float = 0.0
-) -> Iterator[tuple[float, float]]:
+) -> list[tuple[float, float]]:
     """(now, then) from `high` to `low` and then to `stop`, even in the seventh root."""
     last = max(low, stop)
     ends = high ** (1 / 7), last ** (1 / 7)
@@ -391,7 +418,7 @@ def descending_levels(
     ]
     if stop < low:
         levels.append(stop)
-    yield from zip(levels, levels[1:], strict=False)
+    return list(pairwise(levels))
 
 
 def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
@@ -404,8 +431,6 @@ def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
 TRAIN_POLICY = Schedule.from_ranges(
     7, 7, [(0, 1, 0, 1), (1, 3, 0, 3), (3, 7, 0, 1), (3, 7, 3, 7)]
 )  # model.wm:65
-POLICY_POLICY = Schedule.from_ranges(5, 5, [(0, 1, 0, 1), (1, 5, 0, 5)])  # model.wm:65
-IMAGINE_POLICY = Schedule.from_ranges(3, 3, [(0, 1, 0, 1), (1, 3, 0, 3)])  # model.wm:65
 
 
 class Guided(nn.Module):
@@ -491,6 +516,39 @@ class Guided(nn.Module):
             judge = self.weigh[depth](judge, weigh)  # model.wm:61
             judge = block.feed(judge, modulation)
         return self.judge.norm(judge, code)
+
+    def remember_policy(
+        self, policy: Tensor, code: Runs, hear: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of policy that no step changes, block by block (model.wm:35)."""
+        memory = []
+        for depth, block in enumerate(self.policy.blocks):
+            modulation = block.modulation(code)
+            query, key, value = block.project(policy, modulation)
+            memory.append((key, value))
+            if depth == 1:
+                break
+            mixed = attention(query, key, value)
+            policy = block.merge(policy, mixed, modulation)
+            policy = self.hear[depth](policy, hear)  # model.wm:57
+            policy = block.feed(policy, modulation)
+        return memory
+
+    def step_policy(
+        self, policy: Tensor, told: Told, hear: Tensor, memory: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """The blocks of policy, seeing `memory` and themselves (model.wm:35)."""
+        for depth, (block, modulation, (kept_key, kept_value)) in enumerate(
+            zip(self.policy.blocks, told.blocks, memory, strict=True)
+        ):
+            query, key, value = block.project(policy, modulation)
+            mixed = attention(
+                query, torch.cat([kept_key, key], dim=1), torch.cat([kept_value, value], dim=1)
+            )
+            policy = block.merge(policy, mixed, modulation)
+            policy = self.hear[depth](policy, hear)  # model.wm:57
+            policy = block.feed(policy, modulation)
+        return self.policy.norm.modulate(policy, told.norm)
 
     def loss(
         self, batch: dict[str, Tensor], generator: Generator | None = None
@@ -582,12 +640,15 @@ class Guided(nn.Module):
         action = normal_twice((size, 4, 2), like, generator)
         text_words = self.words(text)  # model.wm:29
         policy_state_now = self.policy.state_in(state)
-        for now, then in descending(steps or 3):
-            action_time = like.new_full((size, 1), now)
-            policy = torch.cat([policy_state_now, self.policy.action_in(action)], dim=1)
-            policy_code = Runs(self.policy.time(torch.cat([clean, action_time], dim=1)), (1, 4))
-            policy_out = self.run_policy(policy, policy_code, text_words, POLICY_POLICY)
-            action_velocity = guided(self.policy.action_out(policy_out[:, 1:5]), 3)  # model.wm:81
+        policy_code = Runs(self.policy.time(clean), (1,))
+        memory = self.remember_policy(policy_state_now, policy_code, text_words)
+        path = descending(steps or 3)
+        level = like.new_tensor(path)[:, :1]
+        policy_steps = folded(self.policy, Runs(self.policy.time(level), (4,)), size)
+        for (now, then), policy_told in zip(path, policy_steps, strict=True):
+            policy = self.policy.action_in(action)
+            policy_out = self.step_policy(policy, policy_told, text_words, memory)
+            action_velocity = guided(self.policy.action_out(policy_out), 3)  # model.wm:81
             action = action + (then - now) * action_velocity
 
         # reward.future by regression (model.wm:90)
@@ -622,14 +683,17 @@ class Guided(nn.Module):
         scene = 80 * normal_twice((size, 2, 4), like, generator)
         text_words = self.words(text)  # model.wm:29
         policy_state_now = self.policy.state_in(state)
-        for now, then in descending_levels(steps or 3, 0.002, 80):
+        policy_code = Runs(self.policy.time(clean), (1,))
+        memory = self.remember_policy(policy_state_now, policy_code, text_words)
+        path = descending_levels(steps or 3, 0.002, 80)
+        level = like.new_tensor(path)[:, :1]
+        policy_steps = folded(self.policy, Runs(self.policy.time(told(level)), (2,)), size)
+        for (now, then), policy_told in zip(path, policy_steps, strict=True):
             scene_scaled = scaled(scene, now, 0.5)
-            scene_time = like.new_full((size, 1), told(now))
-            policy = torch.cat([policy_state_now, self.policy.scene_in(scene_scaled)], dim=1)
-            policy_code = Runs(self.policy.time(torch.cat([clean, scene_time], dim=1)), (1, 2))
-            policy_out = self.run_policy(policy, policy_code, text_words, IMAGINE_POLICY)
+            policy = self.policy.scene_in(scene_scaled)
+            policy_out = self.step_policy(policy, policy_told, text_words, memory)
             scene = torch.lerp(
-                denoised(scene, guided(self.policy.scene_out(policy_out[:, 1:3]), 2), now, 0.5),
+                denoised(scene, guided(self.policy.scene_out(policy_out), 2), now, 0.5),
                 scene,
                 then / now,
             )  # model.wm:70

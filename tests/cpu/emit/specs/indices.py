@@ -29,7 +29,8 @@ F frames  N samples  C channels or features  R rows of codes  V vocabulary
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -281,6 +282,10 @@ class Runs(NamedTuple):
         """The channels cut into equal parts."""
         return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
 
+    def step(self, number: int, size: int) -> Runs:
+        """For `size` samples, what a batch of one row for every step of a sampler says of one."""
+        return Runs(self.rows[number].expand(size, -1, -1), self.lengths)
+
 
 def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
     """x + gate * change, run by run."""
@@ -341,7 +346,11 @@ class ModulatedNorm(nn.Module):
         self.adaln = AdaLN(width, count=2)
 
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
-        return modulated(x_BTW, *self.adaln(code).chunk(2))
+        return self.modulate(x_BTW, self.adaln(code).chunk(2))
+
+    def modulate(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+        """With the shift and the scale that a code stands for."""
+        return modulated(x_BTW, *modulation)
 
 
 def angles_3d(places: list[Tensor], head_dim: int) -> Tensor:
@@ -492,10 +501,10 @@ def unmarked(index_BT: Tensor, size: int, bins: int, markers: int) -> Tensor:
     return steps[:, :, ahead : ahead + size].flatten(1).clamp(max=bins - 1)
 
 
-def descending(steps: int, stop: float = 0.0) -> Iterator[tuple[float, float]]:
+def descending(steps: int, stop: float = 0.0) -> list[tuple[float, float]]:
     """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
-    for step in range(steps):
-        yield 1 - (1 - stop) * step / steps, 1 - (1 - stop) * (step + 1) / steps
+    times = [1 - (1 - stop) * step / steps for step in range(steps + 1)]
+    return list(pairwise(times))
 
 
 def from_frame(frame_B1CHW: Tensor, steps: int, size: int) -> Tensor:
@@ -555,7 +564,41 @@ TRAIN_LM = Schedule.from_ranges(
         (27, 28, 0, 28),
     ],
 )  # model.wm:54
-POLICY_LM = Schedule.from_ranges(
+POLICY_LM_GIVEN = Schedule.from_ranges(
+    10,
+    10,
+    [
+        (0, 1, 0, 1),
+        (1, 2, 0, 2),
+        (2, 3, 0, 3),
+        (3, 4, 0, 4),
+        (4, 5, 0, 5),
+        (5, 6, 0, 6),
+        (6, 7, 0, 7),
+        (7, 8, 0, 8),
+        (8, 9, 0, 9),
+        (9, 10, 0, 10),
+    ],
+)  # model.wm:54
+POLICY_LM_STEP = Schedule.from_ranges(
+    12,
+    22,
+    [
+        (0, 1, 0, 11),
+        (1, 2, 0, 12),
+        (2, 3, 0, 13),
+        (3, 4, 0, 14),
+        (4, 5, 0, 15),
+        (5, 6, 0, 16),
+        (6, 7, 0, 17),
+        (7, 8, 0, 18),
+        (8, 9, 0, 19),
+        (9, 10, 0, 20),
+        (10, 11, 0, 21),
+        (11, 12, 0, 22),
+    ],
+)  # model.wm:54
+NEXT_LM_GIVEN = Schedule.from_ranges(
     22,
     22,
     [
@@ -582,6 +625,11 @@ POLICY_LM = Schedule.from_ranges(
         (20, 21, 0, 21),
         (21, 22, 0, 22),
     ],
+)  # model.wm:54
+NEXT_LM_STEP = Schedule.from_ranges(
+    6,
+    28,
+    [(0, 1, 0, 23), (1, 2, 0, 24), (2, 3, 0, 25), (3, 4, 0, 26), (4, 5, 0, 27), (5, 6, 0, 28)],
 )  # model.wm:54
 
 
@@ -667,6 +715,43 @@ class Indices(nn.Module):
             side = block.merge(side, mixed, modulation)
             side = block.feed(side, modulation)
         return self.side.norm(side, code)
+
+    def remember_lm(
+        self, lm: Tensor, angles: Tensor, schedule: Schedule | None
+    ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """Keys and values of lm that no step changes, block by block (model.wm:54)."""
+        memory = []
+        for block in self.lm.blocks:
+            query, key, value = block.project(lm)
+            query = rotated(query, angles)
+            key = rotated(key, angles)
+            memory.append((key, value))
+            mixed = attention(query, key, value, schedule)
+            lm = block.merge(lm, mixed)
+            lm = block.feed(lm)
+        return memory, self.lm.norm(lm)
+
+    def step_lm(
+        self,
+        lm: Tensor,
+        angles: Tensor,
+        memory: list[tuple[Tensor, Tensor]],
+        schedule: Schedule | None,
+    ) -> Tensor:
+        """The blocks of lm, seeing `memory` and themselves (model.wm:54)."""
+        for block, (kept_key, kept_value) in zip(self.lm.blocks, memory, strict=True):
+            query, key, value = block.project(lm)
+            query = rotated(query, angles)
+            key = rotated(key, angles)
+            mixed = attention(
+                query,
+                torch.cat([kept_key, key], dim=1),
+                torch.cat([kept_value, value], dim=1),
+                schedule,
+            )
+            lm = block.merge(lm, mixed)
+            lm = block.feed(lm)
+        return self.lm.norm(lm)
 
     def loss(
         self, batch: dict[str, Tensor], generator: Generator | None = None
@@ -757,10 +842,13 @@ class Indices(nn.Module):
         lm_given = torch.cat(
             [self.lm.text_in(text_words), self.lm.scene_now_in(scene_now_book)], dim=1
         )
+        memory, lm_out_given = self.remember_lm(lm_given, self.lm_angles[0:10], POLICY_LM_GIVEN)
         for token in range(12):
-            lm = torch.cat([lm_given, self.lm.action_in(action)], dim=1)
-            lm_out = self.run_lm(lm, self.lm_angles[0:22], POLICY_LM)
-            action_logits = self.lm.action_out(lm_out[:, 9:21])
+            lm = self.lm.action_in(action)
+            lm_out = self.step_lm(lm, self.lm_angles[10:22], memory, POLICY_LM_STEP)
+            action_logits = self.lm.action_out(
+                torch.cat([lm_out_given[:, 9:10], lm_out[:, 0:11]], dim=1)
+            )
             action[:, token] = drawn(action_logits[:, token], generator)  # model.wm:77
         action_samples = from_bins(unmarked(action, 3, 8, 3), 3, 8, -3, 3)
         return {"action": action_samples * self.action_scale + self.action_mean}
@@ -795,10 +883,13 @@ class Indices(nn.Module):
             ],
             dim=1,
         )
+        memory, lm_out_given = self.remember_lm(lm_given, self.lm_angles[0:22], NEXT_LM_GIVEN)
         for token in range(6):
-            lm = torch.cat([lm_given, self.lm.scene_future_in(scene_future)], dim=1)
-            lm_out = self.run_lm(lm, self.lm_angles, TRAIN_LM)
-            scene_future_logits = self.lm.scene_future_out(lm_out[:, 21:27])
+            lm = self.lm.scene_future_in(scene_future)
+            lm_out = self.step_lm(lm, self.lm_angles[22:28], memory, NEXT_LM_STEP)
+            scene_future_logits = self.lm.scene_future_out(
+                torch.cat([lm_out_given[:, 21:22], lm_out[:, 0:5]], dim=1)
+            )
             scene_future[:, token] = drawn(scene_future_logits[:, token], generator)  # model.wm:73
         scene_future_samples = self.book.decode(scene_future)
         return {"scene": ((scene_future_samples + 1) / 2).clamp(0, 1)}
@@ -857,10 +948,13 @@ class Indices(nn.Module):
         lm_given = torch.cat(
             [self.lm.text_in(text_words), self.lm.scene_now_in(scene_now_book)], dim=1
         )
+        memory, lm_out_given = self.remember_lm(lm_given, self.lm_angles[0:10], POLICY_LM_GIVEN)
         for token in range(12):
-            lm = torch.cat([lm_given, self.lm.action_in(action)], dim=1)
-            lm_out = self.run_lm(lm, self.lm_angles[0:22], POLICY_LM)
-            action_logits = self.lm.action_out(lm_out[:, 9:21])
+            lm = self.lm.action_in(action)
+            lm_out = self.step_lm(lm, self.lm_angles[10:22], memory, POLICY_LM_STEP)
+            action_logits = self.lm.action_out(
+                torch.cat([lm_out_given[:, 9:10], lm_out[:, 0:11]], dim=1)
+            )
             action[:, token] = drawn(action_logits[:, token], generator)  # model.wm:77
 
         # scene.future by autoregressive (model.wm:73)
@@ -873,10 +967,13 @@ class Indices(nn.Module):
             ],
             dim=1,
         )
+        memory_, lm_out_given = self.remember_lm(lm_given_, self.lm_angles[0:22], NEXT_LM_GIVEN)
         for token in range(6):
-            lm = torch.cat([lm_given_, self.lm.scene_future_in(scene_future)], dim=1)
-            lm_out = self.run_lm(lm, self.lm_angles, TRAIN_LM)
-            scene_future_logits = self.lm.scene_future_out(lm_out[:, 21:27])
+            lm = self.lm.scene_future_in(scene_future)
+            lm_out = self.step_lm(lm, self.lm_angles[22:28], memory_, NEXT_LM_STEP)
+            scene_future_logits = self.lm.scene_future_out(
+                torch.cat([lm_out_given[:, 21:22], lm_out[:, 0:5]], dim=1)
+            )
             scene_future[:, token] = drawn(scene_future_logits[:, token], generator)  # model.wm:73
         scene_future_samples = self.book.decode(scene_future)
         return {"scene": ((scene_future_samples + 1) / 2).clamp(0, 1)}

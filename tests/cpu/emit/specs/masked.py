@@ -23,7 +23,8 @@ F frames  N samples  C channels or features  R rows of codes  V vocabulary
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 import torch
 from torch import Generator, Tensor, nn
@@ -157,10 +158,10 @@ def cross_entropy(logits_BTV: Tensor, index_BT: Tensor) -> Tensor:
     return functional.cross_entropy(logits_BTV.transpose(1, 2), index_BT, reduction="none")
 
 
-def descending(steps: int, stop: float = 0.0) -> Iterator[tuple[float, float]]:
+def descending(steps: int, stop: float = 0.0) -> list[tuple[float, float]]:
     """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
-    for step in range(steps):
-        yield 1 - (1 - stop) * step / steps, 1 - (1 - stop) * (step + 1) / steps
+    times = [1 - (1 - stop) * step / steps for step in range(steps + 1)]
+    return list(pairwise(times))
 
 
 def drawn(logits: Tensor, generator: Generator | None) -> Tensor:

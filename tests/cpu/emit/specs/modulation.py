@@ -27,7 +27,8 @@ F frames  N samples  C channels or features  R rows of codes  V vocabulary
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -146,6 +147,10 @@ class Runs(NamedTuple):
         """The channels cut into equal parts."""
         return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
 
+    def step(self, number: int, size: int) -> Runs:
+        """For `size` samples, what a batch of one row for every step of a sampler says of one."""
+        return Runs(self.rows[number].expand(size, -1, -1), self.lengths)
+
 
 class AdaLN(nn.Sequential):
     """So many numbers per channel of each row of codes; all are zero at first."""
@@ -217,7 +222,11 @@ class ModulatedNorm(nn.Module):
         self.adaln = AdaLN(width, count=2)
 
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
-        return modulated(x_BTW, *self.adaln(code).chunk(2))
+        return self.modulate(x_BTW, self.adaln(code).chunk(2))
+
+    def modulate(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+        """With the shift and the scale that a code stands for."""
+        return modulated(x_BTW, *modulation)
 
 
 class Head(nn.Linear):
@@ -350,10 +359,28 @@ def l2(x_BTC: Tensor, y_BTC: Tensor) -> Tensor:
     return (x_BTC - y_BTC).square().mean(dim=-1)
 
 
-def descending(steps: int, stop: float = 0.0) -> Iterator[tuple[float, float]]:
+def descending(steps: int, stop: float = 0.0) -> list[tuple[float, float]]:
     """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
-    for step in range(steps):
-        yield 1 - (1 - stop) * step / steps, 1 - (1 - stop) * (step + 1) / steps
+    times = [1 - (1 - stop) * step / steps for step in range(steps + 1)]
+    return list(pairwise(times))
+
+
+class Told(NamedTuple):
+    """What one step of a sampler tells a trunk: the numbers of its blocks and of its last norm."""
+
+    blocks: list[list[Runs]]
+    norm: list[Runs]
+
+
+def folded(trunk: nn.ModuleDict, code: Runs, size: int) -> list[Told]:
+    """All that a trunk is told of `size` samples, step by step; `code` has rows [steps, R, W]."""
+    shared = trunk["shared"](code) if "shared" in trunk else code
+    blocks = [block.adaln(shared) for block in trunk["blocks"]]
+    norm = trunk["norm"].adaln(code)
+    return [
+        Told([block.step(step, size).chunk(6) for block in blocks], norm.step(step, size).chunk(2))
+        for step in range(len(code.rows))
+    ]
 
 
 def unpatchify(x_BTC: Tensor, shape: tuple[int, int, int, int], height: int, width: int) -> Tensor:
@@ -374,8 +401,6 @@ def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
 TRAIN_BOTH = Schedule.from_ranges(
     16, 16, [(0, 4, 0, 4), (4, 12, 0, 12), (12, 16, 0, 4), (12, 16, 12, 16)]
 )  # model.wm:68
-POLICY_BOTH = Schedule.from_ranges(8, 8, [(0, 4, 0, 4), (4, 8, 0, 8)])  # model.wm:68
-IMAGINE_BOTH = Schedule.from_ranges(12, 12, [(0, 4, 0, 4), (4, 12, 0, 12)])  # model.wm:68
 
 
 class Modulation(nn.Module):
@@ -476,19 +501,62 @@ class Modulation(nn.Module):
             doer = doer_block.feed(doer, doer_modulation)
         return self.seer.norm(seer, seer_code), self.doer.norm(doer, doer_code)
 
-    def run_both_seer(
-        self, seer: Tensor, code: Runs, hear_seer: Tensor, schedule: Schedule | None
-    ) -> Tensor:
-        """The blocks of seer (model.wm:57)."""
+    def remember_both_seer(
+        self, seer: Tensor, code: Runs, hear_seer: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of seer that no step changes, block by block (model.wm:57)."""
         shared = self.seer.shared(code)
+        memory = []
         for depth, block in enumerate(self.seer.blocks):
             modulation = block.modulation(shared)
             query, key, value = block.project(seer, modulation)
-            mixed = attention(query, key, value, schedule)
+            memory.append((key, value))
+            if depth == 2:
+                break
+            mixed = attention(query, key, value)
             seer = block.merge(seer, mixed, modulation)
             seer = self.hear_seer[depth](seer, hear_seer)  # model.wm:58
             seer = block.feed(seer, modulation)
-        return self.seer.norm(seer, code)
+        return memory
+
+    def step_both_doer(
+        self,
+        doer: Tensor,
+        told: Told,
+        hear_doer: Tensor,
+        last: Tensor,
+        memory: list[tuple[Tensor, Tensor]],
+    ) -> Tensor:
+        """The blocks of doer, seeing `memory` and themselves (model.wm:57)."""
+        for depth, (block, modulation, (kept_key, kept_value)) in enumerate(
+            zip(self.doer.blocks, told.blocks, memory, strict=True)
+        ):
+            query, key, value = block.project(doer, modulation)
+            mixed = attention(
+                query, torch.cat([kept_key, key], dim=1), torch.cat([kept_value, value], dim=1)
+            )
+            doer = block.merge(doer, mixed, modulation)
+            doer = self.hear_doer[depth](doer, hear_doer)  # model.wm:58
+            if str(depth) in self.last:
+                doer = self.last[str(depth)](doer, last)  # model.wm:63
+            doer = block.feed(doer, modulation)
+        return self.doer.norm.modulate(doer, told.norm)
+
+    def step_both_seer(
+        self, seer: Tensor, told: Told, hear_seer: Tensor, memory: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """The blocks of seer, seeing `memory` and themselves (model.wm:57)."""
+        for depth, (block, modulation, (kept_key, kept_value)) in enumerate(
+            zip(self.seer.blocks, told.blocks, memory, strict=True)
+        ):
+            query, key, value = block.project(seer, modulation)
+            mixed = attention(
+                query, torch.cat([kept_key, key], dim=1), torch.cat([kept_value, value], dim=1)
+            )
+            seer = block.merge(seer, mixed, modulation)
+            seer = self.hear_seer[depth](seer, hear_seer)  # model.wm:58
+            seer = block.feed(seer, modulation)
+        return self.seer.norm.modulate(seer, told.norm)
 
     def loss(
         self, batch: dict[str, Tensor], generator: Generator | None = None
@@ -603,14 +671,14 @@ class Modulation(nn.Module):
             dim=1,
         )
         last = self.last_embed(text_words)
-        for now, then in descending(steps or 3):
-            action_time = like.new_full((size, 1), now)
+        seer_code = Runs(self.seer.time(clean), (4,))
+        memory = self.remember_both_seer(seer_scene_now, seer_code, hear_seer)
+        path = descending(steps or 3)
+        level = like.new_tensor(path)[:, :1]
+        doer_steps = folded(self.doer, Runs(self.doer.time(level), (4,)), size)
+        for (now, then), doer_told in zip(path, doer_steps, strict=True):
             doer = self.doer.action_in(action)
-            seer_code = Runs(self.seer.time(clean), (4,))
-            doer_code = Runs(self.doer.time(action_time), (4,))
-            seer_out, doer_out = self.run_both(
-                seer_scene_now, doer, seer_code, doer_code, hear_seer, hear_doer, last, POLICY_BOTH
-            )
+            doer_out = self.step_both_doer(doer, doer_told, hear_doer, last, memory)
             action_velocity = self.doer.action_out(doer_out)  # model.wm:82
             action = action + (then - now) * action_velocity
         return {"action": action * self.action_scale + self.action_mean}
@@ -645,12 +713,15 @@ class Modulation(nn.Module):
         )
         scene_now_patches = patchify(scene, 8, 8)  # model.wm:31
         seer_scene_now = self.seer.scene_now_in(scene_now_patches)
-        for now, then in descending(steps or 2):
-            scene_future_time = like.new_full((size, 1), now)
-            seer = torch.cat([seer_scene_now, self.seer.scene_future_in(scene_future)], dim=1)
-            seer_code = Runs(self.seer.time(torch.cat([clean, scene_future_time], dim=1)), (4, 8))
-            seer_out = self.run_both_seer(seer, seer_code, hear_seer, IMAGINE_BOTH)
-            scene_future_velocity = self.seer.scene_future_out(seer_out[:, 4:12])  # model.wm:73
+        seer_code = Runs(self.seer.time(clean), (4,))
+        memory = self.remember_both_seer(seer_scene_now, seer_code, hear_seer)
+        path = descending(steps or 2)
+        level = like.new_tensor(path)[:, :1]
+        seer_steps = folded(self.seer, Runs(self.seer.time(level), (8,)), size)
+        for (now, then), seer_told in zip(path, seer_steps, strict=True):
+            seer = self.seer.scene_future_in(scene_future)
+            seer_out = self.step_both_seer(seer, seer_told, hear_seer, memory)
+            scene_future_velocity = self.seer.scene_future_out(seer_out)  # model.wm:73
             scene_future = scene_future + (then - now) * scene_future_velocity
         scene_future_samples = unpatchify(scene_future, (2, 3, 16, 16), 8, 8)
         return {"scene": ((scene_future_samples + 1) / 2).clamp(0, 1)}

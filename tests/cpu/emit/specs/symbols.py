@@ -250,6 +250,36 @@ TRAIN_LM = Schedule.from_ranges(
         (24, 25, 0, 25),
     ],
 )  # model.wm:38
+POLICY_LM_GIVEN = Schedule.from_ranges(
+    19,
+    19,
+    [
+        (0, 1, 0, 1),
+        (1, 2, 0, 2),
+        (2, 3, 0, 3),
+        (3, 4, 0, 4),
+        (4, 5, 0, 5),
+        (5, 6, 0, 6),
+        (6, 7, 0, 7),
+        (7, 8, 0, 8),
+        (8, 9, 0, 9),
+        (9, 10, 0, 10),
+        (10, 11, 0, 11),
+        (11, 12, 0, 12),
+        (12, 13, 0, 13),
+        (13, 14, 0, 14),
+        (14, 15, 0, 15),
+        (15, 16, 0, 16),
+        (16, 17, 0, 17),
+        (17, 18, 0, 18),
+        (18, 19, 0, 19),
+    ],
+)  # model.wm:38
+POLICY_LM_STEP = Schedule.from_ranges(
+    6,
+    25,
+    [(0, 1, 0, 20), (1, 2, 0, 21), (2, 3, 0, 22), (3, 4, 0, 23), (4, 5, 0, 24), (5, 6, 0, 25)],
+)  # model.wm:38
 
 
 class Symbols(nn.Module):
@@ -290,6 +320,43 @@ class Symbols(nn.Module):
             query = rotated(query, angles)
             key = rotated(key, angles)
             mixed = attention(query, key, value, schedule)
+            lm = block.merge(lm, mixed)
+            lm = block.feed(lm)
+        return self.lm.norm(lm)
+
+    def remember_lm(
+        self, lm: Tensor, angles: Tensor, schedule: Schedule | None
+    ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """Keys and values of lm that no step changes, block by block (model.wm:38)."""
+        memory = []
+        for block in self.lm.blocks:
+            query, key, value = block.project(lm)
+            query = rotated(query, angles)
+            key = rotated(key, angles)
+            memory.append((key, value))
+            mixed = attention(query, key, value, schedule)
+            lm = block.merge(lm, mixed)
+            lm = block.feed(lm)
+        return memory, self.lm.norm(lm)
+
+    def step_lm(
+        self,
+        lm: Tensor,
+        angles: Tensor,
+        memory: list[tuple[Tensor, Tensor]],
+        schedule: Schedule | None,
+    ) -> Tensor:
+        """The blocks of lm, seeing `memory` and themselves (model.wm:38)."""
+        for block, (kept_key, kept_value) in zip(self.lm.blocks, memory, strict=True):
+            query, key, value = block.project(lm)
+            query = rotated(query, angles)
+            key = rotated(key, angles)
+            mixed = attention(
+                query,
+                torch.cat([kept_key, key], dim=1),
+                torch.cat([kept_value, value], dim=1),
+                schedule,
+            )
             lm = block.merge(lm, mixed)
             lm = block.feed(lm)
         return self.lm.norm(lm)
@@ -354,12 +421,14 @@ class Symbols(nn.Module):
         scene_eyes = self.eyes(scene[:, None])  # model.wm:18
         word_embed = word.flatten(1)  # model.wm:8
         lm_given = torch.cat([self.lm.scene_in(scene_eyes), self.lm.word_in(word_embed)], dim=1)
+        lm = self.glance(lm_given, scene_look.mean(dim=1))
+        memory, lm_out_given = self.remember_lm(lm, self.lm_angles[0:19], POLICY_LM_GIVEN)
         for token in range(6):
-            lm = self.glance(
-                torch.cat([lm_given, self.lm.action_in(action)], dim=1), scene_look.mean(dim=1)
+            lm = self.glance(self.lm.action_in(action), scene_look.mean(dim=1))
+            lm_out = self.step_lm(lm, self.lm_angles[19:25], memory, POLICY_LM_STEP)
+            action_logits = self.lm.action_out(
+                torch.cat([lm_out_given[:, 18:19], lm_out[:, 0:5]], dim=1)
             )
-            lm_out = self.run_lm(lm, self.lm_angles, TRAIN_LM)
-            action_logits = self.lm.action_out(lm_out[:, 18:24])
             action[:, token] = drawn(action_logits[:, token], generator)  # model.wm:48
         action_samples = from_bins(action, 2, 16, -2, 2)
         return {"action": action_samples * self.action_scale + self.action_mean}
