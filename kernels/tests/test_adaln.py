@@ -97,8 +97,11 @@ def interpreted():
         yield
 
 
+HALVES = [pytest.param(DTYPES[name], marks=pytest.mark.slow, id=name) for name in ("fp16", "bf16")]
+
+
 @pytest.mark.usefixtures("interpreted")
-@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+@pytest.mark.parametrize("dtype", [pytest.param(torch.float32, id="fp32"), *HALVES])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 class TestInterpreted:
     @pytest.mark.parametrize("kind", ["layer", "rms"])

@@ -8,10 +8,15 @@ triton = pytest.importorskip("triton")
 
 from wmdsl_kernels.adaln import triton_kernels as adaln  # noqa: E402
 from wmdsl_kernels.adaln.configurations import SUM_CHANNELS, row_launch  # noqa: E402
+from wmdsl_kernels.grouped import triton_kernels as grouped  # noqa: E402
+from wmdsl_kernels.grouped.configurations import HALF, NARROW  # noqa: E402
+from wmdsl_kernels.grouped.configurations import SINGLE as GROUPED_SINGLE  # noqa: E402
+from wmdsl_kernels.heads import triton_kernels as heads  # noqa: E402
+from wmdsl_kernels.heads.configurations import TOKENS_PER_PROGRAM, head_launch  # noqa: E402
 from wmdsl_kernels.testing.compile_gate import SHARED_MEMORY_BYTES, compiled  # noqa: E402
 
-SINGLE = {"statistics", "partial"}
-INTEGERS = {"tiles", "pointers"}
+SINGLE = {"statistics", "partial", "query_norm", "key_norm", "cos", "sin"}
+INTEGERS = {"tiles", "pointers", "slots"}
 SCALARS = {"epsilon": "fp32"}
 
 ADALN = (
@@ -61,3 +66,67 @@ def test_run_sum_compiles(dtype, capability):
     constants = dict(CHANNELS=3072, WIDTH=SUM_CHANNELS)
     report = compiled(kernel, types, constants, capability, warps=4, stages=2)
     assert report.spills == 0, report
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize(
+    ("dtype", "shape", "norm", "interleaved"),
+    [
+        ("bf16", (24, 24, 128), 2, True),
+        ("fp32", (24, 24, 128), 2, False),
+        ("bf16", (8, 1, 256), 0, False),
+        ("bf16", (28, 4, 128), 1, False),
+        ("bf16", (4, 4, 32), 1, True),
+    ],
+    ids=["wan", "wan_fp32", "pi0", "bagel", "small"],
+)
+def test_heads_compile(dtype, shape, norm, interleaved, capability):
+    queries, keys, head_dim = shape
+    launch = head_launch(queries, keys, head_dim)
+    constants = dict(
+        QUERIES=queries,
+        KEYS=keys,
+        QUERY_TILE=launch.heads,
+        KEY_TILE=launch.key_heads,
+        HEAD_DIM=head_dim,
+        PAIRS=launch.pairs,
+        ROWS=launch.rows,
+        TOKENS=TOKENS_PER_PROGRAM,
+        QUERY_NORM=norm,
+        KEY_NORM=norm,
+        ROTATED=True,
+        CACHED=False,
+        STEP=2 if interleaved else 1,
+        GAP=1 if interleaved else head_dim // 2,
+    )
+    tensors = {"projected", "query", "key", "value", "grad_query", "grad_key", "grad_value"}
+    tensors |= {"grad_projected"}
+    for kernel in (heads.forward_kernel, heads.backward_kernel):
+        check(kernel, dtype, tensors, constants, capability, launch.warps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize(
+    ("dtype", "launch"),
+    [("bf16", HALF), ("bf16", NARROW), ("fp32", GROUPED_SINGLE)],
+    ids=["bf16", "narrow", "fp32"],
+)
+@pytest.mark.parametrize("experts", [1, 3])
+def test_grouped_compiles(experts, dtype, launch, capability):
+    kernel = grouped.grouped_kernel
+    matrices, numbers = (f"*{dtype}",) * experts, (("i32", "i32"),) * experts
+    types = dict.fromkeys(("lefts", "rights", "biases", "targets"), matrices)
+    types |= dict(sizes=(("i32",) * 3,) * experts, starts=("i32",) * (experts + 1))
+    types |= dict(left_strides=numbers, right_strides=numbers)
+    constants = dict(HAS_BIAS=1, ROWS=launch.rows, COLUMNS=launch.columns)
+    constants |= dict(DEPTH=launch.depth, PRECISION="ieee")
+    report = compiled(kernel, types, constants, capability, launch.warps, launch.stages)
+    context = f"{kernel.__name__}: {report}"
+    assert report.spills == 0, context
+    assert report.shared_bytes <= SHARED_MEMORY_BYTES[capability], context
+    if dtype == "bf16":
+        assert report.warpgroup_products + report.warp_products > 0, context
+    if dtype == "bf16" and capability == 90 and launch.rows >= 64:
+        assert report.warpgroup_products > 0, context

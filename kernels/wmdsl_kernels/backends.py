@@ -23,7 +23,7 @@ class Call:
     device: torch.device
     dtype: torch.dtype
     width: int
-    """Elements that one program holds at a time: the channels of a row."""
+    """What the kernels bound: channels that a program holds at a time, or experts."""
     unit_stride: bool
     """Whether the last dimension of every tensor is contiguous."""
 
@@ -71,8 +71,8 @@ def cpu_refusal(package: str) -> Refusal:
     return refusal
 
 
-def triton_refusal(widest: int) -> Refusal:
-    """The refusal of Triton kernels whose programs hold at most `widest` channels."""
+def triton_refusal(widest: int, bounded: str = "channels") -> Refusal:
+    """The refusal of Triton kernels that take at most `widest` of what they bound."""
 
     def refusal(call: Call) -> str | None:
         if call.device.type != "cuda":
@@ -80,7 +80,7 @@ def triton_refusal(widest: int) -> Refusal:
         if call.dtype not in TRITON_DTYPES:
             return f"no {call.dtype}"
         if call.width > widest:
-            return f"{call.width} channels are above {widest}"
+            return f"{call.width} {bounded} are above {widest}"
         if not call.unit_stride:
             return "the last dimension of a tensor is not contiguous"
         if capability(call.device) < 80:

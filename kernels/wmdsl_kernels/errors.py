@@ -88,3 +88,32 @@ def wrong_lengths(lengths: Sequence[int], tokens: int) -> ArgumentError:
     return ArgumentError(
         f"the runs {list(lengths)} must be at least 1 long each and add up to {tokens} tokens"
     )
+
+
+def no_streams() -> ArgumentError:
+    return ArgumentError("there must be at least one stream")
+
+
+def odd_head_dim(head_dim: int) -> ArgumentError:
+    return ArgumentError(f"channels are turned in pairs: the head dim must be even, not {head_dim}")
+
+
+def lone_table(stream: int) -> ArgumentError:
+    return ArgumentError(f"stream {stream} has only one of cos and sin")
+
+
+def tables_per_head(heads: int, key_heads: int) -> ArgumentError:
+    return ArgumentError(
+        f"tables per head need as many key heads as query heads, not {key_heads} for {heads}"
+    )
+
+
+def gradient_of_table(name: str) -> ArgumentError:
+    return ArgumentError(f"{name} requires a gradient, which it does not get; detach it")
+
+
+def uneven_experts(inputs: int, weights: int, biases: int) -> ArgumentError:
+    return ArgumentError(
+        f"every expert needs an input, a weight and a bias or None: given are {inputs} inputs, "
+        f"{weights} weights, {biases} biases"
+    )

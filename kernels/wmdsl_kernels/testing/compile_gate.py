@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,7 @@ class Report:
 
 def compiled(
     kernel: triton.runtime.JITFunction,
-    signature: Mapping[str, str],
+    signature: Mapping[str, object],
     constants: Mapping[str, object],
     capability: int,
     warps: int,
@@ -42,15 +42,17 @@ def compiled(
 ) -> Report:
     """Compile `kernel` for a compute capability.
 
-    `signature` types the arguments ("*bf16", "i32", "tensordesc<...>"), `constants` gives the
-    compile-time ones. Pointers and strides count as multiples of 16, as in a real launch.
+    `signature` types the arguments ("*bf16", "i32", "tensordesc<...>", or a tuple of these),
+    `constants` gives the compile-time ones. Pointers and strides count as multiples of 16, as in a
+    real launch.
     """
     names = kernel.arg_names
     types = {name: "constexpr" if name in constants else signature[name] for name in names}
     aligned = {
-        (index,): DIVISIBLE_BY_16
+        place: DIVISIBLE_BY_16
         for index, name in enumerate(names)
-        if types[name].startswith("*") or (types[name] == "i32" and name != "length")
+        if name != "length"
+        for place in _aligned((index,), types[name])
     }
     source = ASTSource(
         fn=kernel,
@@ -61,6 +63,15 @@ def compiled(
     options = {"num_warps": warps, "num_stages": stages}
     result = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     return _report(result.asm["cubin"], result.metadata.shared)
+
+
+def _aligned(place: tuple[int, ...], kind: object) -> Iterator[tuple[int, ...]]:
+    """The places of pointers and int32 numbers in an argument of this type."""
+    if isinstance(kind, tuple):
+        for index, part in enumerate(kind):
+            yield from _aligned((*place, index), part)
+    elif kind == "i32" or kind.startswith("*"):
+        yield place
 
 
 def _report(cubin: bytes, shared_bytes: int) -> Report:
