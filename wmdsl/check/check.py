@@ -8,6 +8,7 @@ from wmdsl.check.codecs import build_codecs
 from wmdsl.check.couplings import build_couplings
 from wmdsl.check.masks import build_attends
 from wmdsl.check.model import FlowAssertion, Model
+from wmdsl.check.planners import build_planners
 from wmdsl.check.queries import build_queries
 from wmdsl.check.scope import Draft
 from wmdsl.check.stages import build_stages
@@ -24,7 +25,7 @@ from wmdsl.syntax import ast
 UNTYPED = ("stage", "planner", "extern", "objects", "predicate", "operator")
 BASELESS = ("WM101", "WM102", "WM103", "WM104", "WM112", "WM113", "WM015")
 PARTS = (build_streams, build_codecs, build_trunks, build_joins, build_couplings, build_layouts,
-         build_externs, build_attends, build_generates, build_queries, build_stages,
+         build_externs, build_attends, build_generates, build_queries, build_stages, build_planners,
          build_symbols)  # fmt: skip
 
 
@@ -79,6 +80,7 @@ def _model(draft: Draft, assertions: tuple[FlowAssertion, ...]) -> Model:
         layouts=draft.layouts,
         externs=draft.externs,
         stages=draft.stages,
+        planners=draft.planners,
         assertions=assertions,
         declarations=_untyped(draft),
         unrunnable=tuple(dict.fromkeys(draft.unrunnable)),

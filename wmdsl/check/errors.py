@@ -1108,6 +1108,23 @@ def not_causal(declaration: ast.Declaration, group: TokenGroup, rule: Rule | Non
                   help="use a `decoder` without attend, or a row with `where k <= q`")  # fmt: skip
 
 
+# --- planners ------------------------------------------------------------------------------------
+
+
+def empty_range(declaration: ast.Declaration, low: Fraction, high: Fraction) -> Diagnostic:
+    attribute = declaration.attribute("low") or declaration.attribute("high")
+    return _error("WM126", f"no action lies between {float(low):g} and {float(high):g}",
+                  attribute.span, "low must be below high",
+                  help="exchange `low` and `high`")  # fmt: skip
+
+
+def too_many_elites(declaration: ast.Declaration, elites: int, samples: int) -> Diagnostic:
+    attribute = declaration.attribute("elites") or declaration.attribute("samples")
+    return _error("WM126", f"{elites} elites cannot be chosen from {samples} samples",
+                  attribute.span, f"more than {samples}",
+                  help="take fewer elites, or more samples")  # fmt: skip
+
+
 # --- layouts and symbols -------------------------------------------------------------------------
 
 

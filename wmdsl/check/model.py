@@ -353,6 +353,26 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
+class Planner:
+    """A search with the model's own queries.
+
+    `goal` holds (codec or None, segment): what is compared with a goal, through a codec or as it
+    is.  `hold` and `execute` count steps of the action.
+    """
+
+    name: str
+    kind: str  # best_of | random | cem | mppi | gradient | astar | fast_downward
+    queries: tuple[str, ...]
+    score: tuple[Segment, ...]
+    goal: tuple[tuple[str | None, Segment], ...]
+    prior: str | None
+    hold: int
+    execute: int | None
+    attributes: Mapping[str, Value]
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Extern:
     """A foreign function.  `gives` are the futures that it computes from what it takes."""
 
@@ -410,6 +430,7 @@ class Model:
     layouts: Mapping[str, Layout]
     externs: Mapping[str, Extern]
     stages: Mapping[str, Stage]
+    planners: Mapping[str, Planner]
     assertions: tuple[FlowAssertion, ...]
     declarations: Mapping[str, object]  # stages, planners, externs, symbols: ast nodes
     unrunnable: tuple[Unrunnable, ...]

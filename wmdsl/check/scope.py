@@ -18,6 +18,7 @@ from wmdsl.check.model import (
     Hand,
     Join,
     Layout,
+    Planner,
     Query,
     Segment,
     Stage,
@@ -80,6 +81,7 @@ class Draft:
     layouts: dict[str, Layout | None] = field(default_factory=dict)
     externs: dict[str, Extern | None] = field(default_factory=dict)
     stages: dict[str, Stage | None] = field(default_factory=dict)
+    planners: dict[str, Planner | None] = field(default_factory=dict)
     symbols: dict[str, bool | None] = field(default_factory=dict)
     unrunnable: list[Unrunnable] = field(default_factory=list)
     read: set[str] = field(default_factory=set)
@@ -115,7 +117,7 @@ class Draft:
         """Whether every part could be built."""
         tables = (self.streams, self.codecs, self.trunks, self.joins, self.crosses, self.conditions,
                   self.aligns, self.hands, self.generates, self.queries, self.layouts,
-                  self.externs, self.stages, self.symbols)  # fmt: skip
+                  self.externs, self.stages, self.planners, self.symbols)  # fmt: skip
         return self.readable and not any(None in table.values() for table in tables)
 
     @contextmanager

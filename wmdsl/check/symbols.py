@@ -1,4 +1,4 @@
-"""Layouts, planners, externs and symbols: their names are checked, they do not run yet."""
+"""Layouts, externs and symbols: their names are checked, they do not run yet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wmdsl.check.scope import Draft, Mistake, Values
 from wmdsl.check.stages import names_of
 from wmdsl.check.values import attributes
 from wmdsl.syntax import ast
-from wmdsl.vocabulary import FORMS, PLANNERS
+from wmdsl.vocabulary import FORMS
 
 FORM = "WM808"
 LEARNED = "classifier"  # a predicate learned on what the call reads
@@ -25,8 +25,7 @@ def build_layouts(draft: Draft) -> None:
 
 def build_symbols(draft: Draft) -> None:
     """Check every other declaration that has no runtime of its own."""
-    checks = {"planner": _planner, "objects": _objects,
-              "predicate": _predicate, "operator": _operator}  # fmt: skip
+    checks = {"objects": _objects, "predicate": _predicate, "operator": _operator}
     for form, one in checks.items():
         for declaration in draft.of(form):
             draft.cannot_run(FORM, f"{form} declarations", declaration.span)
@@ -90,19 +89,6 @@ def _check_draw(item: ast.Item) -> None:
     fits = len(item.terms) == len(shape) and all(map(isinstance, item.terms, shape))
     if not fits or item.terms[2].dotted != "within":
         raise Mistake(errors.draw_malformed(item))
-
-
-def _planner(draft: Draft, declaration: ast.Declaration) -> None:
-    clause = clause_of(declaration, "kind")
-    kind = clause.items[0].terms[0]
-    if kind.dotted not in PLANNERS:
-        raise Mistake(errors.unknown_word(kind.span, kind.dotted, "planner", PLANNERS))
-    values = attributes(draft, FORMS["planner"], declaration)
-    names_of(draft, values["query"], "query", draft.queries)
-    names_of(draft, values["over"], "operator", _names(draft, "operator"))
-    for name in ("score", "goal"):
-        for segment in all_segments(draft, values[name] or ()):
-            draft.mark_read(segment)
 
 
 def _names(draft: Draft, form: str) -> list[str]:

@@ -47,6 +47,19 @@ class Compiled:
         with _located(self._file, self.spec):
             return super().query(name, *arguments, **keywords)
 
+    def search(self, name: str, *arguments: Any, **keywords: Any) -> dict[str, torch.Tensor]:
+        """What a declared planner finds: `search(name, batch, goal, generator, warm)`.
+
+        `goal` holds one sample [B, 1, ...] of every stream that the planner compares; the answer
+        has the actions of the whole plan and their `score` [B].
+        """
+        planners = self.plan.model.planners
+        if name not in planners:
+            known = ", ".join(planners) or "none"
+            raise ValueError(f"there is no planner {name!r}; there are {known}")
+        with _located(self._file, self.spec):
+            return getattr(self, f"search_{name}")(*arguments, **keywords)
+
     def after_step(self) -> None:
         """Move the teachers, where the spec has any; call it after each optimizer step."""
         move = getattr(super(), "after_step", None)

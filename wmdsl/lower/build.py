@@ -9,6 +9,7 @@ from wmdsl.lower.errors import Unsupported, cannot_run
 from wmdsl.lower.header import header
 from wmdsl.lower.loss import loss_method
 from wmdsl.lower.names import class_name
+from wmdsl.lower.planners import planner_methods
 from wmdsl.lower.program import Block, Body, Method, Parameter, Program
 from wmdsl.lower.queries import NO_GRAD, query_methods
 from wmdsl.lower.questions import emitted
@@ -34,13 +35,14 @@ def _program(context: Context) -> Program:
     model = context.model
     setup, loss, queries = constructor(context), loss_method(context), query_methods(context)
     training = (*trained_method(context), *_after_step(context))
+    searches = planner_methods(context)
     return Program(
         title=f"{class_name(model.name)}: {context.plan.factorisation}",
         header=header(context.plan),
         constants=tuple(context.schedules.values()),
         class_name=class_name(model.name),
         doc=f"The model `{model.name}`.",
-        methods=(setup, *context.methods.values(), loss, *training, *queries),
+        methods=(setup, *context.methods.values(), loss, *training, *queries, *searches),
     )
 
 

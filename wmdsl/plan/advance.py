@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from wmdsl.check.model import Model, Stream
+from wmdsl.plan.named import questions
 from wmdsl.plan.nodes import Plan, QueryPlan
 
 VISUAL = ("video", "image")
@@ -51,27 +52,23 @@ def advance_of(model: Model, query: QueryPlan) -> Advance:
         places=places,
         held=tuple(name for name in observed if name not in places),
         frames=next((n for n in sought if model.streams[n].modality in VISUAL), None),
-        arrives={name: _arrival(model.streams[name], action) for name in places},
+        arrives=_arrivals(model, sought, action),
     )
 
 
 def controllable(plan: Plan, name: str | None = None) -> QueryPlan:
-    """The query to roll out: the one named, or the first declared that foresees under actions.
-
-    Raises NoRollOut with the compiler's reason where there is none.
+    """The query to roll out: the one named, the first declared that foresees under actions, or
+    the canonical one.  Raises NoRollOut for a name that nobody knows.
     """
-    if name is not None and name not in plan.queries:
-        declared = ", ".join(plan.queries) or "none"
-        raise NoRollOut(f"the spec declares no query {name}; it declares {declared}")
+    known = questions(plan)
+    if name is not None and name not in known:
+        raise NoRollOut(f"there is no query {name}; there are {', '.join(known)}")
     if name is not None:
-        return plan.queries[name]
+        return known[name]
     for query in plan.queries.values():
         if query.answerable != "no" and _foresees(plan.model, query):
             return query
-    canonical = plan.canonical_queries["controllable_world_model"]
-    if canonical.answerable == "no":
-        raise NoRollOut(canonical.because)
-    raise NoRollOut("the spec declares no query that gives the action's future and seeks pictures")
+    return plan.canonical_queries["controllable_world_model"]
 
 
 def _foresees(model: Model, query: QueryPlan) -> bool:
@@ -125,5 +122,12 @@ def _places(model: Model, name: str, action: Stream) -> tuple[int, ...]:
     return tuple(offsets.index(offset) for offset in wanted)
 
 
-def _arrival(stream: Stream, action: Stream) -> int:
-    return stream.segment("future").offsets.index(_samples(stream, action))
+def _arrivals(model: Model, sought: Iterable[str], action: Stream) -> dict[str, int]:
+    """Places of the end of the chunk among predicted samples, where one falls on it."""
+    found = {}
+    for name in sought:
+        future = model.streams[name].segment("future")
+        if future is not None and _moves(model.streams[name]):
+            end = _samples(model.streams[name], action)
+            found |= {name: future.offsets.index(end)} if end in future.offsets else {}
+    return found

@@ -162,11 +162,12 @@ PLANNER = Form("planner", "A search over candidate futures with the model's own 
      Attribute("rounds", "integer", "Rounds.", default="4", minimum=1),
      Attribute("score", "segments", "The stream that ranks the candidates, highest first."),
      Attribute("over", "names", "Operators it searches over; all if absent."),
-     Attribute("goal", "segments", "The atoms that must hold in the end."),
+     Attribute("goal", "tokens", "What the end of every chunk is compared with: `corner.future`, "
+               "`eyes(corner.future)`; or the atoms that must hold in the end."),
      Attribute("timeout", "duration", "Longest search."),
      Attribute("replan", "choice", "When it plans again.", default="never",
                choices=("never", "failure", "step"))),
-    PLANNERS, runs=False)  # fmt: skip
+    PLANNERS)  # fmt: skip
 
 EXTERN = Form("extern", "A foreign function with a checked signature.",
     'extern ask: "package:function" { takes scene; gives 1x512 }',

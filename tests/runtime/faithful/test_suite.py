@@ -200,7 +200,7 @@ def test_the_roll_goes_on_from_its_own_frames(plan):
 
 
 def test_why_a_query_cannot_be_rolled(plan):
-    with pytest.raises(NoRollOut, match="declares no query dance"):
+    with pytest.raises(NoRollOut, match="there is no query dance"):
         controllable(plan, "dance")
     with pytest.raises(NoRollOut, match="not given the future"):
         advance_of(plan.model, controllable(plan, "policy"))

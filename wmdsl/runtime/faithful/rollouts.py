@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from wmdsl.blocks.rollout import roll
 from wmdsl.data import keys
 from wmdsl.environments.counterfactual import Situation
+from wmdsl.lower.questions import emitted
 from wmdsl.plan.advance import Advance
 from wmdsl.progress import Progress
 from wmdsl.runtime.faithful.probe import Probe
@@ -63,7 +64,7 @@ def imagination(module: nn.Module, advance: Advance, probe: Probe) -> Imaginatio
 def _inverse(module: nn.Module, advance: Advance) -> str | None:
     """The declared query that reads the action off frames, if there is one."""
     wanted = f"{advance.action}.future"
-    for query in module.plan.queries.values():
+    for query in emitted(module.plan):
         if query.answerable != "no" and query.sought == (wanted,):
             if f"{advance.frames}.future" in query.given:
                 return query.name
