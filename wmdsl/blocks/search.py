@@ -109,15 +109,17 @@ def normal_spans(
     """`count` draws around a mean [B, N, K, A]; the first is the mean itself."""
     size, *rest = mean_BKA.shape
     shape = (size, count, *rest)
-    noise = torch.randn(
-        shape, generator=generator, dtype=mean_BKA.dtype, device=mean_BKA.device
-    )
+    noise = torch.randn(shape, generator=generator, dtype=mean_BKA.dtype, device=mean_BKA.device)
     noise[:, 0] = 0
     return mean_BKA[:, None] + deviation_BKA[:, None] * noise
 
 
 def random_shooting(
-    judge: Judge, starts_BSTA: Tensor, limits: Range, samples: int, rounds: int,
+    judge: Judge,
+    starts_BSTA: Tensor,
+    limits: Range,
+    samples: int,
+    rounds: int,
     generator: Generator | None,
 ) -> dict[str, Tensor]:
     """The best of `samples` x `rounds` uniform candidates; the starts are the first of them."""
@@ -137,8 +139,14 @@ def random_shooting(
 
 
 def cross_entropy(
-    judge: Judge, starts_BSTA: Tensor, limits: Range, samples: int, rounds: int, elites: int,
-    spread: float, generator: Generator | None,
+    judge: Judge,
+    starts_BSTA: Tensor,
+    limits: Range,
+    samples: int,
+    rounds: int,
+    elites: int,
+    spread: float,
+    generator: Generator | None,
 ) -> dict[str, Tensor]:
     """Normal candidates around the elites of the round before; the best of all rounds is kept.
 
@@ -165,8 +173,14 @@ def cross_entropy(
 
 
 def path_integral(
-    judge: Judge, starts_BSTA: Tensor, limits: Range, samples: int, rounds: int,
-    temperature: float, spread: float, generator: Generator | None,
+    judge: Judge,
+    starts_BSTA: Tensor,
+    limits: Range,
+    samples: int,
+    rounds: int,
+    temperature: float,
+    spread: float,
+    generator: Generator | None,
 ) -> dict[str, Tensor]:
     """The mean of normal candidates, weighted by the exponential of their score (MPPI).
 
@@ -192,8 +206,14 @@ def path_integral(
 
 
 def gradient_ascent(
-    judge: Judge, starts_BSTA: Tensor, limits: Range, samples: int, rounds: int, rate: float,
-    spread: float, generator: Generator | None,
+    judge: Judge,
+    starts_BSTA: Tensor,
+    limits: Range,
+    samples: int,
+    rounds: int,
+    rate: float,
+    spread: float,
+    generator: Generator | None,
 ) -> dict[str, Tensor]:
     """Candidates around the start climb the gradient of their score; the best of all is kept.
 

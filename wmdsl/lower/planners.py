@@ -69,10 +69,11 @@ class _Planner:
         """How near a goal is, in normalised numbers or features of a codec."""
         stream = self.model.streams[segment.stream]
         foreseen, aim = Name(stream.name), Name(f"{stream.name}_goal")
-        raw = SEEN[stream.name][:, :, self._arrives(stream)]
+        body.assign(foreseen, SEEN[stream.name][:, :, self._arrives(stream)])
         asked = Block("samples")(GOAL, stream.name, 1, 1, stream.shape, place(stream.span))
-        body.assign(foreseen, self._normalised(stream, raw))
-        body.assign(aim, self._normalised(stream, asked))
+        body.assign(aim, asked)
+        for name in (foreseen, aim) if stream.normalise != "none" else ():
+            body.assign(name, self._normalised(stream, name))
         found = self.model.codecs.get(codec) if codec else None
         if found is not None and not direct(found):
             owned = self.context.owned("codec", found.name)
@@ -81,8 +82,6 @@ class _Planner:
         return Block("nearness")(foreseen, aim)
 
     def _normalised(self, stream: Stream, raw: Expression) -> Expression:
-        if stream.normalise == "none":
-            return raw
         if stream.normalise == "unit":
             return 2 * raw - 1
         mean, scale = (of(me, f"{stream.name}_{part}") for part in ("mean", "scale"))
