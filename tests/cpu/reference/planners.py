@@ -65,7 +65,7 @@ def cem(judge, starts, samples, rounds, elites, spread, generator):
             tried = around(means[at], deviations[at], extra, noise[at])
             scored = [(judge(at, steps_of(one)), one) for one in tried]
             seen[at] += scored
-            elite = sorted(scored, key=lambda one: -float(one[0]))[:elites]
+            elite = sorted(scored, key=lambda one: -float(one[0].detach()))[:elites]
             stack = torch.stack([one for _, one in elite])
             means[at] = stack.sum(0) / elites
             deviations[at] = (((stack - means[at]) ** 2).sum(0) / elites).sqrt()
