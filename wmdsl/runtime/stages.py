@@ -105,7 +105,7 @@ def optimizer_of(
             decay = settings.weight_decay if matrices else 0.0
             groups.append({"params": values, "weight_decay": decay, "highest": rate})
     return torch.optim.AdamW(
-        groups, lr=settings.learning_rate, betas=(0.9, 0.95), foreach=True
+        groups, lr=settings.learning_rate, betas=(0.9, 0.95), fused=True
     )
 
 
