@@ -20,13 +20,13 @@ PREFIXES = ("model.language_model.", "language_model.model.", "model.")
 
 
 def load(
+    module: nn.Module,
     part: nn.ModuleDict,
     model: Model,
     named: Named,
     checkpoint: Checkpoint,
-    angles: Tensor | None,
 ) -> PartReport:
-    """Fill the trunk's blocks, final norm and word tables; `angles` are its rotary angles."""
+    """Fill the trunk's blocks, final norm and word tables; set its rotary angles."""
     trunk: Trunk = named.part
     config = _text_config(checkpoint.config)
     _check(named, trunk, config)
@@ -36,7 +36,7 @@ def load(
         _block(mapped, trunk, layer)
     mapped.take("norm.weight", "norm.weight")
     _words(mapped, model, trunk, part, bool(checkpoint.config.get("tie_word_embeddings")))
-    _settings(mapped, part, trunk, config, angles)
+    _settings(mapped, part, trunk, config, getattr(module, f"{trunk.name}_angles", None))
     return mapped.fill(named, part)
 
 

@@ -10,14 +10,14 @@ from wmdsl.blocks.resize import resize
 from wmdsl.check.model import CallValue, Codec, Model
 from wmdsl.lower.names import RESERVED, Names
 from wmdsl.plan.parameters import read_streams
-from wmdsl.weights import decoder, errors, features, frames, words
+from wmdsl.weights import decoder, errors, features, frames, wan, words
 from wmdsl.weights.library import Pretrained
 from wmdsl.weights.named import Named, named_weights
 from wmdsl.weights.report import PartReport, Report
 from wmdsl.weights.source import Checkpoint, find
 
 RANDOM = "random"
-MAPS = {"decoder": dict.fromkeys(decoder.DECODERS, decoder.load)}
+MAPS = {"decoder": dict.fromkeys(decoder.DECODERS, decoder.load), "dit": {wan.NAME: wan.load}}
 COMPONENTS = {
     "vae": "vae",
     "vit": "image_encoder",
@@ -102,8 +102,7 @@ def _load_trunk(
     kinds = MAPS.get(named.part.kind, {})
     if checkpoint.kind not in kinds:
         raise errors.no_loader(named, f"{checkpoint.kind} as a {named.part.kind}", tuple(kinds))
-    angles = getattr(module, f"{named.part.name}_angles", None)
-    return kinds[checkpoint.kind](part, model, named, checkpoint, angles)
+    return kinds[checkpoint.kind](module, part, model, named, checkpoint)
 
 
 def _replace(module: nn.Module, codec: Codec, made: Pretrained) -> None:

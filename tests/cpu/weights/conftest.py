@@ -47,3 +47,14 @@ def words_of(folder):
 def as_bytes(*lines, length=12):
     rows = [[byte + 1 for byte in line.encode()] for line in lines]
     return torch.tensor([row + [0] * (length - len(row)) for row in rows])
+
+
+def tiny_wan():
+    """Wan's auto-encoder with 4 channels and statistics that are not the identity."""
+    from diffusers import AutoencoderKLWan
+
+    torch.manual_seed(1)
+    return AutoencoderKLWan(
+        base_dim=8, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1,
+        latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[1.5, 2.0, 0.5, 1.0],
+    )  # fmt: skip

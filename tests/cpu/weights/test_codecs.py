@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.cpu.weights.conftest import as_bytes, module_of, words_of
+from tests.cpu.weights.conftest import as_bytes, module_of, tiny_wan, words_of
 from wmdsl.weights import load_pretrained
 from wmdsl.weights.errors import WeightsError
 
@@ -30,14 +30,6 @@ def scene(frames, size=32):
 
 def pixels(frames, size=32):
     return 2 * torch.rand(2, frames, 3, size, size, generator=torch.Generator().manual_seed(1)) - 1
-
-
-def tiny_wan():
-    torch.manual_seed(1)
-    return diffusers.AutoencoderKLWan(
-        base_dim=8, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1,
-        latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[1.5, 2.0, 0.5, 1.0],
-    )  # fmt: skip
 
 
 WAN = 'codec vae: vae { from "a/wan"; frozen; scope prefix; channels 4; compress 4x8x8 }'
