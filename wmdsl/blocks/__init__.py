@@ -16,8 +16,8 @@ Parameters per block (w width, a = heads * head_dim, g = kv_heads * head_dim, f 
     TimeCode 256 w + w + w w + w; Head w out + out
     CrossAttention w a + a + 2 (s g + g) + a w + w + 2 w (s source width); gated w more;
     embedded, s = w and once for each source s w + w + w w + w
-    MeanLayer w w + w; adapt with rank r, per block r times the sides of each matrix of Heads and of
-    the feed-forward
+    UNetBlock 31 w w + 23 w, DownBlock 9 w w + w more, UpBlock 18 w w + w more; MeanLayer w w + w
+    adapt with rank r, per block r times the sides of each matrix of Heads and feed-forward
     Film s 2 w + 2 w; adaLN condition and prefix s w + w
     ConvGrid, per stage kernel^2 in out + out + 2 out; ConvKeypoints more: c points + points,
     9 c 16 + 16 + 32, (2 points + 16 cells) (tokens c) + tokens c, cells of the half-size map

@@ -229,7 +229,7 @@ def _check_frames(
     counts = [frames for source in read for frames in frames_of(draft.trunks, source)]
     tokens = sum(group.count for group in trunk.groups)
     uneven = any(source.count % counts[0] for source in read)
-    if len(set(counts)) > 1 or tokens % counts[0] or uneven:
+    if len(set(counts)) > 1 or tokens % counts[0] or uneven or len(trunk.groups) > 1:
         raise Mistake(errors.frames_do_not_share(declaration, counts, trunk, tokens))
 
 

@@ -623,13 +623,18 @@ def _sequence_of_widths(sources: Sequence[TokenSource], help_line: str) -> Diagn
                   help=help_line)  # fmt: skip
 
 
+def too_many_levels(levels: ast.Attribute, most: int) -> Diagnostic:
+    return _error("WM126", f"{most} blocks lead down", levels.span, "too many resolutions",
+                  help=f"write {most} or less, or more layers")  # fmt: skip
+
+
 def frames_do_not_share(
     declaration: ast.Declaration, frames: Sequence[int], trunk: Trunk, tokens: int
 ) -> Diagnostic:
     counts = " and ".join(dict.fromkeys(map(str, frames)))
     return _error("WM208", f"{tokens} tokens are not shared out over {counts} frames",
                   declaration.span, "frame by frame", (trunk.span, "the target"),
-                  help="let each frame have as many tokens")  # fmt: skip
+                  help="let each frame have as many tokens, all of one group")  # fmt: skip
 
 
 def blocks_do_not_pair(cross: ast.Declaration, trunk: Trunk) -> Diagnostic:

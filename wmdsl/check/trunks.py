@@ -13,6 +13,8 @@ from wmdsl.syntax import ast
 from wmdsl.vocabulary import FORMS, TRUNKS
 
 JOINED = ("layers", "heads", "kv_heads", "head_dim")
+UNTOLD = {"unet": "own"}  # kinds that do not say whose times they are told
+UNET_HEAD = 64
 PLAIN = {"heads": (0, 0, 0), "ffn": 0, "qk_norm": "none", "positions": "none"}
 
 
@@ -28,12 +30,12 @@ def build_trunks(draft: Draft) -> None:
 def _trunk(draft: Draft, declaration: ast.Declaration) -> Trunk:
     kind = kind_of(declaration, "trunk", TRUNKS)
     values = attributes(draft, FORMS["trunk"], declaration, kind)
-    if not kind.runs:
-        draft.cannot_run("WM803", f"trunks of kind {kind.name}", declaration.span)
     groups = _groups(draft, declaration, values)
     transformer = kind.attribute("heads") is not None
     width = values["width"]
     heads, head_dim, kv_heads = _heads(values, declaration) if transformer else PLAIN["heads"]
+    if kind.name == "unet":
+        heads, head_dim, kv_heads = _unet_heads(values, declaration)
     return Trunk(
         name=declaration.name.text,
         kind=kind.name,
@@ -45,7 +47,7 @@ def _trunk(draft: Draft, declaration: ast.Declaration) -> Trunk:
         ffn=values["ffn"] or _ffn(kind.name, width) if transformer else PLAIN["ffn"],
         qk_norm=values["qk_norm"] if transformer else PLAIN["qk_norm"],
         positions=values["positions"] if transformer else PLAIN["positions"],
-        told=values["told"] if kind.attribute("told") else "none",
+        told=values["told"] if kind.attribute("told") else UNTOLD.get(kind.name, "none"),
         groups=groups,
         frozen=values["frozen"],
         attributes={**values.complete(), "init": _start(values["init"])},
@@ -102,6 +104,15 @@ def _heads(values: Values, declaration: ast.Declaration) -> tuple[int, int, int]
         rope = declaration.attribute("positions")
         raise Mistake(errors.rope_cannot_split(attribute, head_dim, rope, positions))
     return heads, head_dim, kv_heads
+
+
+def _unet_heads(values: Values, declaration: ast.Declaration) -> tuple[int, int, int]:
+    """Heads of 64 channels, or one; as many resolutions as blocks lead down, at most."""
+    half = max(values["layers"] // 2, 1)
+    if values["levels"] > half:
+        raise Mistake(errors.too_many_levels(declaration.attribute("levels"), half))
+    heads = values["width"] // UNET_HEAD if values["width"] % UNET_HEAD == 0 else 1
+    return heads, values["width"] // heads, heads
 
 
 def _splits(head_dim: int, positions: str) -> bool:

@@ -133,7 +133,6 @@ _ROWS = (
     # constructs without a runtime
     Code("WM801", "modality without a runtime", "Streams of this modality cannot run yet."),
     Code("WM802", "codec without a runtime", "Codecs of this kind cannot run yet."),
-    Code("WM803", "trunk without a runtime", "Trunks of this kind cannot run yet."),
     Code("WM804", "coupling without a runtime", "This coupling cannot run yet."),
     Code("WM805", "objective without a runtime", "This objective cannot run yet."),
     Code("WM806", "law without a runtime", "This law, sampler or guard cannot run yet."),

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from wmdsl.check.model import Codec, Model, Segment, Stream, TokenGroup
+from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.names import RESERVED, Names, constant_name, segment_name
 from wmdsl.lower.program import Assign, Block, Expression, Method, Name, expression, me, of
-from wmdsl.plan.nodes import Plan, QueryPlan, Row, Space
+from wmdsl.plan.nodes import Placed, Plan, QueryPlan, Row, Space
 from wmdsl.plan.roles import generates_by_segment
+from wmdsl.plan.unet import seen_videos
 from wmdsl.source import Span
 
 
@@ -50,8 +52,26 @@ class Context:
         """The codec of a group; None for learned tokens and for the token of a prefix."""
         return self.model.codecs[group.codec] if group.codec else None
 
+    def _videos(self, space: Space) -> Expression:
+        """The videos of a U-Net: their shapes, and which of them each one sees."""
+        shapes = [(placed.group.frames, *placed.group.grid) for placed in space.groups]
+        sees = []
+        for query in space.groups:
+            keys = seen_videos(space, query)
+            for key in keys:
+                if not _whole(space, query, key):
+                    message = f"a U-Net cannot let parts of {query.group.name} see {key.group.name}"
+                    raise Unsupported(message, _attend_span(self.model, space))
+                if key.group.grid != query.group.grid:
+                    message = f"{query.group.name} and {key.group.name} differ in size in a U-Net"
+                    raise Unsupported(message, key.group.span)
+            sees.append(tuple(space.groups.index(key) for key in keys))
+        return Block("Videos")(tuple(shapes), tuple(sees))
+
     def schedule(self, space: Space, passes: str) -> Expression | None:
         """The constant that holds a space's mask in some pass; None where all see all."""
+        if self.model.trunks[space.trunks[0]].kind == "unet":
+            return self._videos(space)
         averages = self.model.trunks[space.trunks[0]].kind == "mlp"
         if space.dense and not averages:
             return None
@@ -77,6 +97,16 @@ class Context:
             name = Name(self.constants.of(key, wanted))
             self.schedules[key] = Assign((name,), value, _attend_span(self.model, queries))
         return self.schedules[key].targets[0]
+
+
+def _whole(space: Space, query: Placed, key: Placed) -> bool:
+    """Whether all tokens of a group see all those of another."""
+    wanted = query.group.count * key.group.count
+    return wanted == sum(
+        max(0, min(row[1], query.end) - max(row[0], query.start))
+        * max(0, min(row[3], key.end) - max(row[2], key.start))
+        for row in space.ranges
+    )
 
 
 def group_name(model: Model, group: TokenGroup) -> str:

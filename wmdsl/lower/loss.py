@@ -23,6 +23,7 @@ from wmdsl.lower.program import (
     torch,
 )
 from wmdsl.lower.setup import COPIED
+from wmdsl.lower.spaces import TIMED
 from wmdsl.lower.stages import PARAMETER as STAGE_PARAMETER
 from wmdsl.lower.stages import STAGE
 from wmdsl.plan.nodes import Space
@@ -43,7 +44,7 @@ def loss_method(context: Context) -> Method:
 
 def times_needed(context: Context) -> bool:
     """Whether any trunk, or any condition, is told noise levels."""
-    told = any(trunk.kind == "dit" for trunk in context.model.trunks.values())
+    told = any(trunk.kind in TIMED for trunk in context.model.trunks.values())
     return told or any(source.codec == TIME for source in token_sources(context.model))
 
 

@@ -19,6 +19,7 @@ from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.frame import CLEAN, EACH, LIKE, SIZE, Frame, sliced
 from wmdsl.lower.program import Block, Expression, Name, expression, joined, me, of
 from wmdsl.lower.spaces import (
+    TIMED,
     Reading,
     crosses_of,
     embedding,
@@ -167,7 +168,7 @@ class PassWriter:
         codes = [
             told[trunk.name] if trunk.name in told else self.code(space, trunk.name)
             for trunk in trunks
-            if trunk.kind == "dit"
+            if trunk.kind in TIMED
         ]
         angles = [self._angles(space, trunk.name) for trunk in trunks if rotary(trunk)]
         sources = [self._read(reading) for reading in readings(self.model, space.trunks)]
@@ -226,6 +227,9 @@ class PassWriter:
         frames = frames_of(self.model.trunks, cross.sources[0])[0]
         found = [part for source in cross.sources for part in self.frame.apart(source)]
         value = Block("framewise")(found, frames)
+        for condition in self.model.conditions.values():
+            if condition.trunk in cross.targets and condition.mechanisms[0].startswith("prefix"):
+                raise Unsupported("tokens behind a prefix are not shared out", cross.span)
         if cross.embedded and len(written(cross.sources)) > 1:
             raise Unsupported("several sources are not embedded frame by frame", cross.span)
         return embedding(self.context, reading)(value) if cross.embedded else value
@@ -367,6 +371,8 @@ class PassWriter:
     def code(self, space: Space, trunk_name: str) -> Expression:
         """What each run of a trunk's tokens is told."""
         trunk = self.model.trunks[trunk_name]
+        if trunk.kind == "unet":
+            return self._codes(space, trunk)
         rows, lengths = self._rows_of(space, trunk, self._runs(space, trunk_name))
         for condition in self._adaln(trunk_name):
             if not condition.target_groups and "adaln" in condition.mechanisms:
@@ -389,6 +395,14 @@ class PassWriter:
     def folds(self, space: Space, trunk: Trunk) -> bool:
         """Whether a trunk's codes in a loop follow from its steps alone."""
         return trunk.kind == "dit" and space.time is None and not self._adaln(trunk.name)
+    def _codes(self, space: Space, trunk: Trunk) -> Expression:
+        """One code for each video of a U-Net [B, G, W]."""
+        groups = [placed.group for placed in space.of_trunk(trunk.name)]
+        if any(self._rows(space, group) > 1 for group in groups):
+            raise Unsupported("a U-Net is told one time for each video", trunk.span)
+        told = joined([self._time(space, group) for group in groups])
+        value = of(self.context.owned("trunk", trunk.name), "time")(told)
+        return self.frame.keep(("code", trunk.name, space.time), f"{trunk.name}_code", value)
 
     def _rows_of(
         self, space: Space, trunk: Trunk, runs: list[Run]

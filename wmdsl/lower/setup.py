@@ -43,7 +43,7 @@ from wmdsl.lower.program import (
     of,
     torch,
 )
-from wmdsl.lower.spaces import Reading, cross_module, embedding, rotary, shares_modulation
+from wmdsl.lower.spaces import TIMED, Reading, cross_module, embedding, rotary, shares_modulation
 from wmdsl.plan.parameters import (
     LEARNED,
     adapted,
@@ -55,6 +55,7 @@ from wmdsl.plan.parameters import (
     vocabulary,
 )
 from wmdsl.plan.spaces import prefix_group, prefixes
+from wmdsl.plan.unet import middle, strides
 
 HEADS = {"none": "Heads", "per_head": "NormedHeads", "across_heads": "JointlyNormedHeads"}
 BLOCKS = {"vit": "ViTBlock", "decoder": "DecoderBlock"}
@@ -173,11 +174,14 @@ def _trunk(context: Context, body: Body, trunk: Trunk) -> None:
     parts: dict[str, Expression] = {}
     for group in trunk.groups:
         parts[f"{group_name(context.model, group)}_in"] = _inward(context, trunk, group)
-    if trunk.kind == "dit":
+    if trunk.kind in TIMED:
         parts["time"] = Block("TimeCode")(trunk.width)
         if shares_modulation(trunk):
             parts["shared"] = Block("AdaLN")(trunk.width, count=6)
-    parts["blocks"] = of(nn, "ModuleList")(Repeated(_block(trunk), trunk.layers))
+    if trunk.kind == "unet":
+        parts["blocks"] = _unet(trunk)
+    else:
+        parts["blocks"] = of(nn, "ModuleList")(Repeated(_block(trunk), trunk.layers))
     if trunk.kind != "mlp":
         parts["norm"] = _final_norm(trunk)
     for group in trunk.groups:
@@ -228,6 +232,14 @@ def _learned(context: Context, trunk: Trunk) -> list[str]:
     return [f"{group_name(context.model, group)}_in" for group in groups]
 
 
+def _unet(trunk: Trunk) -> Expression:
+    for group in trunk.groups:
+        if group.grid is None:
+            raise Unsupported(f"{group.name} has no rows and columns for a U-Net", group.span)
+    sizes = trunk.width, trunk.heads, trunk.head_dim
+    return Block("unet_blocks")(*sizes, strides=strides(trunk), middle=middle(trunk))
+
+
 def _block(trunk: Trunk) -> Expression:
     if trunk.kind == "mlp":
         return Block("MeanLayer")(trunk.width, trunk.width)
@@ -252,7 +264,7 @@ def _adaln(trunk: Trunk) -> Expression:
 def _final_norm(trunk: Trunk) -> Expression:
     if trunk.kind == "dit":
         return Block("ModulatedNorm")(trunk.width)
-    if trunk.kind == "vit":
+    if trunk.kind in ("vit", "unet"):
         return of(nn, "LayerNorm")(trunk.width)
     return of(nn, "RMSNorm")(trunk.width, eps=1e-6)
 

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from wmdsl.check.model import Cross, Model, Trunk
 from wmdsl.lower.context import Context
+from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.frame import EACH
 from wmdsl.lower.names import LOCALS, Names
 from wmdsl.lower.program import (
@@ -26,7 +27,11 @@ from wmdsl.plan.nodes import Space
 from wmdsl.plan.spaces import sources_of
 
 ATTENTION = Name("attention")
-SCHEDULE = Name("schedule")
+MAPS, SKIPS = Name("maps"), Name("skips")
+TIMED = ("dit", "unet")
+# By kind, what says who sees whom: a name and its annotation.
+SEEN = {"mlp": ("seen", "Tensor"), "unet": ("videos", "Videos")}
+MASK = ("schedule", "Schedule | None")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +61,12 @@ def route(context: Context, space: Space) -> Route:
         results += [
             (name, layer) for layer in layers if layer is not None and layer <= space.layers
         ]
-    masked = _averages(context, space) or any(
+    masked = context.model.trunks[space.trunks[0]].kind in SEEN or any(
         not other.dense
         for other in all_spaces(context)
         if (other.name, other.trunks, other.layers) == (space.name, space.trunks, space.layers)
     )
     return Route(space.name, space.trunks, space.layers, tuple(results), masked)
-
-
-def _averages(context: Context, space: Space) -> bool:
-    """Whether tokens take in means, whose shares are written out for every mask."""
-    return context.model.trunks[space.trunks[0]].kind == "mlp"
 
 
 def _layers_read(model: Model, trunk: str, time: Fraction | None) -> list[int | None]:
@@ -151,7 +151,9 @@ class Loop:
         self.context = context
         self.path = path
         self.trunks = [context.model.trunks[name] for name in path.trunks]
-        self.names = Names(LOCALS | {"schedule", "memory"})
+        self.names = Names(LOCALS | {"schedule", "memory", "seen", "videos", "maps", "skips"})
+        seen, self.seen_as = SEEN.get(self.trunks[0].kind, MASK)
+        self.seen = Name(seen)
         self.body = Body()
 
     def method(self) -> Method:
@@ -180,6 +182,9 @@ class Loop:
         for trunk in filter(self._shares, self.trunks):
             shared = of(self.context.owned("trunk", trunk.name), "shared")
             self.body.assign(self._local(trunk, "shared"), shared(self._code(trunk)))
+        if self.trunks[0].kind == "unet":
+            self.body.assign(MAPS, Block("to_maps")(self._x(self.trunks[0].name), self.seen))
+            self.body.assign(SKIPS, [])
 
     def _shares(self, trunk: Trunk) -> bool:
         return shares_modulation(trunk)
@@ -221,7 +226,7 @@ class Loop:
         for trunk in self.trunks:
             yield Parameter(self._x(trunk.name).text, "Tensor")
         for trunk in self.trunks:
-            if trunk.kind == "dit":
+            if trunk.kind in TIMED:
                 yield self._told(trunk)
         for trunk in self.trunks:
             if rotary(trunk):
@@ -230,11 +235,10 @@ class Loop:
             kind = "list[Tensor]" if reading.cross.paired else "Tensor"
             yield Parameter(self._source(reading).text, kind)
         if self.path.masked:
-            averages = self.trunks[0].kind == "mlp"
-            yield Parameter("schedule", "Tensor" if averages else "Schedule | None")
+            yield Parameter(self.seen.text, self.seen_as)
 
     def _told(self, trunk: Trunk) -> Parameter:
-        return Parameter(self._code(trunk).text, "Runs")
+        return Parameter(self._code(trunk).text, "Tensor" if trunk.kind == "unet" else "Runs")
 
     def _x(self, trunk: str) -> Name:
         return Name(self.names.of(("x", trunk), trunk, "tokens"))
@@ -283,20 +287,35 @@ class Loop:
         return tapped or bool(crosses_of(self.context.model, self.path.trunks))
 
     def _block(self) -> None:
-        if self.trunks[0].kind == "mlp":
+        kind = self.trunks[0].kind
+        if kind == "mlp":
             self._layer(self.trunks[0])
+        elif kind == "unet":
+            self._maps(self.trunks[0])
         else:
             self._transformer()
         for trunk, layer in self.path.results:
             if layer == EACH:
-                self.body.do(of(self._result(trunk, EACH), "append")(self._x(trunk)))
+                self.body.do(of(self._result(trunk, EACH), "append")(self._now(trunk)))
             elif layer:
                 with self.body.branch(Name("depth").is_(layer - 1)):
-                    self.body.assign(self._result(trunk, layer), self._x(trunk))
+                    self.body.assign(self._result(trunk, layer), self._now(trunk))
+
+    def _now(self, trunk: str) -> Expression:
+        """The tokens of a trunk as they stand in the loop."""
+        unet = self.context.model.trunks[trunk].kind == "unet"
+        return Block("to_tokens")(MAPS, self.seen) if unet else self._x(trunk)
 
     def _layer(self, trunk: Trunk) -> None:
         x, block = self._x(trunk.name), self._local(trunk, "block")
-        self.body.assign(x, block(x, SCHEDULE))
+        self.body.assign(x, block(x, self.seen))
+
+    def _maps(self, trunk: Trunk) -> None:
+        """A block of a U-Net; the tokens stand for what it puts out where they are read."""
+        block = self._local(trunk, "block")
+        self.body.assign(MAPS, block(of(block, "enter")(MAPS, SKIPS), self._code(trunk), self.seen))
+        self._cross(trunk)
+        self.body.do(of(block, "leave")(MAPS, SKIPS))
 
     def _transformer(self) -> None:
         for trunk in self.trunks:
@@ -338,7 +357,7 @@ class Loop:
     def _attend(self) -> None:
         parts = zip(*(self._heads(trunk) for trunk in self.trunks), strict=True)
         query, key, value = (list(part) for part in parts)
-        schedule = (SCHEDULE,) if self.path.masked else ()
+        schedule = (self.seen,) if self.path.masked else ()
         mixed = ATTENTION(joined(query), *self._seen(key, value), *schedule)
         if len(self.trunks) == 1:
             self.body.assign(self._local(self.trunks[0], "mixed"), mixed)
@@ -361,16 +380,17 @@ class Loop:
 
     def _cross(self, trunk: Trunk) -> None:
         for cross in crosses_of(self.context.model, (trunk.name,)):
-            readers, x = cross_module(self.context, cross, trunk.name), self._x(trunk.name)
+            readers = cross_module(self.context, cross, trunk.name)
+            x = MAPS if trunk.kind == "unet" else self._x(trunk.name)
             source = self._source(Reading(cross, trunk.name if cross.embedded else None))
             source = source[Name("depth")] if cross.paired else source
             if len(cross.layers) == trunk.layers:
-                read = _reads(cross, readers[Name("depth")], x, source)
+                read = _reads(trunk, cross, readers[Name("depth")], x, source)
                 self.body.assign(x, read, cross.span)
                 continue
             key = Name("str")(Name("depth"))
             with self.body.branch(key.in_(readers)):
-                self.body.assign(x, _reads(cross, readers[key], x, source), cross.span)
+                self.body.assign(x, _reads(trunk, cross, readers[key], x, source), cross.span)
 
     def _returned(self, trunk: str, layer: int | None) -> Expression:
         if layer is not None:
@@ -382,9 +402,15 @@ class Loop:
 
     def _normed(self, trunk: Trunk, norm: Expression) -> Expression:
         code = (self._code(trunk),) if trunk.kind == "dit" else ()
-        return norm(self._x(trunk.name), *code)
+        return norm(self._now(trunk.name), *code)
 
 
-def _reads(cross: Cross, reader: Expression, x: Expression, source: Expression) -> Expression:
-    """The tokens behind a cross."""
+def _reads(
+    trunk: Trunk, cross: Cross, reader: Expression, x: Expression, source: Expression
+) -> Expression:
+    """The tokens, or the maps, behind a cross."""
+    if trunk.kind == "unet":
+        if cross.per_frame:
+            raise Unsupported("a U-Net reads no source frame by frame", cross.span)
+        return Block("over_maps")(reader, x, source)
     return Block("by_frame")(reader, x, source) if cross.per_frame else reader(x, source)

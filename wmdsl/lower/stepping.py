@@ -10,6 +10,7 @@ from wmdsl.lower.cached import remember_method, step_method
 from wmdsl.lower.frame import SIZE
 from wmdsl.lower.passes import PassWriter
 from wmdsl.lower.program import Block, Expression, Name
+from wmdsl.lower.spaces import TIMED
 from wmdsl.plan.nodes import Generation, Space
 from wmdsl.plan.spaces import token_sources
 from wmdsl.plan.split import Split, Tap, ahead, split
@@ -110,7 +111,7 @@ class Stepper:
         for space in (parts.moving if parts else space for space, parts in self.repeated):
             for trunk in (self.model.trunks[name] for name in space.trunks if name not in folded):
                 names = {placed.group.name for placed in space.of_trunk(trunk.name)}
-                told = trunk.kind == "dit" and trunk.told != "none"
+                told = trunk.kind in TIMED and trunk.told != "none"
                 if told and (trunk.told == "all" or reference in names):
                     return True
         return False

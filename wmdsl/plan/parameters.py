@@ -16,6 +16,7 @@ from wmdsl.check.model import Align, Codec, Condition, Cross, Model, TokenGroup,
 from wmdsl.check.sources import written
 from wmdsl.plan.nodes import Parameters
 from wmdsl.plan.roles import training_roles
+from wmdsl.plan.unet import unet_weights
 
 BYTE_ROWS = 257
 MASK_CHANNELS = 16
@@ -224,7 +225,8 @@ def trunk_weights(model: Model, trunk: Trunk) -> int:
         for group in trunk.groups
         if roles[trunk.name, group.name] not in apart
     )
-    return trunk.layers * block_weights(trunk) + _final_weights(trunk) + inward
+    blocks = unet_weights(trunk) if trunk.kind == "unet" else trunk.layers * block_weights(trunk)
+    return blocks + _final_weights(trunk) + inward
 
 
 def adapted(trunk: Trunk) -> bool:
@@ -264,6 +266,7 @@ def _final_weights(trunk: Trunk) -> int:
         "dit": linear(width, 2 * width) + time_code,
         "vit": 2 * width,
         "decoder": width,
+        "unet": 2 * width + time_code,
     }.get(trunk.kind, 0)
 
 
@@ -316,7 +319,12 @@ def cross_weights(model: Model, cross: Cross) -> int:
 
 
 def _reader_weights(cross: Cross, trunk: Trunk, source: int) -> int:
-    """Cross-attention of one target, and what embeds each source at its width."""
+    """Cross-attention of one target, and what embeds each source at its width.
+
+    A published count of the target's weights holds them.
+    """
+    if trunk.attributes.get("parameters"):
+        return 0
     if not cross.embedded:
         return len(cross.layers) * _cross_block(trunk, source, cross.gate)
     second = linear(trunk.width, trunk.width)

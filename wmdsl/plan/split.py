@@ -15,6 +15,7 @@ from wmdsl.plan.nodes import Generation, Placed, Row, Space
 from wmdsl.plan.ranges import Span, by_block, canonical
 from wmdsl.plan.spaces import kept
 
+UNSPLIT = ("mlp", "unet")
 GroupName = tuple[str, str]
 Tap = tuple[str, int | None]
 
@@ -37,7 +38,7 @@ class Split:
 def split(model: Model, step: Generation, space: Space) -> Split | None:
     """The two parts of a space; None where all of it changes, or nothing does, or where what is
     read is more than keys and values."""
-    if model.trunks[space.trunks[0]].kind == "mlp" or _read_block_by_block(model, space):
+    if model.trunks[space.trunks[0]].kind in UNSPLIT or _read_block_by_block(model, space):
         return None
     still = [placed for placed in space.groups if placed.key in step.constant]
     moving = [placed for placed in space.groups if placed.key not in step.constant]

@@ -26,6 +26,7 @@ from wmdsl.plan.parameters import (
 from wmdsl.plan.ranges import pairs
 from wmdsl.plan.spaces import channels_into
 from wmdsl.plan.split import Split, ahead, split
+from wmdsl.plan.unet import tokens_at, unet_products
 
 BYTES_FP32 = 4
 SILENT_ROLES = ("learned", "placeholder")
@@ -114,7 +115,7 @@ def pass_flops(model: Model, evaluation: Pass, predicted: Iterable[str]) -> int:
 
 def _space_products(model: Model, evaluation: Pass, space: Space, predicted: set[str]) -> int:
     first = model.trunks[space.trunks[0]]
-    mixed = first.width if first.kind == "mlp" else 2 * query_width(first)
+    mixed = {"mlp": first.width, "unet": 0}.get(first.kind, 2 * query_width(first))
     attention = pairs(space.ranges) * mixed * space.layers
     inward = sum(_inward(model, placed, evaluation.roles[placed.key]) for placed in space.groups)
     blocks = sum(_blocks(model, space, name) for name in space.trunks)
@@ -174,6 +175,8 @@ def _bytes(model: Model, codec: Codec, group: TokenGroup) -> int:
 
 def _blocks(model: Model, space: Space, name: str) -> int:
     trunk, groups = model.trunks[name], space.of_trunk(name)
+    if trunk.kind == "unet":
+        return unet_products(trunk, space, groups)
     each = _tokens(groups) * token_matrices(trunk) + len(groups) * code_matrices(trunk)
     return space.layers * each + len(groups) * shared_code_matrices(trunk)
 
@@ -193,12 +196,13 @@ def _embeddings(model: Model, name: str, outside: bool = False) -> int:
 
 
 def _crosses(model: Model, space: Space, name: str) -> int:
-    crosses = _crosses_into(model, name)
-    tokens = _tokens(space.of_trunk(name))
+    trunk, groups = model.trunks[name], space.of_trunk(name)
+    unet = trunk.kind == "unet"
     return sum(
-        _cross(model, model.trunks[name], cross, tokens)
-        * sum(b < space.layers for b in cross.layers)
-        for cross in crosses
+        _cross(model, trunk, cross, tokens_at(trunk, groups, block) if unet else _tokens(groups))
+        for cross in _crosses_into(model, name)
+        for block in cross.layers
+        if block < space.layers
     )
 
 
@@ -235,11 +239,18 @@ def _heads(model: Model, space: Space, predicted: set[str]) -> Iterator[int]:
 def key_value_bytes(model: Model, evaluation: Pass) -> int:
     """fp32 bytes of the keys and values of all live tokens in all blocks that run."""
     return sum(
-        _tokens(space.of_trunk(name))
-        * 2 * key_width(model.trunks[name]) * space.layers * BYTES_FP32
+        _keys(model, space, name) * 2 * key_width(model.trunks[name]) * BYTES_FP32
         for space in evaluation.spaces
         for name in space.trunks
-    )  # fmt: skip
+    )
+
+
+def _keys(model: Model, space: Space, name: str) -> int:
+    """Tokens that are keys, over all blocks that run; a U-Net has two attentions in each."""
+    trunk, groups = model.trunks[name], space.of_trunk(name)
+    if trunk.kind == "unet":
+        return 2 * sum(tokens_at(trunk, groups, block) for block in range(space.layers))
+    return _tokens(groups) * space.layers
 
 
 def _tokens(groups: Iterable[Placed]) -> int:

@@ -52,9 +52,15 @@ TRUNKS = table(
          (Attribute("layers", "integer", "Layers.", required=True, minimum=1),
           Attribute("width", "integer", "Width.", required=True, minimum=1),
           Attribute("tokens", "tokens", "Token groups in order.", required=True))),
-    Kind("unet", "Convolutional U-Net of a pretrained video model, read by a tap.",
+    Kind("unet", "Video U-Net: residual convolutions of frames and over frames, attention among "
+         "the cells of a frame and over the frames of a cell, modulated by each group's own time. "
+         "Half of the blocks lead down, half up; a tap reads maps enlarged to the tokens' cells.",
          (Attribute("layers", "integer", "Blocks that a tap may name.", required=True, minimum=1),
-          Attribute("width", "integer", "Channels at the tapped blocks.", required=True, minimum=1),
-          Attribute("tokens", "tokens", "Token groups in order.", required=True)), runs=False),
+          Attribute("width", "integer", "Channels of all blocks; heads have 64 of them, or all.",
+                    required=True, minimum=1),
+          Attribute("levels", "integer", "Resolutions, each half as high and wide as the one "
+                    "above.", default="1", minimum=1),
+          Attribute("tokens", "tokens", "Token groups in order.", required=True)),
+         source="Video Diffusion Models, arXiv 2204.03458"),
 )  # fmt: skip
 TRUNK_ATTRIBUTES = COMMON

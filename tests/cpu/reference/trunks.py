@@ -3,8 +3,17 @@
 import math
 
 import torch
+from torch.nn import functional
 
-from tests.cpu.reference.mechanisms import coded, full, grid_angles, mean_square, path, scaled
+from tests.cpu.reference.mechanisms import (
+    coded,
+    full,
+    grid_angles,
+    mean_square,
+    path,
+    path_velocity,
+    scaled,
+)
 from tests.cpu.reference.paradigms import mixed, normal, uniform
 from tests.cpu.reference.pieces import (
     Trunk,
@@ -12,13 +21,19 @@ from tests.cpu.reference.pieces import (
     causal,
     gelu,
     gelu_tanh,
+    layer_norm,
     line_angles,
     linear,
     patches,
     places,
+    projected,
     reader,
     run,
+    silu,
+    softmax_attention,
+    standardised,
     text,
+    time_code,
     tokens,
     visible,
 )
@@ -344,13 +359,201 @@ def paired_policy(table, batch, generator, steps):
     return x * model.w["action_scale"] + model.w["action_mean"]
 
 
+def grouped(w, x):
+    """Group norm of [N, W, ...] in groups of W / 8 channels at least."""
+    parts = x.reshape(len(x), math.gcd(8, x.shape[1]), -1)
+    shape = (-1, *[1] * (x.ndim - 2))
+    return standardised(parts).reshape(x.shape) * w["weight"].reshape(shape) + w["bias"].reshape(
+        shape
+    )
+
+
+def convolved(w, x, stride=1):
+    return functional.conv2d(x, w["weight"], w["bias"], stride=stride, padding=1)
+
+
+def enlarged(x, rows, columns):
+    """[N, W, H, V] with the nearest cell for every cell of the larger map."""
+    at = [[math.floor((place + 0.5) * old / new) for place in range(new)]
+          for old, new in ((x.shape[2], rows), (x.shape[3], columns))]  # fmt: skip
+    return x[:, :, at[0]][:, :, :, at[1]]
+
+
+class UNet:
+    """Frames of two videos as maps [B, F, W, H, V], on their way through the blocks of a U-Net."""
+
+    def __init__(self, w, maps, code, sees, prompt):
+        self.w, self.maps, self.code, self.sees, self.prompt = w, maps, code, sees, prompt
+        self.skips, self.after = [], []
+
+    def each(self, function):
+        """A function of single frames [N, W, H, V]."""
+        done = [function(x.flatten(0, 1)) for x in self.maps]
+        shaped = zip(done, self.maps, strict=True)
+        self.maps = [new.reshape(*old.shape[:2], *new.shape[1:]) for new, old in shaped]
+
+    def block(self, depth, stride, up):
+        own = self.w(f"blocks.{depth}")
+        if up:
+            skips = self.skips.pop()
+            size = skips[0].shape[3:]
+            self.each(lambda x: enlarged(x, *size))
+            self.maps = [torch.cat(pair, 2) for pair in zip(self.maps, skips, strict=True)]
+        if own.has("inward"):
+            self.each(lambda x: convolved(own("inward"), x, stride))
+        self.maps = [
+            self.residual(own("residual"), x, self.code[:, video])
+            for video, x in enumerate(self.maps)
+        ]
+        self.maps = [self.over_time(own("over_time"), x) for x in self.maps]
+        self.maps = [self.among_cells(own, x) for x in self.maps]
+        self.maps = self.among_frames(own)
+        self.maps = [self.prompted(depth, x) for x in self.maps]
+        if stride and not up:
+            self.skips.append(self.maps)
+        self.after.append(self.tokens())
+
+    def residual(self, w, x, code):
+        frames = []
+        for frame in x.unbind(1):
+            scale, shift = linear(w("numbers"), silu(code))[:, :, None, None].chunk(2, 1)
+            change = convolved(w("enter"), silu(grouped(w("enter_norm"), frame)))
+            change = grouped(w("leave_norm"), change) * (1 + scale) + shift
+            frames.append(frame + convolved(w("leave"), silu(change)))
+        return torch.stack(frames, 1)
+
+    def over_time(self, w, x):
+        """Weights [W, W, 3, 1, 1] over the frame before, the frame and the one behind."""
+        inner = silu(grouped(w("norm"), x.transpose(1, 2)))
+        zero = torch.zeros_like(inner[:, :, :1])
+        padded = torch.cat([zero, inner, zero], 2)
+        change = w("layer")["bias"][:, None, None, None]
+        for tap in range(3):
+            weight = w("layer")["weight"][:, :, tap, 0, 0]
+            frames = padded[:, :, tap : tap + x.shape[1]]
+            change = change + torch.einsum("ow,bwfhv->bofhv", weight, frames)
+        return x + change.transpose(1, 2)
+
+    def attended(self, w, x, everything, place):
+        """Tokens [B, T, W] read others, of which they stand from `place` on."""
+        query, _, _ = projected(w, everything[:, place : place + x.shape[1]], 1, 1)
+        _, key, value = projected(w, everything, 1, 1)
+        mask = torch.ones(x.shape[1], everything.shape[1], dtype=torch.bool)
+        return x + linear(w("outward"), softmax_attention(query, key, value, mask).flatten(2))
+
+    def among_cells(self, own, x):
+        frames = []
+        for frame in x.unbind(1):
+            cells = frame.flatten(2).transpose(1, 2)
+            normed = layer_norm(own("cells_norm"), cells)
+            cells = self.attended(own("cells"), cells, normed, 0)
+            frames.append(cells.transpose(1, 2).reshape(frame.shape))
+        return torch.stack(frames, 1)
+
+    def among_frames(self, own):
+        results = [x.clone() for x in self.maps]
+        for row in range(self.maps[0].shape[3]):
+            for column in range(self.maps[0].shape[4]):
+                cells = [x[:, :, :, row, column] for x in self.maps]
+                for video, seen in enumerate(self.sees):
+                    every = torch.cat([cells[other] for other in seen], 1)
+                    place = sum(cells[other].shape[1] for other in seen if other < video)
+                    normed = layer_norm(own("frames_norm"), every)
+                    read = self.attended(own("frames"), cells[video], normed, place)
+                    results[video][:, :, :, row, column] = read
+        return results
+
+    def prompted(self, depth, x):
+        flat = x.permute(0, 1, 3, 4, 2).flatten(1, 3)
+        read = self.prompt(depth, flat).reshape(x.shape[0], x.shape[1], *x.shape[3:], -1)
+        return read.permute(0, 1, 4, 2, 3)
+
+    def tokens(self):
+        parts = []
+        for x in self.maps:
+            cells = enlarged(x.flatten(0, 1), 3, 3).reshape(*x.shape[:3], 3, 3)
+            parts.append(cells.permute(0, 1, 3, 4, 2).flatten(1, 3))
+        return torch.cat(parts, 1)
+
+
+class Painted:
+    """The trunks of the spec `unet`."""
+
+    def __init__(self, table, batch):
+        self.w = w = Weights(table)
+        self.size = len(batch["scene"])
+        self.first = linear(w("first"), patches(2 * batch["scene"][:, :1] - 1, 4))
+        self.words = text(w("words"), batch["text"], 1)
+
+    def painter(self, future, wrist, times):
+        own = self.w("painter")
+        frames = linear(own("scene_future_in"), future) + torch.cat(2 * [self.first], 1)
+        parts = [frames, linear(own("wrist_in"), wrist)]
+        maps = [x.reshape(self.size, -1, 3, 3, 16).permute(0, 1, 4, 2, 3) for x in parts]
+        prompt = reader(self.w("prompt"), self.words, 1, 1, {0, 1, 2, 3})
+        code = time_code(own("time"), torch.stack(times, 1))
+        net = UNet(own, maps, code, [(0,), (0, 1)], prompt)
+        for depth, (stride, up) in enumerate(
+            [(1, False), (2, False), (0, False), (1, True), (1, True)]
+        ):
+            net.block(depth, stride, up)
+        out = layer_norm(own("norm"), net.after[4])
+        heads = [own("scene_future_out"), own("wrist_out")]
+        return net.after[3], linear(heads[0], out[:, :18]), linear(heads[1], out[:, 18:])
+
+    def doer(self, action, time, seen):
+        own = self.w("doer")
+        reads = [reader(self.w("look"), seen.detach(), 2, 2, {0, 1})]
+        trunk = coded(own, 2, [tokens(own("action_in"), action)], [time], reads=reads)
+        (out,) = run([trunk], full(4))
+        return linear(own("action_out"), out)
+
+    def seen(self, generator):
+        ones = torch.ones(self.size, dtype=torch.float64)
+        noises = normal((self.size, 18, 48), generator), normal((self.size, 27, 48), generator)
+        return self.painter(*noises, [ones, ones])[0]
+
+
+def unet(table, batch, generator):
+    model = Painted(table, batch)
+    future = patches(2 * batch["scene"][:, 1:] - 1, 4)
+    wrist = patches(2 * batch["wrist"] - 1, 4)
+    action = scaled(model.w, "action", batch["action"])
+    times, noises, noisy = [], [], []
+    for clean in (future, wrist):
+        times.append(uniform(model.size, generator))
+        noises.append(normal(clean.shape, generator))
+        noisy.append(path(clean, noises[-1], times[-1]))
+    time = uniform(model.size, generator)
+    noise = normal(action.shape, generator)
+    _, scene_out, wrist_out = model.painter(*noisy, times)
+    seen = model.seen(generator)
+    velocity = model.doer(mixed(action, noise, time), time, seen)
+    foresight = mean_square(scene_out, path_velocity(future, noises[0], times[0]))
+    foresight = (
+        foresight + mean_square(wrist_out, path_velocity(wrist, noises[1], times[1]))
+    ) / 2
+    act = mean_square(velocity, noise - action)
+    return {"loss": foresight + act, "foresight": foresight, "act": act}
+
+
+def unet_policy(table, batch, generator, steps):
+    model = Painted(table, batch)
+    seen = model.seen(generator)
+    x = normal((model.size, 4, 3), generator)
+    x = flown(lambda action, time: model.doer(action, time, seen), x, steps)
+    return x * model.w["action_scale"] + model.w["action_mean"]
+
+
 LOSSES = {
+    "unet": unet,
     "modulation": modulation,
     "beside": beside,
     "framewise": framewise,
     "paired": paired,
 }
 POLICIES = {
+    "unet": unet_policy,
     "modulation": modulation_policy,
     "beside": beside_policy,
     "paired": paired_policy,

@@ -31,8 +31,8 @@ ROWS = {
 }
 # published or derived counts with the tolerance of their sources
 COUNTS = [
-    ("atlas/unipi.wm", ("trunk.planner", "cross.prompt", "head.imagine"), 1.7e9, 0.10),
-    ("atlas/vpp.wm", ("trunk.unet", "cross.prompt", "head.foresight"), 1.5e9, 0.10),
+    ("atlas/unipi.wm", ("trunk.planner", "head.imagine"), 1.7e9, 0.10),
+    ("atlas/vpp.wm", ("trunk.unet", "head.foresight"), 1.5e9, 0.10),
     ("atlas/mimic_video.wm", ("trunk.video_dit", "cross.prompt", "head.foresight"), 2.0e9, 0.10),
     ("atlas/say_dream_act.wm", ("trunk.video_dit", "cross.prompt", "head.foresight"), 2.0e9, 0.10),
     ("atlas/say_dream_act.wm", ("trunk.policy", "codec.eyes", "codec.dream_eyes"), 1.22e9, 0.05),

@@ -574,10 +574,10 @@ class Framewise(nn.Module):
             painter = block.feed(painter)
         return self.painter.norm(painter)
 
-    def run_doer(self, doer: Tensor, schedule: Tensor) -> Tensor:
+    def run_doer(self, doer: Tensor, seen: Tensor) -> Tensor:
         """The blocks of doer (model.wm:72)."""
         for block in self.doer.blocks:
-            doer = block(doer, schedule)
+            doer = block(doer, seen)
         return doer
 
     def loss(
