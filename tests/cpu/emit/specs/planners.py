@@ -26,8 +26,9 @@ F frames  N samples  C channels or features  R rows of codes  V vocabulary
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from inspect import unwrap
+from itertools import pairwise
 from types import MethodType
 from typing import NamedTuple
 
@@ -167,10 +168,10 @@ def l2(x_BTC: Tensor, y_BTC: Tensor) -> Tensor:
     return (x_BTC - y_BTC).square().mean(dim=-1)
 
 
-def descending(steps: int, stop: float = 0.0) -> Iterator[tuple[float, float]]:
+def descending(steps: int, stop: float = 0.0) -> list[tuple[float, float]]:
     """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
-    for step in range(steps):
-        yield 1 - (1 - stop) * step / steps, 1 - (1 - stop) * (step + 1) / steps
+    times = [1 - (1 - stop) * step / steps for step in range(steps + 1)]
+    return list(pairwise(times))
 
 
 def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
@@ -453,7 +454,6 @@ def best_of(
 TRAIN_BODY = Schedule.from_ranges(
     7, 7, [(0, 1, 0, 1), (1, 3, 0, 7), (3, 7, 0, 1), (3, 7, 3, 7)]
 )  # model.wm:30
-POLICY_BODY = Schedule.from_ranges(5, 5, [(0, 1, 0, 1), (1, 5, 0, 5)])  # model.wm:30
 
 
 class Planners(nn.Module):
@@ -494,6 +494,30 @@ class Planners(nn.Module):
         for block in self.body.blocks:
             query, key, value = block.project(body)
             mixed = attention(query, key, value, schedule)
+            body = block.merge(body, mixed)
+            body = block.feed(body)
+        return self.body.norm(body)
+
+    def remember_body(self, body: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of body that no step changes, block by block (model.wm:22)."""
+        memory = []
+        for depth, block in enumerate(self.body.blocks):
+            query, key, value = block.project(body)
+            memory.append((key, value))
+            if depth == 1:
+                break
+            mixed = attention(query, key, value)
+            body = block.merge(body, mixed)
+            body = block.feed(body)
+        return memory
+
+    def step_body(self, body: Tensor, memory: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """The blocks of body, seeing `memory` and themselves (model.wm:22)."""
+        for block, (kept_key, kept_value) in zip(self.body.blocks, memory, strict=True):
+            query, key, value = block.project(body)
+            mixed = attention(
+                query, torch.cat([kept_key, key], dim=1), torch.cat([kept_value, value], dim=1)
+            )
             body = block.merge(body, mixed)
             body = block.feed(body)
         return self.body.norm(body)
@@ -566,10 +590,11 @@ class Planners(nn.Module):
         # action.future by flow (model.wm:44)
         action = normal((size, 4, 2), like, generator)
         body_state_now = self.body.state_now_in(state)
+        memory = self.remember_body(body_state_now)
         for now, then in descending(steps or 2):
-            body = torch.cat([body_state_now, self.body.action_in(action)], dim=1)
-            body_out = self.run_body(body, POLICY_BODY)
-            action_velocity = self.body.action_out(body_out[:, 1:5])  # model.wm:44
+            body = self.body.action_in(action)
+            body_out = self.step_body(body, memory)
+            action_velocity = self.body.action_out(body_out)  # model.wm:44
             action = action + (then - now) * action_velocity
         return {"action": action * self.action_scale + self.action_mean}
 
