@@ -45,7 +45,12 @@ def library_of(kind, **more):
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("kind", "more", "biases"),
-    [("Llama", "", 0), ("Qwen2", "", 2), ("Qwen3", "qk_norm per_head;", 0)],
+    [
+        ("Llama", "", 0),
+        ("Mistral", "", 0),
+        ("Qwen2", "", 2),
+        ("Qwen3", "qk_norm per_head;", 0),
+    ],
 )
 def test_hidden_states(kind, more, biases, saved, tmp_path):
     library = saved("a/lm", library_of(kind))
@@ -54,9 +59,7 @@ def test_hidden_states(kind, more, biases, saved, tmp_path):
     report = load_pretrained(module, str(tmp_path))
     text = as_bytes("push the", "push block")
     index = module.words(text)
-    x = torch.cat([module.lm.text_in(index), module.lm.action_in(2)], 1)
-    schedule = sys.modules[type(module).__module__].TRAIN_LM
-    found = module.run_lm(x, module.lm_angles, schedule)[:, :5]
+    found = hidden(module, index)
     wanted = library.model(input_ids=index).last_hidden_state
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
     _, trunk = report.parts
@@ -64,6 +67,32 @@ def test_hidden_states(kind, more, biases, saved, tmp_path):
     assert set(trunk.missing) == {"action_in.places", "action_out.weight", "action_out.bias"}
     assert sum(name.endswith("inward.bias") for name, _ in module.named_parameters()) == biases
     assert "rotary base 5000" in "\n".join(trunk.lines())
+
+
+@torch.no_grad()
+def test_the_decoder_inside_a_model_of_vision_and_language(saved, tmp_path):
+    torch.manual_seed(1)
+    rope = {"rope_type": "default", "rope_theta": 5000.0, "mrope_section": [2, 3, 3]}
+    config = transformers.Qwen2_5_VLConfig(
+        text_config={**SIZES, "rope_parameters": rope},
+        vision_config=dict(depth=1, hidden_size=16, intermediate_size=16, num_heads=2,
+                           out_hidden_size=32),
+    )  # fmt: skip
+    library = saved("a/lm", transformers.Qwen2_5_VLForConditionalGeneration(config))
+    words_of(tmp_path / "a/lm")
+    module = module_of(*lines())
+    _, trunk = load_pretrained(module, str(tmp_path)).parts
+    index = module.words(as_bytes("push the", "push block"))
+    wanted = library.model.language_model(input_ids=index).last_hidden_state
+    torch.testing.assert_close(hidden(module, index), wanted, rtol=1e-4, atol=1e-5)
+    assert all("visual" in name or name == "lm_head.weight" for name in trunk.unused)
+
+
+def hidden(module, index):
+    """Hidden states of the words, which stand first and see no later token."""
+    x = torch.cat([module.lm.text_in(index), module.lm.action_in(len(index))], 1)
+    schedule = sys.modules[type(module).__module__].TRAIN_LM
+    return module.run_lm(x, module.lm_angles, schedule)[:, : index.shape[1]]
 
 
 def test_sizes_that_differ_are_named(saved, tmp_path):
