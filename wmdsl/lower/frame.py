@@ -45,6 +45,7 @@ class Frame:
         self._features: dict[tuple[str, str], Expression] = {}
         self._hidden: dict[HiddenKey, list[tuple[Expression, tuple[Placed, ...]]]] = {}
         self.times: dict[str, Expression] = {}  # of the pass that is being written
+        self.draws = 1
 
     def local(self, key: object, wanted: str) -> Name:
         """The local variable of a key."""
@@ -276,9 +277,13 @@ class Frame:
                 raise Unsupported("learned tokens are read through a trunk", source.span)
             if source.codec == TIME:
                 return Block("sinusoids")(self.time_of(source.segment))
-            return self.features(source.segment, source.codec)
+            return self.drawn(self.features(source.segment, source.codec))
         hidden = self.hidden(source)
-        return of(hidden, "detach")() if source.stop else hidden
+        return self.drawn(of(hidden, "detach")() if source.stop else hidden)
+
+    def drawn(self, value: Expression) -> Expression:
+        """A value of each sample for each of its noises in the pass that is being written."""
+        return value if self.draws == 1 else repeated(value, self.draws)
 
     def time_of(self, segment: Segment) -> Expression:
         """The noise level of a segment [B, 1]; what nobody generates here is pure noise."""
@@ -342,6 +347,11 @@ class Frame:
 
     def normal(self, shape: Expression | tuple) -> Expression:
         return Block("normal_twice" if self.left_out else "normal")(shape, LIKE, GENERATOR)
+
+
+def repeated(value: Expression, draws: int) -> Expression:
+    """Each sample of a batch so many times."""
+    return of(value, "repeat_interleave")(draws, dim=0)
 
 
 def sliced(

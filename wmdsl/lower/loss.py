@@ -27,7 +27,7 @@ from wmdsl.lower.spaces import TIMED
 from wmdsl.lower.stages import PARAMETER as STAGE_PARAMETER
 from wmdsl.lower.stages import STAGE
 from wmdsl.plan.nodes import Space
-from wmdsl.plan.spaces import token_sources
+from wmdsl.plan.spaces import draws, token_sources
 from wmdsl.plan.stages import terms_in_force
 
 PARAMETERS = (
@@ -107,7 +107,35 @@ class _Loss:
             self.frame.body.section(_space_title(space), self._span(space))
             self._hold(space)
             self._hand_over(space)
-            writer.write_space(space, "train")
+            count = self._draws(space)
+            if count == 1:
+                writer.write_space(space, "train")
+            else:
+                writer.write_draws(space, "train", count)
+
+    def _draws(self, space: Space) -> int:
+        """Noises of each sample; what has several is read by its own heads alone."""
+        count = draws(self.model, space)
+        if count == 1:
+            return count
+        generates = [
+            generate
+            for generate in self.model.generates.values()
+            if any(trunk in space.trunks for trunk, _ in generate.groups)
+        ]
+        handed = {hand.segment for hand in self.model.hands.values() if hand.training != "truth"}
+        for generate in generates:
+            if generate.attributes.get("draws") != count:
+                message = f"all that is generated in {space.name} needs {count} draws"
+                raise Unsupported(message, generate.span)
+            if handed & set(generate.segments):
+                message = "a prediction of several draws cannot be handed over"
+                raise Unsupported(message, generate.span)
+        for source in token_sources(self.model):
+            if source.trunk in space.trunks:
+                message = f"{source.trunk} is read by others, so it has one draw"
+                raise Unsupported(message, source.span)
+        return count
 
     def _span(self, space: Space):
         join = self.model.joins.get(space.name)

@@ -10,7 +10,7 @@ from fractions import Fraction
 from wmdsl.check.model import CallValue, Generate, Segment, TokenGroup
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
-from wmdsl.lower.frame import GENERATOR, LIKE, SIZE, Frame
+from wmdsl.lower.frame import GENERATOR, LIKE, SIZE, Frame, repeated
 from wmdsl.lower.passes import Inputs, PassWriter
 from wmdsl.lower.pretrained import groups_in
 from wmdsl.lower.program import Block, Expression, Name, of, torch
@@ -96,6 +96,20 @@ class Trainer:
         self._level: dict[str, Expression] = {}
         self._x: dict[str, Expression] = {}
 
+    @property
+    def draws(self) -> int:
+        """Noises of each sample."""
+        return self.generate.attributes.get("draws") or 1
+
+    def _tokens(self, segment: Segment, group: TokenGroup) -> Expression:
+        """The clean tokens, as often as noises are drawn for them."""
+        tokens = self.frame.tokens(segment, group.codec)
+        if self.draws == 1:
+            return tokens
+        name = f"{self.frame.name_of(segment)}_drawn"
+        key = ("drawn", segment.reference, group.codec)
+        return self.frame.once(key, name, repeated(tokens, self.draws))
+
     def prepare(self) -> None:
         """Draw times and noise; the noisy tokens go into the inputs."""
         if self.generate.objective in NOISY:
@@ -109,7 +123,7 @@ class Trainer:
     def _draw(self, key: str, frames: int = 1) -> Expression:
         whose = self.generate.name if key == "shared" else key
         wanted = f"{whose}_level" if self.generate.objective == "edm" else f"{whose}_time"
-        draw = law(self.generate.law, (SIZE, frames))
+        draw = law(self.generate.law, (SIZE if self.draws == 1 else SIZE * self.draws, frames))
         value = shifted(self.generate, draw)
         return self.frame.keep(("time", self.generate.name, key), wanted, value)
 
@@ -122,7 +136,7 @@ class Trainer:
         name, reference = self.frame.name_of(segment), segment.reference
         per_frame = self.generate.times == "per_frame"
         time = shared or self._draw(name, groups[0].frames if per_frame else 1)
-        tokens = self.frame.tokens(segment, groups[0].codec)
+        tokens = self._tokens(segment, groups[0])
         noise = self.frame.normal(of(tokens, "shape"))
         noise = self.frame.keep(("noise", reference), f"{name}_noise", noise)
         at = self._at(time, groups[0])
@@ -203,7 +217,7 @@ class Trainer:
         wanted = f"{self.frame.name_of(segment)}_out"
         key = ("out", group.trunk, group.name)
         output = self.frame.keep(key, wanted, writer.output(group, shift))
-        tokens = self.frame.tokens(segment, group.codec)
+        tokens = self._tokens(segment, group)
         if self.generate.objective in SYMBOLIC:
             return self._symbol_error(segment, group, output, tokens)
         distance = self.generate.distance if self.generate.objective == "regression" else "l2"
@@ -212,7 +226,10 @@ class Trainer:
         error = Block(distance)(output, self._target(segment, group, tokens))
         weight = self._weight(segment, group)
         error = error if weight is None else weight * error
-        return Block("valid_mean")(error, valid(self.frame, segment, group.codec))
+        counted = valid(self.frame, segment, group.codec)
+        if self.draws > 1:
+            counted = repeated(counted, self.draws)
+        return Block("valid_mean")(error, counted)
 
     def _clean(self, segment: Segment, group: TokenGroup, output: Expression) -> Expression:
         """The data that an EDM head's output implies."""

@@ -157,12 +157,25 @@ class PassWriter:
         self.frame.body.assign(results, method(*self.arguments(space), *schedule))
         self.hold(space, path.results, results)
 
+    def write_draws(self, space: Space, passes: str, draws: int) -> None:
+        """As `write_space`, with so many noises of each sample."""
+        kept = self.clean, self.rows
+        self.rows = SIZE * draws
+        self.clean = of(LIKE, "new_zeros")(self.rows, 1)
+        self.frame.draws = draws
+        self.write_space(space, passes)
+        self.frame.draws = 1
+        self.clean, self.rows = kept
+
     def arguments(
         self, space: Space, told: Mapping[str, Expression] = {}
     ) -> tuple[Expression, ...]:
         """Tokens, codes, angles and what is read, in the order of a method over the space; `told`
         are the trunks whose codes stand already."""
-        self.frame.times = {**self.inputs.times, **self._held_times(space)}
+        own = {placed.group.name for placed in space.groups}
+        times = self.inputs.times.items()
+        drawn = {name: at if name in own else self.frame.drawn(at) for name, at in times}
+        self.frame.times = {**drawn, **self._held_times(space)}
         tokens = [self._trunk_tokens(space, trunk) for trunk in space.trunks]
         trunks = [self.model.trunks[name] for name in space.trunks]
         codes = [
@@ -305,9 +318,10 @@ class PassWriter:
         if role == "prefix":
             return self._prefix(self.model.conditions[group.name])
         if role in ("learned", "placeholder"):
-            tokens = self.context.inward(group)(SIZE)
+            tokens = self.context.inward(group)(self.rows)
         else:
             tokens = self.context.inward(group)(self._features(space, group, role))
+            tokens = tokens if role == "noisy" else self.frame.drawn(tokens)
         for condition in channels_into(self.model, group):
             key = condition.name, group.name
             tokens = tokens + (self._channels.get(key) or self._beside(condition, group))

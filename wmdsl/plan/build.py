@@ -23,7 +23,7 @@ from wmdsl.plan.ranges import most_ranges, pairs, shifted
 from wmdsl.plan.reach import aligned, predicted
 from wmdsl.plan.stages import stage_plans
 from wmdsl.plan.verify import verify
-from wmdsl.plan.work import pass_flops
+from wmdsl.plan.work import training_flops
 
 
 def build_plan(model: Model, diagnostics: Diagnostics) -> Plan:
@@ -46,7 +46,7 @@ def build_plan(model: Model, diagnostics: Diagnostics) -> Plan:
         edges=edges_of(flow, policy),
         masks={**_masks(train, queries), **layout_masks(model, flow.spaces)},
         parameters=parameters,
-        train_flops=pass_flops(model, train, flow.generates),
+        train_flops=training_flops(model, train, flow.generates),
         paradigm=paradigm_of(flow, policy),
         factorisation=factorisation(flow),
         stages=stage_plans(model, parameters),

@@ -108,6 +108,17 @@ def sources_of(coupling: Cross | Condition | Align) -> tuple[TokenSource, ...]:
     return (coupling.source,) if isinstance(coupling, Align) else coupling.sources
 
 
+def draws(model: Model, space: Space) -> int:
+    """How many noises of each sample a training pass through a space carries."""
+    counts = [
+        generate.attributes.get("draws") or 1
+        for generate in model.generates.values()
+        for trunk, _ in generate.groups
+        if trunk in space.trunks and space.time is None
+    ]
+    return max(counts, default=1)
+
+
 def kept(space: Space, keep: Callable[[Placed], bool], layers: int) -> Space:
     """The space with only some of its groups: their tokens move together, their rows stay true."""
     groups, place = [], 0

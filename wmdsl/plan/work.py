@@ -24,7 +24,7 @@ from wmdsl.plan.parameters import (
     vocabulary,
 )
 from wmdsl.plan.ranges import pairs
-from wmdsl.plan.spaces import channels_into
+from wmdsl.plan.spaces import channels_into, draws
 from wmdsl.plan.split import Split, ahead, split
 from wmdsl.plan.unet import tokens_at, unet_products
 
@@ -111,6 +111,20 @@ def pass_flops(model: Model, evaluation: Pass, predicted: Iterable[str]) -> int:
     return 2 * sum(
         _space_products(model, evaluation, space, set(predicted)) for space in evaluation.spaces
     )
+
+
+def training_flops(model: Model, evaluation: Pass, predicted: Iterable[str]) -> int:
+    """The pass of training: what several noises of a sample share is computed once."""
+    total = 0
+    for space in evaluation.spaces:
+        shared = sum(
+            _inward(model, placed, evaluation.roles[placed.key])
+            for placed in space.groups
+            if evaluation.roles[placed.key] != "noisy"
+        )
+        whole = _space_products(model, evaluation, space, set(predicted))
+        total += shared + draws(model, space) * (whole - shared)
+    return 2 * total
 
 
 def _space_products(model: Model, evaluation: Pass, space: Space, predicted: set[str]) -> int:

@@ -39,7 +39,7 @@ TIME = (
     Attribute("weighting", "choice", "Weight of the loss over time: even, a bell around the "
               "middle, EDM's.", default="even", choices=("even", "bell", "edm")),
     Attribute("draws", "integer", "Noise draws of each sample in one step.", default="1",
-              minimum=1, runs=False),
+              minimum=1),
 )  # fmt: skip
 
 OBJECTIVES = table(

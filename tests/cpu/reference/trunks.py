@@ -14,7 +14,7 @@ from tests.cpu.reference.mechanisms import (
     path_velocity,
     scaled,
 )
-from tests.cpu.reference.paradigms import mixed, normal, uniform
+from tests.cpu.reference.paradigms import beta, mixed, normal, uniform
 from tests.cpu.reference.pieces import (
     Trunk,
     Weights,
@@ -545,7 +545,54 @@ def unet_policy(table, batch, generator, steps):
     return x * model.w["action_scale"] + model.w["action_mean"]
 
 
+class Drawn:
+    """The trunks of the spec `draws`, one noise of each sample at a time."""
+
+    def __init__(self, table, batch):
+        self.w = w = Weights(table)
+        self.size = len(batch["scene"])
+        self.body = scaled(w, "body", batch["body"])
+        x = tokens(w("seer.scene_in"), patches(2 * batch["scene"] - 1, 8))
+        (self.seen,) = run([Trunk(w("seer"), "vit", 2, x)], full(4))
+
+    def doer(self, action, time):
+        w, own = self.w, self.w("doer")
+        lead = linear(w("lead"), self.seen.mean(1))[:, None]
+        clock = linear(w("clock"), sinusoids(time))
+        parts = [lead, clock, tokens(own("body_in"), self.body)]
+        parts += [places(own("registers_in"), self.size), tokens(own("action_in"), action)]
+        look = embedded(w("look_embed"), self.seen)
+        zero = torch.zeros_like(time)
+        trunk = coded(own, 2, parts, [zero, zero, zero, zero, time],
+                      reads=[reader(w("look"), look, 2, 2, {0, 1})])  # fmt: skip
+        trunk.code = trunk.code + linear(w("state"), self.body.mean(1))[:, None]
+        (out,) = run([trunk], full(9))
+        return linear(own("action_out"), out[:, 5:])
+
+
+def draws(table, batch, generator):
+    model = Drawn(table, batch)
+    action = scaled(model.w, "action", batch["action"])
+    times = beta(3 * model.size, generator).reshape(-1, 3)
+    noises = normal((3 * model.size, 4, 3), generator).reshape(-1, 3, 4, 3)
+    total = 0.0
+    for draw in range(3):
+        time, noise = times[:, draw], noises[:, draw]
+        velocity = model.doer(mixed(action, noise, time), time)
+        bell = (torch.exp(-2 * (time - 0.5) ** 2) - math.exp(-0.5)) / 0.2490937321795
+        errors = ((velocity - (noise - action)) ** 2).mean((1, 2))
+        total = total + (bell * errors).mean() / 3
+    return {"loss": total, "act": total}
+
+
+def draws_policy(table, batch, generator, steps):
+    model = Drawn(table, batch)
+    x = flown(model.doer, normal((model.size, 4, 3), generator), steps)
+    return x * model.w["action_scale"] + model.w["action_mean"]
+
+
 LOSSES = {
+    "draws": draws,
     "unet": unet,
     "modulation": modulation,
     "beside": beside,
@@ -553,6 +600,7 @@ LOSSES = {
     "paired": paired,
 }
 POLICIES = {
+    "draws": draws_policy,
     "unet": unet_policy,
     "modulation": modulation_policy,
     "beside": beside_policy,
