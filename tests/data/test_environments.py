@@ -251,3 +251,16 @@ def test_seeds_of_demonstrations_and_evaluations_never_meet():
     assert not drawn[Purpose.DEMONSTRATION] & drawn[Purpose.EVALUATION]
     with pytest.raises(ValueError, match="must be"):
         episode_seed(Purpose.EVALUATION, 0, 2**20)
+
+
+def test_triton_may_be_imported_behind_a_rendering():
+    """Both bring an LLVM; loaded in the other order the process crashed."""
+    script = (
+        "from wmdsl.environments import make\n"
+        f"environment = make({PUSH!r})\n"
+        "environment.reset(1)\n"
+        "environment.render('corner', 16)\n"
+        "import triton\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -42,6 +43,12 @@ def import_mujoco() -> Any:
     return mujoco
 
 
+def _load_compiler_first() -> None:
+    """Load Triton's LLVM before Mesa's: in the other order a later import of Triton crashes."""
+    with suppress(ImportError):
+        import triton._C.libtriton  # noqa: F401
+
+
 class Renderer:
     """Images of one compiled model; scenes of other instances of that model render too."""
 
@@ -53,6 +60,7 @@ class Renderer:
         model.vis.quality.offsamples = 0
         model.vis.global_.offwidth = max(model.vis.global_.offwidth, MAX_SIZE)
         model.vis.global_.offheight = max(model.vis.global_.offheight, MAX_SIZE)
+        _load_compiler_first()
         _graphics_context()
         self._mujoco = mujoco
         try:

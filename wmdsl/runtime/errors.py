@@ -119,3 +119,12 @@ def not_shuffled(path: Path) -> RunError:
         path,
         "train the baseline with `wmdsl train ... --shuffle-actions`",
     )
+
+
+def expert_too_slow(environment: str, limit: int) -> RunError:
+    return RunError(
+        "WM877",
+        f"the expert rarely reaches the goal within {limit} steps",
+        environment,
+        "raise --limit",
+    )

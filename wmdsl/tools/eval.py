@@ -14,6 +14,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--env", required=True, help="environments, separated by commas")
     parser.add_argument("--episodes", type=int, default=50, help="per environment (50)")
     parser.add_argument("--query", default="policy", help="the query that acts (policy)")
+    parser.add_argument("--planner", metavar="NAMES",
+                        help="declared planners that act instead of a query")  # fmt: skip
+    parser.add_argument("--limit", type=int, default=160,
+                        help="longest episode of a planner in control steps (160)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of evaluation seeds and noise (0)")
     parser.add_argument("--videos", type=int, default=2, help="episodes filmed per environment (2)")
     parser.add_argument("--workers", type=int, help="processes that step and render")
@@ -27,6 +31,8 @@ def run(options: argparse.Namespace) -> int:
     from wmdsl.environments.registry import names
     from wmdsl.runtime.evaluate import evaluate_run
 
+    if options.planner:
+        return _plan(options)
     swaps = dict(pair.split("=", 1) for pair in options.swap if "=" in pair)
     if len(swaps) != len(options.swap):
         print("error: --swap wants ENV=OTHER", file=sys.stderr)
@@ -37,6 +43,25 @@ def run(options: argparse.Namespace) -> int:
     )  # fmt: skip
     for line in lines(report):
         print(line)
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    """Planners in closed loop, each in the same episodes."""
+    from wmdsl.environments.registry import names
+    from wmdsl.runtime.planning import PlanningSettings, plan_run
+
+    settings = PlanningSettings(options.episodes, options.limit, options.seed)
+    (environment, *more) = names(options.env)
+    if more:
+        print("error: --planner takes one environment", file=sys.stderr)
+        return 2
+    report = plan_run(options.run, options.planner.split(","), environment, settings)
+    for name, result in report["planners"].items():
+        low, high = (100 * end for end in result["interval"])
+        near, least, most = (100 * value for value in result["distance"])
+        print(f"{name:<16}{100 * result['success']:4.0f} %  [{low:.0f}, {high:.0f}]  "
+              f"{near:.1f} cm from the goal [{least:.1f}, {most:.1f}]")  # fmt: skip
     return 0
 
 

@@ -52,7 +52,7 @@ class DotWorld(Environment):
         return drawn(self.place)
 
     def expert_action(self):
-        speed = np.array([1, np.cos(self.steps / 3)])
+        speed = np.array([1, 0.6 + 0.4 * np.cos(self.steps / 3)])
         return (speed * np.clip((0.9 - self.place) / STEP, -1, 1)).astype(np.float32)
 
     def save_state(self):

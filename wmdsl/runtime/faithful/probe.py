@@ -42,9 +42,9 @@ class Probe(nn.Module):
     def __init__(self, states: int, width: int = 64):
         super().__init__()
         self.look = nn.Sequential(
-            nn.Conv2d(3, 32, 5, 2, 2), nn.ReLU(),
-            nn.Conv2d(32, 64, 3, 1, 1), nn.ReLU(),
-            nn.Conv2d(64, 32, 3, 1, 1),
+            nn.Conv2d(3, 24, 5, 2, 2), nn.ReLU(),
+            nn.Conv2d(24, 32, 3, 2, 1), nn.ReLU(),
+            nn.Conv2d(32, 32, 3, 1, 1),
         )  # fmt: skip
         self.gather = nn.Sequential(nn.Linear(64, width), nn.ReLU())
         self.state = nn.Linear(width, states)
