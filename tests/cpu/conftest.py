@@ -34,7 +34,7 @@ def random_batch(module: torch.nn.Module, size: int, seed: int = 0) -> dict[str,
     batch = {}
     for stream in module.plan.model.streams.values():
         lead = (size,) if stream.segments[0].name == "whole" else (size, stream.window)
-        shape = (*lead, *stream.shape)
+        shape = (*lead, *stream.sample)
         if stream.modality == "language":
             text = torch.randint(1, 257, shape, generator=generator)
             lengths = torch.randint(1, shape[1] + 1, (size, 1), generator=generator)

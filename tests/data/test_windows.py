@@ -10,6 +10,7 @@ from wmdsl.data.errors import DataError
 from wmdsl.data.loader import Loader, Source
 from wmdsl.data.sampler import Sampler
 from wmdsl.data.text import encode_text
+from wmdsl.data.views import Tile
 from wmdsl.data.windows import Window, WindowedDataset
 from wmdsl.data.writer import DatasetWriter
 
@@ -202,3 +203,23 @@ def test_the_state_of_another_mixture_is_refused():
     state = Sampler([3], 1, 0, [1.0]).state_dict()
     with pytest.raises(ValueError, match="1 sources"):
         Sampler([3, 3], 1, 0, [1.0, 1.0]).load_state_dict(state)
+
+
+def test_a_canvas_holds_each_camera_at_its_place(shared_dataset):
+    tiles = (Tile(CAMERA, (0, 0, *SIZE)), Tile(CAMERA, (SIZE[0], 0, 8, 12)))
+    canvas = Window("canvas", "", (0, 4), (3, SIZE[0] + 8, SIZE[1]), views=tiles)
+    small = Window("small", CAMERA, (0, 4), (3, 8, 12))
+    whole = Window("whole", CAMERA, (0, 4))
+    batch = WindowedDataset(shared_dataset, [canvas, small, whole]).batch([0, 3])
+    assert torch.equal(batch["canvas"][..., : SIZE[0], :], batch["whole"])
+    assert torch.equal(batch["canvas"][..., SIZE[0] :, :12], batch["small"])
+    assert not batch["canvas"][..., SIZE[0] :, 12:].any()
+    assert torch.equal(batch["canvas.valid"], batch["whole.valid"])
+
+
+def test_views_that_stand_apart_keep_their_axis(shared_dataset):
+    tiles = (Tile(CAMERA, (0, 0, *SIZE)),) * 2
+    pair = Window("pair", "", (0,), (3, *SIZE), views=tiles, apart=True)
+    batch = WindowedDataset(shared_dataset, [pair, NOW]).batch([1])
+    assert batch["pair"].shape == (1, 1, 2, 3, *SIZE)
+    assert torch.equal(batch["pair"][:, :, 1], batch["top.now"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from wmdsl.check import errors
@@ -171,7 +171,18 @@ def geometry(draft: Draft, read: Encoded, span: Span) -> Geometry:
         inner = codec_named(draft, codec.attributes["of"])
         whole = geometry(draft, Encoded(read.segment, inner), span)
         return Geometry(whole.frames, codec.attributes["tokens"], None, whole.features)
-    return _GEOMETRY[codec.kind](stream, read.segment, codec, span)
+    return _side_by_side(stream, _GEOMETRY[codec.kind](stream, read.segment, codec, span))
+
+
+def _side_by_side(stream: Stream, one: Geometry) -> Geometry:
+    """What a codec makes of all views: more tokens of a frame, or more features of a token."""
+    views = len(stream.views)
+    match stream.apart:
+        case "tokens":
+            return replace(one, per_frame=views * one.per_frame, grid=None)
+        case "channels":
+            return replace(one, features=views * one.features)
+    return one
 
 
 def _patch(stream: Stream, segment: Segment, codec: Codec, span: Span) -> Geometry:

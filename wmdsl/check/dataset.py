@@ -38,12 +38,17 @@ def check_data(model: Model, data: DataSet, diagnostics: Diagnostics) -> None:
     for stream in model.streams.values():
         if stream.modality in UNRECORDED or stream.key == TASK:
             continue
-        feature = data.features.get(stream.key)
-        if feature is None:
-            diagnostics.add(errors.not_recorded(stream, data.root, _fitting(stream, data)))
-            continue
-        _check_shape(stream, feature, diagnostics)
-        _check_rate(stream, feature, data, diagnostics)
+        for key in dict.fromkeys(stream.keys):
+            _check_column(stream, key, data, diagnostics)
+
+
+def _check_column(stream: Stream, key: str, data: DataSet, diagnostics: Diagnostics) -> None:
+    feature = data.features.get(key)
+    if feature is None:
+        diagnostics.add(errors.not_recorded(stream, key, data.root, _fitting(stream, data)))
+        return
+    _check_shape(stream, key, feature, diagnostics)
+    _check_rate(stream, key, feature, data, diagnostics)
 
 
 def _fitting(stream: Stream, data: DataSet) -> list[str]:
@@ -58,23 +63,25 @@ def _fitting(stream: Stream, data: DataSet) -> list[str]:
     ]
 
 
-def _check_shape(stream: Stream, feature: Feature, diagnostics: Diagnostics) -> None:
+def _check_shape(stream: Stream, key: str, feature: Feature, diagnostics: Diagnostics) -> None:
     """Frames are resized, so only their channels must agree; vectors must agree."""
     if (stream.modality in CAMERAS) != feature.is_camera:
-        diagnostics.add(errors.recorded_otherwise(stream, feature.is_camera))
+        diagnostics.add(errors.recorded_otherwise(stream, key, feature.is_camera))
     elif feature.is_camera and feature.image_shape[0] != stream.shape[0]:
-        diagnostics.add(errors.shape_recorded(stream, feature.image_shape))
+        diagnostics.add(errors.shape_recorded(stream, key, feature.image_shape))
     elif not feature.is_camera and tuple(feature.shape) != stream.shape:
-        diagnostics.add(errors.shape_recorded(stream, tuple(feature.shape)))
+        diagnostics.add(errors.shape_recorded(stream, key, tuple(feature.shape)))
 
 
-def _check_rate(stream: Stream, feature: Feature, data: DataSet, diagnostics: Diagnostics) -> None:
+def _check_rate(
+    stream: Stream, key: str, feature: Feature, data: DataSet, diagnostics: Diagnostics
+) -> None:
     """A sample must come every so many whole rows, and not more often than it was recorded."""
     if stream.rate_hz is None:
         return
     recorded, rows = _exact(feature.rate_hz), _exact(data.fps)
     if stream.rate_hz > recorded:
-        diagnostics.add(errors.recorded_slower(stream, recorded))
+        diagnostics.add(errors.recorded_slower(stream, key, recorded))
     elif any((rate / stream.rate_hz).denominator != 1 for rate in (rows, recorded)):
         diagnostics.add(errors.stride_not_whole(stream, rows, recorded))
 

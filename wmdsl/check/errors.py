@@ -34,7 +34,8 @@ EXPECTED = {
     "layers": "`all`, `even`, `odd`, `last`, numbers, or a range as `0..27 every 4`",
     "law": "a noise law", "teacher": "a teacher", "guard": "a guard", "tokens": "token groups",
     "segments": "segments", "per_stream": "a number, or one for each stream", "parts": "parts",
-    "weights": "a number", "any": "a value",
+    "weights": "a number", "any": "a value", "texts": "texts in quotes",
+    "views": "names, each with a size as `head 256x320` or all without",
 }  # fmt: skip
 UNITS = {"length": "`frames`, `steps`, `s` or `ms`",
          "rate": "`Hz` or `kHz`", "duration": "`s` or `ms`"}  # fmt: skip
@@ -473,6 +474,38 @@ def parts_differ(parts: Span, total: int, type_: Span, size: int) -> Diagnostic:
     return _error("WM202", f"the parts have {total} numbers, the stream has {size}", parts,
                   f"these add up to {total}", (type_, f"this says {size}"),
                   help=f"add or remove a part, or write `[{total}]`")  # fmt: skip
+
+
+def bad_view(item: ast.Item) -> Diagnostic:
+    return _error("WM124", f"`{item.span.text}` is no view of a canvas", item.span,
+                  help="write a name and a size in pixels for each, as `head 256x320`, or names "
+                  "only")  # fmt: skip
+
+
+def view_with_size(item: ast.Item, arrange: str) -> Diagnostic:
+    return _error("WM124", f"`{item.span.text}` has a size, but views arranged as {arrange} have "
+                  "that of the stream", item.span, help="write the name only")  # fmt: skip
+
+
+def keys_for_views(declaration: ast.Declaration, keys: int, views: int) -> Diagnostic:
+    labels = [(declaration.attribute("views").span, f"views: {views}")] * (views > 1)
+    return _error("WM202", f"stream `{declaration.name.text}` names {keys} columns for "
+                  f"{views} cameras", declaration.attribute("key").span,
+                  f"columns: {keys}", *labels, help="write one column for each view")  # fmt: skip
+
+
+def views_without_frames(declaration: ast.Declaration, shape: tuple[int, ...]) -> Diagnostic:
+    return _error("WM201", f"stream `{declaration.name.text}` has views, but its samples are "
+                  f"{list(shape)}", declaration.attribute("views").span,
+                  help="only frames have views")  # fmt: skip
+
+
+def canvas_not_filled(declaration: ast.Declaration, frame: tuple[int, int]) -> Diagnostic:
+    height, width = frame
+    return _error("WM202", f"the views do not fill the canvas of {height} x {width}",
+                  declaration.attribute("views").span, "left to right, row by row",
+                  (declaration.clause("type").span, f"{height} x {width}"),
+                  help="give the views of a row one height, and rows the whole width")  # fmt: skip
 
 
 def codec_needs_frame(span: Span, codec: Codec, stream: Stream) -> Diagnostic:
@@ -1151,6 +1184,18 @@ def draw_malformed(item: ast.Item) -> Diagnostic:
                   )  # fmt: skip
 
 
+def renoise_malformed(item: ast.Item) -> Diagnostic:
+    return _error("WM124", f"`{item.span.text}` does not say what is noised again", item.span,
+                  help="write `clean.camera 0.5 within 0..0.5`: the groups of a copy, the share of "
+                  "samples, the range of times; all from 0 to 1")  # fmt: skip
+
+
+def renoises_nothing(item: ast.Item, name: str, copies: Sequence[str]) -> Diagnostic:
+    return _error("WM502", f"`{name}` is no copy of this layout, nor a group of one", item.span,
+                  help=f"the copies are {_and(copies)}" if copies else "declare `copies`",
+                  )  # fmt: skip
+
+
 def wrong_arity(item: ast.Item, predicate: ast.Declaration, wanted: int, given: int) -> Diagnostic:
     return _error("WM201", f"`{predicate.name.text}` is about {wanted} objects, not {given}",
                   item.span, "", (predicate.span, "the predicate"),
@@ -1168,34 +1213,36 @@ def wrong_object(
 # --- against a data set --------------------------------------------------------------------------
 
 
-def not_recorded(stream: Stream, root: object, fitting: Sequence[str]) -> Diagnostic:
-    near = did_you_mean(stream.key, fitting)
+def not_recorded(
+    stream: Stream, key: str, root: object, fitting: Sequence[str]
+) -> Diagnostic:
+    near = did_you_mean(key, fitting)
     keys = [f'key "{key}"' for key in ([near] if near else fitting)]
     help = f"write {_or(keys)}" if keys else f"the data set holds no {stream.modality}"
-    return _error("WM140", f"the data set has no `{stream.key}` for stream `{stream.name}`",
+    return _error("WM140", f"the data set has no `{key}` for stream `{stream.name}`",
                   stream.places["key"], "not recorded", notes=(f"the data set is {root}",),
                   help=help)  # fmt: skip
 
 
-def recorded_otherwise(stream: Stream, is_camera: bool) -> Diagnostic:
+def recorded_otherwise(stream: Stream, key: str, is_camera: bool) -> Diagnostic:
     found = "a camera" if is_camera else "a column of numbers"
-    return _error("WM220", f"`{stream.key}` is {found}, stream `{stream.name}` is "
+    return _error("WM220", f"`{key}` is {found}, stream `{stream.name}` is "
                   f"{stream.modality}", stream.places["type"], stream.modality,
                   (stream.places["key"], f"names {found}"),
                   help="name another key, or change the type of the stream")  # fmt: skip
 
 
-def shape_recorded(stream: Stream, shape: tuple[int, ...]) -> Diagnostic:
+def shape_recorded(stream: Stream, key: str, shape: tuple[int, ...]) -> Diagnostic:
     return _error("WM220", f"stream `{stream.name}` has the shape {list(stream.shape)}, the data "
-                  f"set's `{stream.key}` {list(shape)}", stream.places["type"],
+                  f"set's `{key}` {list(shape)}", stream.places["type"],
                   f"{list(stream.shape)}", (stream.places["key"], f"{list(shape)} in the data set"),
                   help=f"write `{stream.modality}[{', '.join(map(str, shape))}]`, or name another "
                   "key")  # fmt: skip
 
 
-def recorded_slower(stream: Stream, recorded: Fraction) -> Diagnostic:
+def recorded_slower(stream: Stream, key: str, recorded: Fraction) -> Diagnostic:
     return _error("WM320", f"stream `{stream.name}` wants {_decimal(stream.rate_hz)} Hz, "
-                  f"`{stream.key}` was recorded at {_decimal(recorded)} Hz",
+                  f"`{key}` was recorded at {_decimal(recorded)} Hz",
                   stream.places["rate"], "faster than the recording",
                   help=f"write `at {_decimal(recorded)} Hz`")  # fmt: skip
 

@@ -58,11 +58,21 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """A camera of a stream with several: its column, and (top, left, height, width) in a frame."""
+
+    name: str
+    key: str
+    place: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Stream:
     """One modality at one rate.
 
     `shape` is that of one sample: (3, 64, 64), (4,), (32,) for 32 text bytes, (count,) for learned.
-    The batch tensor is [batch, *window, *shape] with window = all samples of all segments in order.
+    The batch tensor is [batch, *window, *sample], window = all samples of all segments in order;
+    `sample` is `shape`, behind the number of views where these are kept apart.
     """
 
     name: str
@@ -71,11 +81,28 @@ class Stream:
     rate_hz: Fraction | None
     level: str
     segments: tuple[Segment, ...]
-    key: str  # column of the data set; "" for learned tokens
+    key: str  # column of the data set; "" for learned tokens, and where there are `views`
+    views: tuple[View, ...]
     normalise: str  # zscore | minmax | quantile | none | unit (pixels: 0..1 to -1..1)
     attributes: Mapping[str, Value]
     span: Span = field(compare=False)
     places: Mapping[str, Span] = field(compare=False)  # where name, type, rate and key are written
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All columns of the data set that it reads."""
+        return tuple(view.key for view in self.views) or (self.key,) * bool(self.key)
+
+    @property
+    def apart(self) -> str:
+        """`tokens` or `channels` where each view goes through a codec on its own; else ""."""
+        arrange = str(self.attributes["arrange"])
+        return arrange if arrange in ("tokens", "channels") else ""
+
+    @property
+    def sample(self) -> tuple[int, ...]:
+        """The shape of one sample in a batch."""
+        return (len(self.views), *self.shape) if self.apart else self.shape
 
     @property
     def window(self) -> int:
@@ -127,10 +154,16 @@ class TokenGroup:
     grid: tuple[int, int] | None
     features: int
     span: Span = field(compare=False)
+    copy: str = ""  # in a layout with copies: which one, the first word of the name
 
     @property
     def count(self) -> int:
         return self.frames * self.per_frame
+
+    @property
+    def base(self) -> str:
+        """The name that it has without copies."""
+        return self.name.removeprefix(f"{self.copy}.") if self.copy else self.name
 
 
 @dataclass(frozen=True, slots=True)

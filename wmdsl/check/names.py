@@ -12,7 +12,6 @@ from wmdsl.diagnostics import Diagnostic
 from wmdsl.syntax import ast
 
 GroupName = tuple[str, str]  # (trunk, group)
-SLICED = "WM809"
 NAMED = ("stream", "codec", "trunk", "join", "cross", "condition", "align", "hand")
 
 
@@ -57,7 +56,6 @@ def segments(draft: Draft, expression: ast.Expression) -> tuple[Segment, ...]:
         found = (segment,)
     if expression.index is None:
         return found
-    draft.cannot_run(SLICED, "slices of a segment", expression.span)
     return _slice(found, expression)
 
 

@@ -69,6 +69,7 @@ def _with_slices(draft: Draft, given: tuple[Segment, ...]) -> tuple[Segment, ...
 
 def _sought(draft: Draft, clause: ast.Clause) -> tuple[Segment, ...]:
     found = all_segments(draft, clause.items)
+    draft.refuse_slices(found, clause.span)
     for segment in found:
         if segment.observed:
             raise Mistake(errors.seeks_observed(clause.span, segment,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -101,6 +101,11 @@ class Draft:
 
     def cannot_run(self, code: str, what: str, span: Span) -> None:
         self.unrunnable.append(Unrunnable(code, what, span))
+
+    def refuse_slices(self, segments: Iterable[Segment], span: Span) -> None:
+        """A part of a segment can be read, but neither be generated nor sought on its own."""
+        if any("[" in segment.name for segment in segments):
+            self.cannot_run("WM809", "a slice of a segment on its own", span)
 
     def mark_read(self, segment: Segment) -> None:
         """Note that something reads the segment, or the one it is a slice of."""

@@ -9,6 +9,7 @@ from wmdsl.check import errors
 from wmdsl.check.model import Segment, Stream
 from wmdsl.check.scope import Draft, Mistake, Values
 from wmdsl.check.values import Length, arguments, attributes, rate
+from wmdsl.check.views import build_views
 from wmdsl.source import Span
 from wmdsl.syntax import ast
 from wmdsl.vocabulary import FORMS, MODALITIES, Kind
@@ -43,7 +44,8 @@ def _stream(draft: Draft, declaration: ast.Declaration) -> Stream:
         rate_hz=hertz,
         level=values["level"] or kind.level,
         segments=_segments(kind.name, hertz, values, declaration),
-        key="" if kind.name == "learned" else values["key"] or declaration.name.text,
+        key=_key(declaration, kind.name, values),
+        views=build_views(draft, declaration, values, shape),
         normalise=values["normalise"] or _normalise(kind.name),
         attributes={**values.complete(), "sizes": _sizes(declaration)},
         span=declaration.span,
@@ -51,6 +53,16 @@ def _stream(draft: Draft, declaration: ast.Declaration) -> Stream:
     )
     _check_parts(stream, declaration)
     return stream
+
+
+def _key(declaration: ast.Declaration, modality: str, values: Values) -> str:
+    """The one column of a stream without views; its own name where none is written."""
+    keys = values["key"] or (declaration.name.text,)
+    if modality == "learned" or values["views"]:
+        return ""
+    if len(keys) > 1:
+        raise Mistake(errors.keys_for_views(declaration, len(keys), 1))
+    return keys[0]
 
 
 def _places(declaration: ast.Declaration) -> dict[str, Span]:

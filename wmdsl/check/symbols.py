@@ -1,6 +1,8 @@
-"""Layouts, externs and symbols: their names are checked, they do not run yet."""
+"""Layouts; externs and symbols, whose names are checked: they do not run yet."""
 
 from __future__ import annotations
+
+from fractions import Fraction
 
 from wmdsl.check import errors
 from wmdsl.check.couplings import clause_of
@@ -19,7 +21,6 @@ LEARNED = "classifier"  # a predicate learned on what the call reads
 def build_layouts(draft: Draft) -> None:
     """Fill `draft.layouts`."""
     for declaration in draft.of("layout"):
-        draft.cannot_run(FORM, "layout declarations", declaration.span)
         draft.layouts[declaration.name.text] = draft.attempt(_layout, declaration)
 
 
@@ -46,6 +47,8 @@ def _layout(draft: Draft, declaration: ast.Declaration) -> Layout:
             raise Mistake(errors.predicts_absent(declaration, segment))
     for item in values["draw"] or ():
         _check_draw(item)
+    for item in values["renoise"] or ():
+        _check_renoise(item, trunk, [copy.dotted for copy in values["copies"] or ()])
     return Layout(
         name=declaration.name.text,
         trunk=trunk.name,
@@ -89,6 +92,21 @@ def _check_draw(item: ast.Item) -> None:
     fits = len(item.terms) == len(shape) and all(map(isinstance, item.terms, shape))
     if not fits or item.terms[2].dotted != "within":
         raise Mistake(errors.draw_malformed(item))
+
+
+def _check_renoise(item: ast.Item, trunk: Trunk, copies: list[str]) -> None:
+    """`clean.camera 0.5 within 0..0.5`: groups of a copy, a chance, a range of times."""
+    shape = (ast.Reference, ast.Number, ast.Reference, ast.Range)
+    terms = item.terms
+    if len(terms) not in (2, 4) or not all(map(isinstance, terms, shape)):
+        raise Mistake(errors.renoise_malformed(item))
+    times = terms[3] if len(terms) == 4 else ast.Range(Fraction(0), Fraction(1), item.span)
+    shares = (terms[1].value, times.low, times.high)
+    if not all(0 <= share <= 1 for share in shares) or times.low > times.high:
+        raise Mistake(errors.renoise_malformed(item))
+    names = [tuple(f"{copy}.{group.name}".split(".")) for copy in copies for group in trunk.groups]
+    if not any(name[: len(terms[0].path)] == terms[0].path for name in names):
+        raise Mistake(errors.renoises_nothing(item, terms[0].dotted, copies))
 
 
 def _names(draft: Draft, form: str) -> list[str]:

@@ -40,6 +40,7 @@ def _generate(draft: Draft, declaration: ast.Declaration) -> Generate:
         draft.cannot_run("WM805", f"the objective {kind.name}", declaration.span)
     clause = clause_of(declaration, "target")
     found = all_segments(draft, clause.items)
+    draft.refuse_slices(found, clause.span)
     for segment in found:
         if segment.observed:
             stream = draft.streams[segment.stream]
@@ -164,5 +165,13 @@ def _compare_horizons(draft: Draft, action: Segment, frames: Segment) -> None:
         return
     ahead = (action.offsets[-1] - action.offsets[0] + 1) / control.rate_hz
     seen = frames.offsets[-1] / camera.rate_hz
-    if ahead != seen:
+    if ahead != seen and not _meant_apart(draft, action, frames):
         draft.report(errors.horizons_differ(action, ahead, frames, seen))
+
+
+def _meant_apart(draft: Draft, action: Segment, frames: Segment) -> bool:
+    """Whether one of them begins at an offset of its own, or no layout predicts both."""
+    moved = any(draft.streams[part.stream].attributes["offset"] for part in (action, frames))
+    layouts = [layout.predicted for layout in draft.layouts.values() if layout.predicted]
+    both = any({action.reference, frames.reference} <= set(names) for names in layouts)
+    return moved or (bool(layouts) and not both)

@@ -17,7 +17,7 @@ from wmdsl.syntax import ast
 from wmdsl.vocabulary import GUARDS, LAWS, TEACHERS, Attribute, Form, Kind
 
 LISTS = ("integers", "choices", "names", "tokens", "segments", "per_stream", "parts", "weights",
-         "any", "dims")  # fmt: skip
+         "any", "dims", "texts", "views")  # fmt: skip
 LENGTH_UNITS = {"step": "step", "steps": "step", "frame": "frame", "frames": "frame", "s": "s",
                 "ms": "s"}  # fmt: skip
 UNRUNNABLE_ATTRIBUTE = "WM807"
@@ -369,6 +369,8 @@ _READERS: dict[str, Callable[[Attribute, tuple[ast.Item, ...]], Value]] = {
     "real": _only(number),
     "share": _only(number),
     "text": _only(_text),
+    "texts": _each(_text),
+    "views": _items,
     "choice": _only(word),
     "choices": _each(word),
     "name": _only(_name),

@@ -127,6 +127,15 @@ def decode_image(data: bytes, where: Path, size: tuple[int, int] | None = None) 
         raise errors.unreadable("an image", where, error) from error
 
 
+def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An image uint8 [h, w, 3] at another (height, width), by area as frames of a data set are."""
+    if image.shape[:2] == tuple(size):
+        return image
+    import av
+
+    return _Resizer(size)(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24"))
+
+
 class _Resizer:
     """Frame -> uint8 RGB; one converter for a whole video, because making it is the cost."""
 

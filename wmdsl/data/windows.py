@@ -18,6 +18,7 @@ from wmdsl.data import errors, keys
 from wmdsl.data.frames import load_frames
 from wmdsl.data.reader import Dataset
 from wmdsl.data.text import encode_text
+from wmdsl.data.views import Tile, assembled
 
 TEXT_TYPES = ("string", "language")
 
@@ -29,7 +30,8 @@ class Window:
     `shape` is that of one element: (C, H, W) of a camera, to which its frames are resized; (D,)
     of a vector, which must match; (L,) of the text under the key `task`, which has no offsets.
     It may be left out where the data tells it (the longest text for L). An `optional` stream may
-    be absent from all datasets; then it needs a shape.
+    be absent from all datasets; then it needs a shape.  With `views` there are several cameras
+    instead of the key: one canvas of that shape, or, `apart`, frames of that shape side by side.
     """
 
     stream: str
@@ -37,6 +39,18 @@ class Window:
     offsets: tuple[int, ...] = ()
     shape: tuple[int, ...] | None = None
     optional: bool = False
+    views: tuple[Tile, ...] = ()
+    apart: bool = False
+
+    @property
+    def tiles(self) -> tuple[Tile, ...]:
+        """The features that it reads, each with the place and size of what is read."""
+        size = self.shape[1:] if self.shape and len(self.shape) == 3 else (0, 0)
+        return self.views or (Tile(self.key, (0, 0, *size)),)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(tile.key for tile in self.tiles)
 
 
 class _Place(NamedTuple):
@@ -125,14 +139,20 @@ class WindowedDataset:
             return text, text != 0
         if window.stream in self.missing:
             size = (len(place.rows), len(window.offsets))
-            return torch.zeros(*size, *window.shape), torch.zeros(size, dtype=torch.bool)
+            sample = (len(window.views),) * window.apart + window.shape
+            return torch.zeros(*size, *sample), torch.zeros(size, dtype=torch.bool)
         rows = place.rows[:, None] + torch.tensor(window.offsets)
         valid = (rows >= place.start[:, None]) & (rows < place.stop[:, None])
         rows = rows.clamp(place.start[:, None], place.stop[:, None] - 1)
         if window.key in self._columns:
             return self._columns[window.key][rows], valid
-        camera = self._cameras[window.key, window.shape[1:]]
-        return camera.read(rows, self._episode[rows], drawn.get(window.key)), valid
+        frames = [
+            self._cameras[tile.key, tile.size].read(rows, self._episode[rows], drawn.get(tile.key))
+            for tile in window.tiles
+        ]
+        if not window.views:
+            return frames[0], valid
+        return assembled(frames, window.views, window.shape, window.apart), valid
 
     def _draw_shifts(
         self, batch: int, limit: int, generator: torch.Generator | None
@@ -186,7 +206,7 @@ def _shifted(images: np.ndarray, shift: np.ndarray) -> np.ndarray:
 
 
 def _present(dataset: Dataset, window: Window) -> bool:
-    return window.key == keys.TASK or window.key in dataset.info.features
+    return window.key == keys.TASK or all(key in dataset.info.features for key in window.keys)
 
 
 def _resolved(dataset: Dataset, window: Window) -> Window:
@@ -198,25 +218,32 @@ def _resolved(dataset: Dataset, window: Window) -> Window:
         raise errors.empty(f"stream {window.stream} reads no row", dataset.root, "give it offsets")
     if not _present(dataset, window) and window.optional and window.shape is not None:
         return window
-    feature = dataset.info.feature(window.key)
+    return replace(window, shape=[_fitting(dataset, window, key) for key in window.keys][0])
+
+
+def _fitting(dataset: Dataset, window: Window, key: str) -> tuple[int, ...]:
+    """The shape of a window that a feature can fill."""
+    feature = dataset.info.feature(key)
     shape = feature.image_shape if feature.is_camera else feature.shape
     wanted = window.shape or shape
     if feature.is_camera:
         fits = len(wanted) == 3 and wanted[0] == 3
     else:
-        fits = wanted == shape and feature.dtype not in TEXT_TYPES
+        fits = wanted == shape and feature.dtype not in TEXT_TYPES and not window.views
     if not fits:
-        raise errors.wrong_shape(window.key, shape, wanted, dataset.root)
-    return replace(window, shape=wanted)
+        raise errors.wrong_shape(key, shape, wanted, dataset.root)
+    return wanted
 
 
 def _load_cameras(
     dataset: Dataset, windows: Sequence[Window], cache: Path | None
 ) -> dict[tuple[str, tuple[int, ...]], _Camera]:
+    features = dataset.info.features
     wanted = {
-        (window.key, window.shape[1:]): None
+        (tile.key, tile.size): None
         for window in windows
-        if window.key in dataset.info.features and dataset.info.features[window.key].is_camera
+        for tile in window.tiles
+        if tile.key in features and features[tile.key].is_camera
     }
     return {
         (key, size): _Camera(load_frames(dataset, key, size, cache), dataset, key)

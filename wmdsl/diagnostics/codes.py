@@ -138,7 +138,7 @@ _ROWS = (
     Code("WM806", "law without a runtime", "This law, sampler or guard cannot run yet."),
     Code("WM807", "attribute without a runtime", "This attribute cannot run yet."),
     Code("WM808", "form without a runtime", "Declarations of this form cannot run yet."),
-    Code("WM809", "slice without a runtime", "Slices of segments cannot run yet."),
+    Code("WM809", "slice without a runtime", "A slice of a segment can be read, not generated."),
     Code("WM810", "rate not known", "A stream without a declared rate can be planned, not run."),
     Code("WM811", "combination without a runtime", "These parts cannot run together yet."),
     # what is wrong outside of a spec: data, simulators, runs, the machine

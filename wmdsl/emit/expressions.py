@@ -20,7 +20,9 @@ from wmdsl.lower.program import (
 WIDTH = 100
 INDENT = 4
 CLOSING = {"(": ")", "[": "]", "{": "}"}
-PRECEDENCE = {"or": 0, "==": 1, "<": 1, "in": 1, "+": 2, "-": 2, "*": 3, "/": 3}
+COMPARISONS = ("==", "<", "<=", ">", ">=", "in")
+PRECEDENCE = {"or": 0, **dict.fromkeys(COMPARISONS, 1), "&": 1.5, "+": 2, "-": 2, "*": 3, "/": 3,
+              "//": 3}  # fmt: skip
 
 
 def flat(node: Expression) -> str:
@@ -161,7 +163,10 @@ def _weak(node: Expression, operator: str) -> bool:
 
 
 def _broken_sum(node: Binary, indent: int) -> list[str]:
-    """An operation in brackets, one operand per line."""
+    """An operation in brackets: in one line of its own where it fits, else one operand per line."""
+    inner, whole = indent + INDENT, flat(node)
+    if inner + len(whole) <= WIDTH:
+        return ["(", " " * inner + whole, " " * indent + ")"]
     return ["(", *_operand_lines(node, indent + INDENT), " " * indent + ")"]
 
 

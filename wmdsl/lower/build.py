@@ -7,7 +7,7 @@ from wmdsl.lower.codecs import direct
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported, cannot_run
 from wmdsl.lower.header import header
-from wmdsl.lower.loss import loss_method
+from wmdsl.lower.loss import loss_methods
 from wmdsl.lower.names import class_name
 from wmdsl.lower.planners import planner_methods
 from wmdsl.lower.program import Block, Body, Method, Parameter, Program
@@ -33,7 +33,7 @@ def lower(plan: Plan, diagnostics: Diagnostics) -> Program | None:
 
 def _program(context: Context) -> Program:
     model = context.model
-    setup, loss, queries = constructor(context), loss_method(context), query_methods(context)
+    setup, loss, queries = constructor(context), loss_methods(context), query_methods(context)
     training = (*trained_method(context), *_after_step(context))
     searches = planner_methods(context)
     return Program(
@@ -42,7 +42,7 @@ def _program(context: Context) -> Program:
         constants=tuple(context.schedules.values()),
         class_name=class_name(model.name),
         doc=f"The model `{model.name}`.",
-        methods=(setup, *context.methods.values(), loss, *training, *queries, *searches),
+        methods=(setup, *context.methods.values(), *loss, *training, *queries, *searches),
     )
 
 

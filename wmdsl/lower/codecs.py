@@ -29,7 +29,16 @@ def framed(segment: Segment, codec: Codec, value: Expression) -> Expression:
 def read(
     context: Context, segment: Segment, codec: Codec, module: Expression, value: Expression
 ) -> Expression:
-    """Features of a value through the weights of a codec."""
+    """Features of a value through the weights of a codec; views that are apart one by one."""
+    stream = context.stream(segment)
+    if not stream.apart:
+        return _read(segment, codec, module, value)
+    features = _read(segment, codec, module, Block("each_view")(value))
+    counts = len(stream.views), groups_in(codec, segment)
+    return Block(f"views_as_{stream.apart}")(features, *counts)
+
+
+def _read(segment: Segment, codec: Codec, module: Expression, value: Expression) -> Expression:
     features = module(framed(segment, codec, value))
     if codec.kind != "vit":
         return features
@@ -65,6 +74,8 @@ def _maps(context: Context, codec: Codec, segment: Segment, tokens: Expression) 
 
 def tokenised(context: Context, segment: Segment, codec: Codec, value: Expression) -> Expression:
     """Samples -> tokens that a head predicts."""
+    if context.stream(segment).apart:
+        raise Unsupported(f"a {codec.kind} codec reads one view", codec.span)
     value = framed(segment, codec, value)
     if codec.kind == "patch":
         return Block("patchify")(value, *codec.attributes["size"])

@@ -69,7 +69,7 @@ class Frame:
 
     def read(self, segments: Iterable[Segment], complete: bool) -> None:
         """Take segments from the batch, normalised; `complete` demands the whole window."""
-        wanted = {segment.reference: segment for segment in segments}
+        wanted = {segment.whole for segment in segments}
         for stream in self.context.model.streams.values():
             found = [segment for segment in stream.segments if segment.reference in wanted]
             if found and stream.modality != "learned":
@@ -84,7 +84,7 @@ class Frame:
     def _read_stream(self, stream: Stream, found: list[Segment], complete: bool) -> None:
         name = self.local(("stream", stream.name), stream.name)
         if found[0].name == "whole":
-            raw = Block("whole")(BATCH, stream.name, stream.shape, place(stream.span))
+            raw = Block("whole")(BATCH, stream.name, stream.sample, place(stream.span))
             self.body.assign(name, raw)
             self._normalise(stream, name)
             self._leave_out(stream, name, complete)
@@ -92,7 +92,7 @@ class Frame:
             return
         last = max(stream.start(segment.name) + segment.length for segment in found)
         first = stream.window if complete else last
-        sizes = first, stream.window, stream.shape
+        sizes = first, stream.window, stream.sample
         self.body.assign(name, Block("samples")(BATCH, stream.name, *sizes, place(stream.span)))
         self._normalise(stream, name)
         self._leave_out(stream, name, complete)
@@ -164,6 +164,8 @@ class Frame:
 
     def value(self, segment: Segment) -> Expression:
         """Normalised samples [B, n, *shape]; predicted tokens are turned back."""
+        if segment.reference != segment.whole:
+            return self._part(segment)
         if segment.reference not in self._values:
             codec, tokens = next(
                 (codec, tokens)
@@ -176,6 +178,13 @@ class Frame:
             wanted = f"{self.name_of(segment)}_samples"
             self._values[segment.reference] = self.keep(("value", segment.reference), wanted, value)
         return self._values[segment.reference]
+
+    def _part(self, segment: Segment) -> Expression:
+        """The samples of a slice."""
+        stream = self.context.stream(segment)
+        whole = stream.segment(segment.name.partition("[")[0])
+        start = stream.start(segment.name) - stream.start(whole.name)
+        return self.value(whole)[:, slice(start, start + segment.length)]
 
     def tokens(self, segment: Segment, codec_name: str) -> Expression:
         """What a head of this codec predicts."""

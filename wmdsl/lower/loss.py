@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from wmdsl.check.codecs import TIME
 from wmdsl.check.model import Align, Generate, Hand, Segment
@@ -10,6 +11,7 @@ from wmdsl.lower.codecs import direct
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.frame import CLEAN, LIKE, SIZE, Frame
+from wmdsl.lower.layouts import check_runs, combined, draw_masks, noise_again
 from wmdsl.lower.objectives import Trainer, groups_of, held, tokens_read, valid
 from wmdsl.lower.passes import Inputs, PassWriter
 from wmdsl.lower.program import (
@@ -26,7 +28,7 @@ from wmdsl.lower.setup import COPIED
 from wmdsl.lower.spaces import TIMED
 from wmdsl.lower.stages import PARAMETER as STAGE_PARAMETER
 from wmdsl.lower.stages import STAGE
-from wmdsl.plan.nodes import Space
+from wmdsl.plan.nodes import Space, Training
 from wmdsl.plan.spaces import draws, token_sources
 from wmdsl.plan.stages import terms_in_force
 
@@ -37,9 +39,22 @@ PARAMETERS = (
 )
 
 
-def loss_method(context: Context) -> Method:
-    """`loss(batch, generator=None)`."""
-    return _Loss(context).method()
+def loss_methods(context: Context) -> list[Method]:
+    """`loss(batch, generator=None)`; with layouts behind the methods that it calls."""
+    trainings = context.plan.trainings
+    if not context.model.layouts:
+        return [_Loss(context, trainings[0]).method()]
+    predicted = {reference for training in trainings for reference in training.predicted}
+    for generate in context.model.generates.values():
+        if not any(segment.reference in predicted for segment in generate.segments):
+            raise Unsupported(f"no layout predicts what {generate.name} generates", generate.span)
+    parts = []
+    for training in trainings:
+        check_runs(context, training)
+        loss = _Loss(context, training)
+        parts.append((training, loss.method(), tuple(loss.terms)))
+    methods = [method for _, method, _ in parts]
+    return [*methods, combined(context, parts, methods[0])]
 
 
 def times_needed(context: Context) -> bool:
@@ -49,14 +64,17 @@ def times_needed(context: Context) -> bool:
 
 
 class _Loss:
-    def __init__(self, context: Context):
+    def __init__(self, context: Context, training: Training):
         self.context = context
+        self.training = training
+        self.train = training.evaluation
         self.model = context.model
         self.frame = Frame(context)
         self.inputs = Inputs()
         self.trainers = {
             generate.name: Trainer(self.frame, generate, self.inputs)
-            for generate in self.model.generates.values()
+            for generate in map(self._predicted, self.model.generates.values())
+            if generate.segments
         }
         self.terms: dict[str, tuple[object, Expression]] = {}
 
@@ -70,6 +88,8 @@ class _Loss:
         for trainer in self.trainers.values():
             frame.body.section(_what(trainer.generate), trainer.generate.span)
             trainer.prepare()
+        noise_again(frame, self.inputs, self.training)
+        draw_masks(frame, self.inputs, self.training)
         self._run()
         for trainer in self.trainers.values():
             self._term(trainer.generate.name, trainer.generate.weight, trainer)
@@ -82,14 +102,26 @@ class _Loss:
             doc = "Loss terms of a batch; `loss` is the weighted sum of those in force in a stage."
             parameters = (*PARAMETERS, STAGE_PARAMETER)
         returns = "dict[str, Tensor]"
-        return Method("loss", parameters, returns, doc, frame.body.pruned(CLEAN, SIZE, LIKE))
+        return Method(self._name(), parameters, returns, doc, frame.body.pruned(CLEAN, SIZE, LIKE))
+
+    def _name(self) -> str:
+        """`loss`, or `loss_LAYOUT`."""
+        layout = self.training.name
+        return self.context.attributes.of(("loss", layout), f"loss_{layout}") if layout else "loss"
+
+    def _predicted(self, generate: Generate) -> Generate:
+        """The generate with the segments that this pass predicts."""
+        kept = [part for part in generate.segments if part.reference in self.training.predicted]
+        names = {segment.reference for segment in kept}
+        groups = tuple(name for name in generate.groups if name[1] in names)
+        return replace(generate, segments=tuple(kept), groups=groups)
 
     def _segments(self) -> list[Segment]:
         """Everything the training pass reads."""
         found = {}
-        for space in self.context.plan.train.spaces:
+        for space in self.train.spaces:
             for placed in space.groups:
-                if self.context.plan.train.roles[placed.key] not in ("learned", "prefix"):
+                if self.train.roles[placed.key] not in ("learned", "prefix"):
                     found[placed.group.segment.reference] = placed.group.segment
         for coupling in (*self.model.crosses.values(), *self.model.conditions.values()):
             for source in coupling.sources:
@@ -100,18 +132,18 @@ class _Loss:
         return list(found.values())
 
     def _run(self) -> None:
-        train = self.context.plan.train
-        writer = PassWriter(self.frame, train, self.inputs, "train")
+        name = self.train.name
+        writer = PassWriter(self.frame, self.train, self.inputs, name, self.training.copy)
         self.writer = writer
-        for space in train.spaces:
+        for space in self.train.spaces:
             self.frame.body.section(_space_title(space), self._span(space))
             self._hold(space)
             self._hand_over(space)
             count = self._draws(space)
             if count == 1:
-                writer.write_space(space, "train")
+                writer.write_space(space, name)
             else:
-                writer.write_draws(space, "train", count)
+                writer.write_draws(space, name, count)
 
     def _draws(self, space: Space) -> int:
         """Noises of each sample; what has several is read by its own heads alone."""
@@ -146,7 +178,7 @@ class _Loss:
         if space.time is None:
             return
         for placed in space.groups:
-            if self.context.plan.train.roles[placed.key] != "noisy":
+            if self.train.roles[placed.key] != "noisy":
                 continue
             segment = placed.group.segment
             key = segment.reference, space.time
@@ -243,9 +275,10 @@ class _Loss:
         terms = {name: value for name, (_, value) in self.terms.items()}
         self.frame.body.give_back(expression({"loss": total, **terms}))
 
-
     def _weighted_sum(self, terms: Iterable[str]) -> Expression:
         chosen = [self.terms[name] for name in terms]
+        if not chosen:
+            return expression(0)  # a layout of which a stage trains nothing
         first, *others = (_weighted(number(weight), value) for weight, value in chosen)
         for part in others:
             first = first + part

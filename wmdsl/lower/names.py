@@ -53,9 +53,11 @@ class Names:
 
 
 def segment_name(model: Model, segment: Segment) -> str:
-    """`corner_future`; `action` where the stream has one segment only."""
+    """`corner_future`; `action` where the stream has one segment only; `corner_future_0_3`."""
     stream = model.streams[segment.stream]
-    return segment.stream if len(stream.segments) == 1 else f"{segment.stream}_{segment.name}"
+    whole, _, part = segment.name.partition("[")
+    names = [segment.stream] if len(stream.segments) == 1 else [segment.stream, whole]
+    return "_".join([*names, *part.rstrip("]").split("..")] if part else names)
 
 
 def class_name(model_name: str) -> str:

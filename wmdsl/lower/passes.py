@@ -7,7 +7,7 @@ times, handed frames) comes in as `Inputs`.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import groupby, pairwise
 
@@ -16,7 +16,7 @@ from wmdsl.check.model import Condition, TokenGroup, TokenSource, Trunk
 from wmdsl.check.sources import frames_of, lies, written
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
-from wmdsl.lower.frame import CLEAN, EACH, LIKE, SIZE, Frame, sliced
+from wmdsl.lower.frame import CLEAN, EACH, LIKE, SIZE, Frame
 from wmdsl.lower.program import Block, Expression, Name, expression, joined, me, of
 from wmdsl.lower.spaces import (
     TIMED,
@@ -38,12 +38,14 @@ GroupName = tuple[str, str]
 class Inputs:
     """`tokens` by group: noisy, pinned and masked ones; `features` by group: what was handed over;
     `times` [B, 1] by segment, [B, F] of those
-    in `per_frame`; `held` by (segment, time): tokens that a tap at that time reads."""
+    in `per_frame`, and by the name of a copy's group that is noised again; `schedules` by space:
+    masks drawn at run time; `held` by (segment, time): tokens that a tap at that time reads."""
 
     tokens: dict[GroupName, Expression] = field(default_factory=dict)
     features: dict[GroupName, Expression] = field(default_factory=dict)
     times: dict[str, Expression] = field(default_factory=dict)
     per_frame: set[str] = field(default_factory=set)
+    schedules: dict[str, Expression] = field(default_factory=dict)
     held: dict[tuple[str, Fraction], Expression] = field(default_factory=dict)
 
 
@@ -61,13 +63,16 @@ class Run:
 class PassWriter:
     """Writes one pass into a frame; spaces one after the other, so that one may feed the next."""
 
-    def __init__(self, frame: Frame, evaluation: Pass, inputs: Inputs, label: str):
+    def __init__(
+        self, frame: Frame, evaluation: Pass, inputs: Inputs, label: str, copy: str = ""
+    ):
         self.frame = frame
         self.context: Context = frame.context
         self.evaluation = evaluation
         self.inputs = inputs
         self.label = label
         self.clean, self.rows = CLEAN, SIZE
+        self.copy = copy  # that predicts, where a trunk stands in several
         self._embedded: dict[tuple[GroupName, Fraction | None], Expression | None] = {}
         self._channels: dict[tuple[str, str], Expression] = {}
         self._readings: dict[tuple[str, str | None], Expression] = {}
@@ -139,7 +144,7 @@ class PassWriter:
     def _keep_run(self, space: Space, trunk: str, run: list[Placed]) -> None:
         names = "_".join(placed.group.name.replace(".", "_") for placed in run)
         wanted = f"{trunk}_{names}" if len(run) == 1 else f"{trunk}_given"
-        tokens = joined([self._embed(space, placed.group) for placed in run])
+        tokens = joined([self._standing(space, placed) for placed in run])
         name = self.frame.keep(("run", self.label, space.time, run[0].key), wanted, tokens)
         for index, placed in enumerate(run):
             self._embedded[placed.key, space.time] = None if index else name
@@ -152,7 +157,9 @@ class PassWriter:
     def write_space(self, space: Space, passes: str) -> None:
         """Tokens, codes and blocks of one space; its hidden states are held by the frame."""
         path, method = runs_method(self.context, space)
-        schedule = [self.context.schedule(space, passes) or Name("None")] if path.masked else []
+        drawn = self.inputs.schedules.get(space.name)
+        mask = drawn or self.context.schedule(space, passes) or Name("None")
+        schedule = [mask] if path.masked else []
         results = tuple(self.result(space, *result) for result in path.results)
         self.frame.body.assign(results, method(*self.arguments(space), *schedule))
         self.hold(space, path.results, results)
@@ -268,6 +275,7 @@ class PassWriter:
     def output(self, group: TokenGroup, shift: bool = False) -> Expression:
         """What the head of a group makes of its hidden states; with `shift` of those of the token
         before each."""
+        group = self._predicting(group)
         hidden, placed = self.frame.state(group)
         names = [other.group.name for other in placed]
         start = sum(other.group.count for other in placed[: names.index(group.name)])
@@ -275,6 +283,12 @@ class PassWriter:
         if not shift:
             return head(hidden if len(placed) == 1 else hidden[:, span])
         return head(self._one_earlier(group, hidden, span))
+
+    def _predicting(self, group: TokenGroup) -> TokenGroup:
+        """The group as it stands in the copy that predicts."""
+        name = f"{self.copy}.{group.name}"
+        copied = self.copy and (group.trunk, name) in self.evaluation.roles
+        return replace(group, name=name, copy=self.copy) if copied else group
 
     def _one_earlier(self, group: TokenGroup, hidden: Expression, span: slice) -> Expression:
         """The states of the token in front of a group and of all its tokens but the last."""
@@ -298,7 +312,7 @@ class PassWriter:
         return joined([before[:, slice(end - 1, end)], own])
 
     def _trunk_tokens(self, space: Space, trunk: str) -> Expression:
-        found = [self._token(space, placed.group) for placed in space.of_trunk(trunk)]
+        found = [self._token(space, placed) for placed in space.of_trunk(trunk)]
         tokens = joined([part for part in found if part is not None])
         for condition in self._films(trunk):
             if not condition.target_groups:
@@ -307,16 +321,26 @@ class PassWriter:
             return tokens
         return self.frame.keep(("trunk", trunk, space.time), trunk, tokens, None)
 
-    def _token(self, space: Space, group: TokenGroup) -> Expression | None:
+    def _token(self, space: Space, placed: Placed) -> Expression | None:
         """Tokens of a group; None where the variable of an earlier neighbour holds them."""
-        key = (group.trunk, group.name), space.time
-        return self._embedded[key] if key in self._embedded else self._embed(space, group)
+        key = placed.key, space.time
+        if key in self._embedded:
+            return self._embedded[key]
+        return self._standing(space, placed)
+
+    def _standing(self, space: Space, placed: Placed) -> Expression:
+        """The tokens that stand of a group: all of them, or those of some samples."""
+        tokens = self._embed(space, placed.group)
+        whole = self.model.trunks[placed.group.trunk].group(placed.group.base)
+        if whole is None or whole.count == placed.group.count:
+            return tokens
+        return tokens[:, slice(placed.offset, placed.offset + placed.group.count)]
 
     def _embed(self, space: Space, group: TokenGroup) -> Expression:
         """Tokens of one group [B, T, W]."""
         role = self.evaluation.roles[group.trunk, group.name]
         if role == "prefix":
-            return self._prefix(self.model.conditions[group.name])
+            return self._prefix(self.model.conditions[group.base])
         if role in ("learned", "placeholder"):
             tokens = self.context.inward(group)(self.rows)
         else:
@@ -326,7 +350,7 @@ class PassWriter:
             key = condition.name, group.name
             tokens = tokens + (self._channels.get(key) or self._beside(condition, group))
         for condition in self._films(group.trunk):
-            if group.name in condition.target_groups:
+            if group.base in condition.target_groups:
                 tokens = self._film(condition, tokens)
         return tokens
 
@@ -352,7 +376,7 @@ class PassWriter:
         return self.context.owned("condition", condition.name)(joined(parts, axis=-1))
 
     def _features(self, space: Space, group: TokenGroup, role: str) -> Expression:
-        key = group.trunk, group.name
+        key = group.trunk, group.name if role == "clean" else group.base
         reference = group.segment.reference
         if space.time is not None and role == "noisy":
             return self._through(group, self.inputs.held[reference, space.time])
@@ -459,7 +483,7 @@ class PassWriter:
         conditions, per_token = [], False
         for condition in self._adaln(group.trunk):
             aligned = "adaln_per_token" in condition.mechanisms
-            if group.name in self._targets(condition, aligned):
+            if group.base in self._targets(condition, aligned):
                 conditions.append(condition.name)
                 per_token |= aligned
         if per_token and rows > 1:
@@ -501,6 +525,8 @@ class PassWriter:
 
     def _time(self, space: Space, group: TokenGroup) -> Expression:
         role = self.evaluation.roles[group.trunk, group.name]
+        if group.copy and group.name in self.inputs.times:
+            return self.inputs.times[group.name]
         if role not in ("noisy", "pinned"):
             return self.clean
         if space.time is not None:
@@ -513,6 +539,8 @@ class PassWriter:
     def _rows(self, space: Space, group: TokenGroup) -> int:
         """Rows of the code of a group: one, or one per frame."""
         role = self.evaluation.roles[group.trunk, group.name]
+        if group.copy and group.name in self.inputs.per_frame:
+            return group.frames
         if role != "noisy" or space.time is not None:
             return 1
         return group.frames if group.segment.reference in self.inputs.per_frame else 1
@@ -538,8 +566,18 @@ class PassWriter:
         """Rotary angles of the live tokens, each at its place among all tokens of the trunk."""
         angles = of(me, self.context.attributes.of(("angles", trunk), f"{trunk}_angles"))
         training = next(s for s in self.context.plan.train.spaces if s.name == space.name)
-        names = [placed.group.name for placed in space.of_trunk(trunk)]
-        return sliced(angles, training.of_trunk(trunk), names, axis=0)
+        whole = training.of_trunk(trunk)
+        first = {placed.group.name: placed.start - whole[0].start for placed in whole}
+        spans: list[tuple[int, int]] = []
+        for placed in space.of_trunk(trunk):
+            start = first[placed.group.base] + placed.offset
+            end = start + placed.group.count
+            if spans and spans[-1][1] == start:
+                start = spans.pop()[0]
+            spans.append((start, end))
+        if spans == [(0, sum(placed.group.count for placed in whole))]:
+            return angles
+        return joined([angles[slice(*span)] for span in spans], axis=0)
 
 
 def _outside(source: TokenSource) -> bool:

@@ -81,7 +81,8 @@ def _layers_read(model: Model, trunk: str, time: Fraction | None) -> list[int | 
 
 def all_spaces(context: Context) -> Iterator[Space]:
     """The spaces of all passes that are emitted."""
-    yield from context.plan.train.spaces
+    for training in context.plan.trainings:
+        yield from training.evaluation.spaces
     for question in context.questions:
         for generation in question.chain:
             yield from generation.evaluation.spaces

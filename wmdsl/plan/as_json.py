@@ -59,7 +59,7 @@ def _stream(plan: Plan, stream: Stream) -> dict[str, object]:
 
 
 def _segment(plan: Plan, stream: Stream, segment: Segment) -> dict[str, object]:
-    shape = stream.shape
+    shape = stream.sample
     if segment.name != "whole":
         shape = (segment.length, *shape)
     return {

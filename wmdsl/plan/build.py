@@ -22,6 +22,7 @@ from wmdsl.plan.parameters import count_parameters
 from wmdsl.plan.ranges import most_ranges, pairs, shifted
 from wmdsl.plan.reach import aligned, predicted
 from wmdsl.plan.stages import stage_plans
+from wmdsl.plan.trainings import trainings
 from wmdsl.plan.verify import verify
 from wmdsl.plan.work import training_flops
 
@@ -43,6 +44,7 @@ def build_plan(model: Model, diagnostics: Diagnostics) -> Plan:
     plan = Plan(
         model=model,
         train=train,
+        trainings=trainings(model, train),
         edges=edges_of(flow, policy),
         masks={**_masks(train, queries), **layout_masks(model, flow.spaces)},
         parameters=parameters,

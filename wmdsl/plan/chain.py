@@ -16,6 +16,7 @@ from wmdsl.check.model import Condition, Model, Segment, TokenGroup
 from wmdsl.plan.asked import DEFAULT_STEPS, Asked
 from wmdsl.plan.casting import Cast, cast
 from wmdsl.plan.flow import Flow, sliced
+from wmdsl.plan.layouts import arranged
 from wmdsl.plan.nodes import Generation, Pass, Placed, Space
 from wmdsl.plan.reach import Node, aligned, feature, hidden, predicted, segment
 from wmdsl.plan.refusals import (
@@ -190,7 +191,8 @@ def _step(
     closure = _needed_for(flow, asked, targets, known)
     _check_sources(flow, asked, known, closure)
     made = cast(flow, asked, targets, known, _live(flow, closure))
-    evaluation = Pass("+".join(targets), tuple(live_spaces(flow, closure)), made.roles)
+    spaces = arranged(flow.model, tuple(live_spaces(flow, closure)), targets)
+    evaluation = Pass("+".join(targets), spaces, made.roles)
     for deleted in _deleted_but_told(flow, evaluation):
         made.call_noise(flow, deleted, targets)
     objective = _objective(flow, targets[0])

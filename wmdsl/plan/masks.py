@@ -87,7 +87,7 @@ def _one_run(entry: Placed) -> _Runs:
 def _runs(model: Model, entry: Placed, orders: Iterable[Order]) -> _Runs:
     order = next((order for order in orders if _speaks_of(order, entry.group)), None)
     keys = [
-        key_of(order.key, place) for place in _places(model, entry.group)
+        key_of(order.key, place) for place in places(model, entry.group)
     ] if order else range(entry.start, entry.end)  # fmt: skip
     runs, place = [], entry.start
     for key, tokens in groupby(keys):
@@ -105,7 +105,7 @@ def _speaks_of(order: Order, group: TokenGroup) -> bool:
     return isinstance(subject, Reference) and subject.dotted in names
 
 
-def _places(model: Model, group: TokenGroup) -> Iterator[Mapping[str, int]]:
+def places(model: Model, group: TokenGroup) -> Iterator[Mapping[str, int]]:
     """What an order key may use, for each token of the group."""
     stream = model.streams[group.segment.stream]
     first = stream.start(group.segment.name)

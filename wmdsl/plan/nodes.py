@@ -14,10 +14,15 @@ Row = tuple[int, int, int, int]  # query_start, query_end, key_start, key_end
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A token group at its place in the joint sequence of an attention space."""
+    """A token group at its place in the joint sequence of an attention space.
+
+    Where only some of its samples stand, `group` has their number of frames, and `offset` is the
+    place of the first of their tokens in the whole group.
+    """
 
     group: TokenGroup
     start: int  # in the joint sequence of this pass
+    offset: int = 0
 
     @property
     def key(self) -> tuple[str, str]:
@@ -65,6 +70,46 @@ class Pass:
     name: str
     spaces: tuple[Space, ...]
     roles: Mapping[tuple[str, str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Renoised:
+    """Token groups of a clean copy that are noised again in a share of the samples, at a time drawn
+    evenly from `low` to `high`, before the shift of their stream."""
+
+    groups: tuple[tuple[str, str], ...]
+    chance: Fraction
+    low: Fraction
+    high: Fraction
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A whole number that a layout draws anew at every training step."""
+
+    name: str
+    low: int
+    high: int
+    written: Span  # its value at inference, which stands in its place in the model
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One pass of training: that of a layout, or, with the name "", the only one.
+
+    `predicted` are the references of the generated segments that have a loss in it, `share` its
+    share of the samples.  With copies, `copy` is the one that predicts.
+    """
+
+    name: str
+    evaluation: Pass
+    predicted: tuple[str, ...]
+    share: Fraction
+    span: Span
+    copy: str = ""
+    renoised: tuple[Renoised, ...] = ()
+    drawn: tuple[Drawn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +244,7 @@ class StagePlan:
 class Plan:
     model: Model
     train: Pass
+    trainings: tuple[Training, ...]
     edges: tuple[Edge, ...]
     masks: Mapping[str, Mask]  # "train" and every query that runs
     parameters: Parameters

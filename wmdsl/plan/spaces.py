@@ -123,7 +123,7 @@ def kept(space: Space, keep: Callable[[Placed], bool], layers: int) -> Space:
     """The space with only some of its groups: their tokens move together, their rows stay true."""
     groups, place = [], 0
     for placed in filter(keep, space.groups):
-        groups.append(Placed(placed.group, place))
+        groups.append(replace(placed, start=place))
         place += placed.group.count
     tokens = tuple((old.start, old.end) for old in space.groups if keep(old))
     rows = restricted(space.ranges, tokens)

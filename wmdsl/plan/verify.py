@@ -77,7 +77,9 @@ def _one_relation(plan: Plan) -> Iterator[str]:
             yield f"{where}: training never runs this space"
             continue
         at = {placed.key: placed for placed in whole.groups}
-        kept = tuple((at[placed.key].start, at[placed.key].end) for placed in space.groups)
+        starts = [at[placed.key].start + placed.offset for placed in space.groups]
+        counts = [placed.group.count for placed in space.groups]
+        kept = tuple((low, low + count) for low, count in zip(starts, counts, strict=True))
         if restricted(whole.ranges, kept) != space.ranges:
             yield f"{where}: rows differ from those of training"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from wmdsl.check.model import Model, Stream
+from wmdsl.data.views import Tile
 from wmdsl.data.windows import Window
 
 VIDEO = ("video", "image")
@@ -13,9 +14,16 @@ VIDEO = ("video", "image")
 def windows(model: Model, rows_hz: Fraction | int) -> tuple[Window, ...]:
     """One window per stream that has data; offsets count rows of a data set at `rows_hz`."""
     return tuple(
-        Window(stream.name, stream.key, offsets(stream, Fraction(rows_hz)), stream.shape)
+        Window(
+            stream.name,
+            stream.key,
+            offsets(stream, Fraction(rows_hz)),
+            stream.shape,
+            views=tuple(Tile(view.key, view.place) for view in stream.views),
+            apart=bool(stream.apart),
+        )
         for stream in model.streams.values()
-        if stream.key
+        if stream.keys
     )
 
 

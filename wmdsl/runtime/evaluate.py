@@ -11,6 +11,7 @@ import torch
 
 from wmdsl.runtime import errors
 from wmdsl.runtime.load import load_run
+from wmdsl.runtime.observing import image_size
 from wmdsl.runtime.policy import ModulePolicy
 from wmdsl.runtime.run import RunDirectory, write_json
 
@@ -52,7 +53,7 @@ def evaluate_run(
         _check_fit(module, policy, registry.spec(name))
     supersample = training["recording"].get("supersample", SUPERSAMPLE)
     common = {
-        "seed": seed, "size": _image_size(module), "supersample": supersample,
+        "seed": seed, "size": image_size(module.plan.model), "supersample": supersample,
         "workers": workers, "progress": progress,
     }  # fmt: skip
     result = evaluate(
@@ -118,25 +119,17 @@ def _check_fit(module: nn.Module, policy: ModulePolicy, spec: Any) -> None:
             )  # fmt: skip
 
 
-def _image_size(module: nn.Module) -> int:
-    sizes = {
-        stream.shape[-1]
-        for stream in module.plan.model.streams.values()
-        if stream.modality == "video"
-    }
-    return max(sizes, default=64)
-
-
 def _film_strips(run: RunDirectory, module: nn.Module, name: str, supersample: int) -> list[str]:
     from wmdsl.environments import registry
     from wmdsl.environments.seeds import Purpose, episode_seed
     from wmdsl.runtime.filmstrip import film, strips
 
-    cameras = [s.key for s in module.plan.model.streams.values() if s.modality == "video"]
+    streams = module.plan.model.streams.values()
+    cameras = list(dict.fromkeys(k for s in streams if s.modality == "video" for k in s.keys))
     environment = registry.make(name, supersample)
     try:
         seed = episode_seed(Purpose.EVALUATION, 0, 0)
-        episode = film(environment, cameras, _image_size(module), seed)
+        episode = film(environment, cameras, image_size(module.plan.model), seed)
     finally:
         environment.close()
     paths = strips(module, episode, environment.spec.control_hz, run.path)

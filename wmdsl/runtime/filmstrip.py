@@ -16,6 +16,7 @@ from wmdsl.data import keys
 from wmdsl.data.text import encode_text
 from wmdsl.environments.base import Environment
 from wmdsl.runtime.binding import VIDEO, offsets
+from wmdsl.runtime.observing import frame
 
 GAP = 4
 
@@ -54,7 +55,7 @@ def batch_at(
     return {
         stream.name: _window(stream, episode, rows, rows_hz)
         for stream in model.streams.values()
-        if stream.key
+        if stream.keys
     }
 
 
@@ -63,10 +64,15 @@ def _window(stream: Stream, episode: Episode, rows: Sequence[int], rows_hz: int)
         text = torch.from_numpy(encode_text(episode.instruction, stream.shape[0]))
         return text.expand(len(rows), -1)
     wanted = np.asarray(rows)[:, None] + np.asarray(offsets(stream, Fraction(rows_hz)))
-    values = episode.columns[stream.key][np.clip(wanted, 0, episode.rows - 1)]
+    wanted = np.clip(wanted, 0, episode.rows - 1)
     if stream.modality in VIDEO:
-        return torch.from_numpy(values).permute(0, 1, 4, 2, 3).float() / 255
-    return torch.from_numpy(values).float()
+        frames = [_frame(stream, episode, row) for row in wanted.flat]
+        return torch.from_numpy(np.stack(frames).reshape(*wanted.shape, *stream.sample))
+    return torch.from_numpy(episode.columns[stream.key][wanted]).float()
+
+
+def _frame(stream: Stream, episode: Episode, row: int) -> np.ndarray:
+    return frame(stream, {key: episode.columns[key][row] for key in stream.keys})
 
 
 def visual_queries(module: nn.Module) -> dict[str, str]:

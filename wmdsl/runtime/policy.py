@@ -13,6 +13,7 @@ from wmdsl.check.model import Query, Segment, Stream
 from wmdsl.data.text import encode_text
 from wmdsl.runtime import errors
 from wmdsl.runtime.binding import image_streams
+from wmdsl.runtime.observing import frame
 
 Observation = Mapping[str, Any]
 
@@ -40,7 +41,8 @@ class ModulePolicy:
     def cameras(self) -> tuple[str, ...]:
         """Keys of the images that must be rendered; none for a blind policy."""
         images = set(image_streams(self.model)) - set(self.blind)
-        return tuple(stream.key for stream in self.streams if stream.name in images)
+        looked = (key for stream in self.streams if stream.name in images for key in stream.keys)
+        return tuple(dict.fromkeys(looked))
 
     def reset(self, count: int) -> None:
         """Begin `count` episodes; the noise of every episode batch starts from the same seed."""
@@ -55,7 +57,7 @@ class ModulePolicy:
 
     def _tensor(self, stream: Stream, observations: Sequence[Observation]) -> Tensor:
         if stream.name in self.blind:
-            return torch.zeros(len(observations), 1, *stream.shape)
+            return torch.zeros(len(observations), 1, *stream.sample)
         values = [_value(stream, observation) for observation in observations]
         return torch.from_numpy(np.stack(values))
 
@@ -64,10 +66,9 @@ def _value(stream: Stream, observation: Observation) -> np.ndarray:
     """One stream of one observation with its window axis: images [1, C, H, W] in 0..1."""
     if stream.modality == "language":
         return encode_text(observation["task"], stream.shape[0])
-    value = np.asarray(observation[stream.key])
     if stream.modality in ("video", "image"):
-        return np.ascontiguousarray(value.transpose(2, 0, 1)[None]).astype(np.float32) / 255
-    return value.astype(np.float32)[None]
+        return frame(stream, observation)[None]
+    return np.asarray(observation[stream.key]).astype(np.float32)[None]
 
 
 def _declared(module: nn.Module, name: str) -> Query:

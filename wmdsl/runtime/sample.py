@@ -19,18 +19,18 @@ def random_batch(
     return {
         stream.name: _values(stream, size, generator)
         for stream in model.streams.values()
-        if stream.key and stream.name in names
+        if stream.keys and stream.name in names
     }
 
 
 def _values(stream: Stream, size: int, generator: torch.Generator) -> Tensor:
     window = (stream.window,) if stream.rate_hz is not None else ()
-    shape = (size, *window, *stream.shape)
+    shape = (size, *window, *stream.sample)
     if stream.modality == "language":
         return torch.randint(1, 257, shape, generator=generator)
     if stream.modality == "token":
-        vocabulary, *rest = stream.shape
-        return torch.randint(0, vocabulary, (size, *window, *rest), generator=generator)
+        vocabulary = stream.attributes["sizes"][0]
+        return torch.randint(0, vocabulary, shape, generator=generator)
     if stream.modality in VIDEO:
         return torch.rand(shape, generator=generator)
     return torch.randn(shape, generator=generator)

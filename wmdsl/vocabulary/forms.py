@@ -17,7 +17,8 @@ _SEGMENTS = (
 STREAM = Form("stream", "What is seen, done or said: one modality, one rate, named segments.",
     "stream corner: video[3, 64, 64] at 20 Hz { now 1 frame; future 4 frames }",
     (*_SEGMENTS,
-     Attribute("key", "text", "Column of the data set; the stream's own name if absent."),
+     Attribute("key", "texts", "Column of the data set, or one for each view; the own name of the "
+               "stream, or of each view, if absent."),
      Attribute("normalise", "choice", "How numbers are scaled by the data set's statistics.",
                choices=("zscore", "minmax", "quantile", "none", "unit")),
      Attribute("every", "length", "Distance between two samples, where it is not 1 / rate.",
@@ -31,9 +32,11 @@ STREAM = Form("stream", "What is seen, done or said: one modality, one rate, nam
      Attribute("parts", "parts", "Named parts of a vector with units."),
      Attribute("relative", "choice", "Frame of reference of an action.", default="none",
                choices=("none", "absolute", "delta"), runs=True),
-     Attribute("views", "names", "Cameras laid out in this stream.", runs=False),
-     Attribute("arrange", "choice", "How views are laid out.",
-               choices=("canvas", "time", "tokens", "channels"), runs=False),
+     Attribute("views", "views", "Cameras in this stream; on a canvas with their sizes, `head "
+               "256x320, left 128x160, right 128x160`, or side by side in equal columns."),
+     Attribute("arrange", "choice", "How views stand together: as one picture, one after the "
+               "other, or each through the codec on its own with its tokens or features beside "
+               "the others'.", choices=("canvas", "time", "tokens", "channels")),
      Attribute("augment", "integer", "Largest random shift of training "
                "frames in pixels; the largest of all cameras holds for each of them.",
                default="0", minimum=0),
@@ -138,11 +141,10 @@ LAYOUT = Form("layout", "A named arrangement of the same weights in which stream
                "attend of this layout speaks of them."),
      Attribute("draw", "any", "Numbers drawn anew at every training step, with the value at "
                "inference: `chunk 2 within 1..4`."),
-     Attribute("renoise", "any", "Copies noised again, with probability and range of times: "
-               "`clean 0.5 within 0.5..1`."),
+     Attribute("renoise", "any", "Copies noised again, with the share of samples and the range of "
+               "times before the shift: `clean 0.5 within 0..0.5`."),
      Attribute("share", "share", "Share of the training samples.", default="1"),
-     Attribute("data", "names", "Data sources of these samples; all if absent.")),
-    runs=False)  # fmt: skip
+     Attribute("data", "names", "Data sources of these samples; all if absent.")))  # fmt: skip
 
 STAGE = Form("stage", "A phase of training with its own data, losses and trainable parts.",
     "stage warm_up { train seer; steps 2000 }",

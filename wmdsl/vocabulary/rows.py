@@ -17,6 +17,8 @@ Type = Literal[
     "share",  # a real in 0..1
     "flag",  # present or absent
     "text",  # "hub/id"
+    "texts",  # one or several of them
+    "views",  # head 256x320, left 128x160, right 128x160
     "choice",  # one of `choices`
     "choices",  # several of `choices`
     "name",  # a new or declared name

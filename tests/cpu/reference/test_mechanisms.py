@@ -3,11 +3,12 @@
 import pytest
 
 from tests.cpu.conftest import SPECS, random_batch
-from tests.cpu.reference import mechanisms, trunks
+from tests.cpu.reference import arrangements, mechanisms, trunks
 from tests.cpu.reference.compare import assert_same_loss, assert_same_policy
 
-LOSSES = {**mechanisms.LOSSES, **trunks.LOSSES}
-POLICIES = {**mechanisms.POLICIES, **trunks.POLICIES}
+REFERENCES = (mechanisms, trunks, arrangements)
+LOSSES = {name: loss for part in REFERENCES for name, loss in part.LOSSES.items()}
+POLICIES = {name: ask for part in REFERENCES for name, ask in part.POLICIES.items()}
 
 
 def test_every_spec_has_a_reference():

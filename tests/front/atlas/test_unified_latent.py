@@ -140,10 +140,10 @@ def resampler_sees(query: str, at: int, key: str, place: int, slots: int, cells:
 
 
 def worldvla_sees(query: str, at: int, key: str, place: int) -> bool:
-    """Causal, but an action step does not see the steps before it."""
+    """Causal, but an action step, 4 numbers and 2 markers, does not see the steps before it."""
     order = ("text", "proprio.now", "image.now", "action.future", "image.future")
     if query == key == "action.future":
-        return at // 9 == place // 9 and place <= at
+        return at // 6 == place // 6 and place <= at
     return (order.index(key), place if key == query else 0) <= (order.index(query), at)
 
 
