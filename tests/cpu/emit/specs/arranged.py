@@ -187,6 +187,14 @@ TRAIN_ACT_LM = Schedule.from_ranges(
 TRAIN_WORLD_LM = Schedule.from_ranges(
     5, 5, [(0, 1, 0, 1), (1, 2, 0, 2), (2, 3, 0, 3), (3, 4, 0, 4), (4, 5, 0, 5)]
 )  # model.wm:23
+POLICY_LM_GIVEN = Schedule.from_ranges(2, 2, [(0, 1, 0, 1), (1, 2, 0, 2)])  # model.wm:23
+POLICY_LM_STEP = Schedule.from_ranges(
+    6, 8, [(0, 1, 0, 3), (1, 2, 0, 4), (2, 3, 0, 5), (3, 4, 0, 6), (4, 5, 0, 7), (5, 6, 0, 8)]
+)  # model.wm:23
+CONTROLLABLE_LM_GIVEN = Schedule.from_ranges(
+    3, 3, [(0, 1, 0, 1), (1, 2, 0, 2), (2, 3, 0, 3)]
+)  # model.wm:23
+CONTROLLABLE_LM_STEP = Schedule.from_ranges(2, 5, [(0, 1, 0, 4), (1, 2, 0, 5)])  # model.wm:23
 
 
 class Arranged(nn.Module):
@@ -222,6 +230,43 @@ class Arranged(nn.Module):
             query = rotated(query, angles)
             key = rotated(key, angles)
             mixed = attention(query, key, value, schedule)
+            lm = block.merge(lm, mixed)
+            lm = block.feed(lm)
+        return self.lm.norm(lm)
+
+    def remember_lm(
+        self, lm: Tensor, angles: Tensor, schedule: Schedule | None
+    ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """Keys and values of lm that no step changes, block by block (model.wm:23)."""
+        memory = []
+        for block in self.lm.blocks:
+            query, key, value = block.project(lm)
+            query = rotated(query, angles)
+            key = rotated(key, angles)
+            memory.append((key, value))
+            mixed = attention(query, key, value, schedule)
+            lm = block.merge(lm, mixed)
+            lm = block.feed(lm)
+        return memory, self.lm.norm(lm)
+
+    def step_lm(
+        self,
+        lm: Tensor,
+        angles: Tensor,
+        memory: list[tuple[Tensor, Tensor]],
+        schedule: Schedule | None,
+    ) -> Tensor:
+        """The blocks of lm, seeing `memory` and themselves (model.wm:23)."""
+        for block, (kept_key, kept_value) in zip(self.lm.blocks, memory, strict=True):
+            query, key, value = block.project(lm)
+            query = rotated(query, angles)
+            key = rotated(key, angles)
+            mixed = attention(
+                query,
+                torch.cat([kept_key, key], dim=1),
+                torch.cat([kept_value, value], dim=1),
+                schedule,
+            )
             lm = block.merge(lm, mixed)
             lm = block.feed(lm)
         return self.lm.norm(lm)
@@ -314,10 +359,13 @@ class Arranged(nn.Module):
         action = torch.full((size, 6), 0, device=like.device)
         word_now_embed = word.flatten(1)  # model.wm:4
         lm_word_now = self.lm.word_now_in(word_now_embed)
+        memory, lm_out_given = self.remember_lm(lm_word_now, self.lm_angles[0:2], POLICY_LM_GIVEN)
         for token in range(6):
-            lm = torch.cat([lm_word_now, self.lm.action_in(action)], dim=1)
-            lm_out = self.run_lm(lm, self.lm_angles[0:8], TRAIN_ACT_LM)
-            action_logits = self.lm.action_out(lm_out[:, 1:7])
+            lm = self.lm.action_in(action)
+            lm_out = self.step_lm(lm, self.lm_angles[2:8], memory, POLICY_LM_STEP)
+            action_logits = self.lm.action_out(
+                torch.cat([lm_out_given[:, 1:2], lm_out[:, 0:5]], dim=1)
+            )
             action[:, token] = drawn(action_logits[:, token], generator)  # model.wm:32
         action_samples = from_bins(action, 2, 16, -2, 2)
         return {"action": action_samples * self.action_scale + self.action_mean}
@@ -341,12 +389,15 @@ class Arranged(nn.Module):
             [self.lm.word_now_in(word_now_embed)[:, 1:2], self.lm.action_in(action_digits)[:, 0:2]],
             dim=1,
         )
+        memory, lm_out_given = self.remember_lm(
+            lm_given, self.lm_angles[1:4], CONTROLLABLE_LM_GIVEN
+        )
         for token in range(2):
-            lm = torch.cat([lm_given, self.lm.word_future_in(word_future)], dim=1)
-            lm_out = self.run_lm(
-                lm, torch.cat([self.lm_angles[1:4], self.lm_angles[8:10]], dim=0), TRAIN_WORLD_LM
+            lm = self.lm.word_future_in(word_future)
+            lm_out = self.step_lm(lm, self.lm_angles[8:10], memory, CONTROLLABLE_LM_STEP)
+            word_future_logits = self.lm.word_future_out(
+                torch.cat([lm_out_given[:, 2:3], lm_out[:, 0:1]], dim=1)
             )
-            word_future_logits = self.lm.word_future_out(lm_out[:, 2:4])
             word_future[:, token] = drawn(word_future_logits[:, token], generator)  # model.wm:36
         word_future_samples = word_future.unflatten(1, (2, 1))
         return {"word": word_future_samples}
@@ -367,10 +418,13 @@ class Arranged(nn.Module):
         action = torch.full((size, 6), 0, device=like.device)
         word_now_embed = word.flatten(1)  # model.wm:4
         lm_word_now = self.lm.word_now_in(word_now_embed)
+        memory, lm_out_given = self.remember_lm(lm_word_now, self.lm_angles[0:2], POLICY_LM_GIVEN)
         for token in range(6):
-            lm = torch.cat([lm_word_now, self.lm.action_in(action)], dim=1)
-            lm_out = self.run_lm(lm, self.lm_angles[0:8], TRAIN_ACT_LM)
-            action_logits = self.lm.action_out(lm_out[:, 1:7])
+            lm = self.lm.action_in(action)
+            lm_out = self.step_lm(lm, self.lm_angles[2:8], memory, POLICY_LM_STEP)
+            action_logits = self.lm.action_out(
+                torch.cat([lm_out_given[:, 1:2], lm_out[:, 0:5]], dim=1)
+            )
             action[:, token] = drawn(action_logits[:, token], generator)  # model.wm:32
 
         # word.future by autoregressive (model.wm:36)
@@ -378,12 +432,15 @@ class Arranged(nn.Module):
         lm_given = torch.cat(
             [self.lm.word_now_in(word_now_embed)[:, 1:2], self.lm.action_in(action)[:, 0:2]], dim=1
         )
+        memory_, lm_out_given = self.remember_lm(
+            lm_given, self.lm_angles[1:4], CONTROLLABLE_LM_GIVEN
+        )
         for token in range(2):
-            lm = torch.cat([lm_given, self.lm.word_future_in(word_future)], dim=1)
-            lm_out = self.run_lm(
-                lm, torch.cat([self.lm_angles[1:4], self.lm_angles[8:10]], dim=0), TRAIN_WORLD_LM
+            lm = self.lm.word_future_in(word_future)
+            lm_out = self.step_lm(lm, self.lm_angles[8:10], memory_, CONTROLLABLE_LM_STEP)
+            word_future_logits = self.lm.word_future_out(
+                torch.cat([lm_out_given[:, 2:3], lm_out[:, 0:1]], dim=1)
             )
-            word_future_logits = self.lm.word_future_out(lm_out[:, 2:4])
             word_future[:, token] = drawn(word_future_logits[:, token], generator)  # model.wm:36
         word_future_samples = word_future.unflatten(1, (2, 1))
         return {"word": word_future_samples}

@@ -23,7 +23,8 @@ F frames  N samples  C channels or features  R rows of codes  V vocabulary
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -55,6 +56,10 @@ class Runs(NamedTuple):
     def chunk(self, count: int) -> list[Runs]:
         """The channels cut into equal parts."""
         return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
+
+    def step(self, number: int, size: int) -> Runs:
+        """For `size` samples, what a batch of one row for every step of a sampler says of one."""
+        return Runs(self.rows[number].expand(size, -1, -1), self.lengths)
 
 
 def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
@@ -134,7 +139,11 @@ class ModulatedNorm(nn.Module):
         self.adaln = AdaLN(width, count=2)
 
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
-        return modulated(x_BTW, *self.adaln(code).chunk(2))
+        return self.modulate(x_BTW, self.adaln(code).chunk(2))
+
+    def modulate(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+        """With the shift and the scale that a code stands for."""
+        return modulated(x_BTW, *modulation)
 
 
 class Head(nn.Linear):
@@ -263,10 +272,28 @@ def l2(x_BTC: Tensor, y_BTC: Tensor) -> Tensor:
     return (x_BTC - y_BTC).square().mean(dim=-1)
 
 
-def descending(steps: int, stop: float = 0.0) -> Iterator[tuple[float, float]]:
+def descending(steps: int, stop: float = 0.0) -> list[tuple[float, float]]:
     """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
-    for step in range(steps):
-        yield 1 - (1 - stop) * step / steps, 1 - (1 - stop) * (step + 1) / steps
+    times = [1 - (1 - stop) * step / steps for step in range(steps + 1)]
+    return list(pairwise(times))
+
+
+class Told(NamedTuple):
+    """What one step of a sampler tells a trunk: the numbers of its blocks and of its last norm."""
+
+    blocks: list[list[Runs]]
+    norm: list[Runs]
+
+
+def folded(trunk: nn.ModuleDict, code: Runs, size: int) -> list[Told]:
+    """All that a trunk is told of `size` samples, step by step; `code` has rows [steps, R, W]."""
+    shared = trunk["shared"](code) if "shared" in trunk else code
+    blocks = [block.adaln(shared) for block in trunk["blocks"]]
+    norm = trunk["norm"].adaln(code)
+    return [
+        Told([block.step(step, size).chunk(6) for block in blocks], norm.step(step, size).chunk(2))
+        for step in range(len(code.rows))
+    ]
 
 
 def unpatchify(x_BTC: Tensor, shape: tuple[int, int, int, int], height: int, width: int) -> Tensor:
@@ -284,7 +311,11 @@ def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
     return queries[name]
 
 
-POLICY_DIT = Schedule.from_ranges(
+POLICY_DIT_GIVEN = Schedule.from_ranges(
+    20, 20, [(0, 8, 0, 8), (8, 16, 0, 18), (16, 18, 0, 8), (16, 18, 16, 18), (18, 20, 0, 20)]
+)  # model.wm:31
+POLICY_DIT_STEP = Schedule.from_ranges(8, 28, [(0, 8, 8, 28)])  # model.wm:31
+POLICY_DIT_GIVEN_ = Schedule.from_ranges(
     28,
     28,
     [
@@ -298,22 +329,7 @@ POLICY_DIT = Schedule.from_ranges(
         (26, 28, 24, 28),
     ],
 )  # model.wm:31
-POLICY_DIT_ = Schedule.from_ranges(
-    30,
-    30,
-    [
-        (0, 8, 0, 8),
-        (8, 16, 0, 16),
-        (8, 16, 24, 26),
-        (16, 24, 8, 28),
-        (24, 26, 0, 8),
-        (24, 26, 24, 26),
-        (26, 28, 0, 16),
-        (26, 28, 24, 28),
-        (28, 30, 8, 24),
-        (28, 30, 26, 30),
-    ],
-)  # model.wm:31
+POLICY_DIT_STEP_ = Schedule.from_ranges(2, 30, [(0, 2, 8, 24), (0, 2, 26, 30)])  # model.wm:31
 
 
 class Copied(nn.Module):
@@ -394,6 +410,49 @@ class Copied(nn.Module):
             dit = block.merge(dit, mixed, modulation)
             dit = block.feed(dit, modulation)
         return self.dit.norm(dit, code)
+
+    def remember_dit(
+        self, dit: Tensor, code: Runs, angles: Tensor, schedule: Schedule | None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of dit that no step changes, block by block (model.wm:20)."""
+        memory = []
+        for depth, block in enumerate(self.dit.blocks):
+            modulation = block.modulation(code)
+            query, key, value = block.project(dit, modulation)
+            query = rotated(query, angles)
+            key = rotated(key, angles)
+            memory.append((key, value))
+            if depth == 1:
+                break
+            mixed = attention(query, key, value, schedule)
+            dit = block.merge(dit, mixed, modulation)
+            dit = block.feed(dit, modulation)
+        return memory
+
+    def step_dit(
+        self,
+        dit: Tensor,
+        told: Told,
+        angles: Tensor,
+        memory: list[tuple[Tensor, Tensor]],
+        schedule: Schedule | None,
+    ) -> Tensor:
+        """The blocks of dit, seeing `memory` and themselves (model.wm:20)."""
+        for block, modulation, (kept_key, kept_value) in zip(
+            self.dit.blocks, told.blocks, memory, strict=True
+        ):
+            query, key, value = block.project(dit, modulation)
+            query = rotated(query, angles)
+            key = rotated(key, angles)
+            mixed = attention(
+                query,
+                torch.cat([kept_key, key], dim=1),
+                torch.cat([kept_value, value], dim=1),
+                schedule,
+            )
+            dit = block.merge(dit, mixed, modulation)
+            dit = block.feed(dit, modulation)
+        return self.dit.norm.modulate(dit, told.norm)
 
     def loss_packed(
         self, batch: dict[str, Tensor], generator: Generator | None = None
@@ -526,18 +585,23 @@ class Copied(nn.Module):
         camera_now_patches = patchify(camera, 4, 4)  # model.wm:16
         dit_camera_now = self.dit.camera_now_in(camera_now_patches)
         dit_action_past = self.dit.action_past_in(action)
-        for now, then in descending(steps or 3):
+        dit = torch.cat([dit_camera_now, dit_action_past], dim=1)
+        dit_code = Runs(self.dit.time(clean), (20,))
+        memory = self.remember_dit(
+            dit,
+            dit_code,
+            torch.cat([self.dit_angles[0:16], self.dit_angles[24:28]], dim=0),
+            POLICY_DIT_GIVEN,
+        )
+        path = descending(steps or 3)
+        level = like.new_tensor(path)[:, :1]
+        dit_steps = folded(self.dit, Runs(self.dit.time(shifted(level, 5)), (8,)), size)
+        for (now, then), dit_told in zip(path, dit_steps, strict=True):
             foresight_now = shifted(now, 5)
             foresight_then = shifted(then, 5)
-            camera_future_time = like.new_full((size, 1), foresight_now)
-            dit = torch.cat(
-                [dit_camera_now, self.dit.camera_future_in(camera_future), dit_action_past], dim=1
-            )
-            dit_code = Runs(
-                self.dit.time(torch.cat([clean, camera_future_time, clean], dim=1)), (16, 8, 4)
-            )
-            dit_out = self.run_dit(dit, dit_code, self.dit_angles[0:28], POLICY_DIT)
-            camera_future_velocity = self.dit.camera_future_out(dit_out[:, 16:24])  # model.wm:42
+            dit = self.dit.camera_future_in(camera_future)
+            dit_out = self.step_dit(dit, dit_told, self.dit_angles[16:24], memory, POLICY_DIT_STEP)
+            camera_future_velocity = self.dit.camera_future_out(dit_out)  # model.wm:42
             camera_future = (
                 camera_future + (foresight_then - foresight_now) * camera_future_velocity
             )
@@ -552,12 +616,17 @@ class Copied(nn.Module):
             ],
             dim=1,
         )
-        for now, then in descending(steps or 3):
-            action_future_time = like.new_full((size, 1), now)
-            dit = torch.cat([dit_given, self.dit.action_future_in(action_future)], dim=1)
-            dit_code = Runs(self.dit.time(torch.cat([clean, action_future_time], dim=1)), (28, 2))
-            dit_out = self.run_dit(dit, dit_code, self.dit_angles, POLICY_DIT_)
-            action_future_velocity = self.dit.action_future_out(dit_out[:, 28:30])  # model.wm:51
+        dit_code = Runs(self.dit.time(clean), (28,))
+        memory_ = self.remember_dit(dit_given, dit_code, self.dit_angles[0:28], POLICY_DIT_GIVEN_)
+        path = descending(steps or 3)
+        level = like.new_tensor(path)[:, :1]
+        dit_steps_ = folded(self.dit, Runs(self.dit.time(level), (2,)), size)
+        for (now, then), dit_told_ in zip(path, dit_steps_, strict=True):
+            dit = self.dit.action_future_in(action_future)
+            dit_out = self.step_dit(
+                dit, dit_told_, self.dit_angles[28:30], memory_, POLICY_DIT_STEP_
+            )
+            action_future_velocity = self.dit.action_future_out(dit_out)  # model.wm:51
             action_future = action_future + (then - now) * action_future_velocity
         camera_future_samples = unpatchify(camera_future, (2, 3, 8, 8), 4, 4)
         return {
@@ -586,18 +655,23 @@ class Copied(nn.Module):
         camera_now_patches = patchify(camera, 4, 4)  # model.wm:16
         dit_camera_now = self.dit.camera_now_in(camera_now_patches)
         dit_action_past = self.dit.action_past_in(action)
-        for now, then in descending(steps or 3):
+        dit = torch.cat([dit_camera_now, dit_action_past], dim=1)
+        dit_code = Runs(self.dit.time(clean), (20,))
+        memory = self.remember_dit(
+            dit,
+            dit_code,
+            torch.cat([self.dit_angles[0:16], self.dit_angles[24:28]], dim=0),
+            POLICY_DIT_GIVEN,
+        )
+        path = descending(steps or 3)
+        level = like.new_tensor(path)[:, :1]
+        dit_steps = folded(self.dit, Runs(self.dit.time(shifted(level, 5)), (8,)), size)
+        for (now, then), dit_told in zip(path, dit_steps, strict=True):
             foresight_now = shifted(now, 5)
             foresight_then = shifted(then, 5)
-            camera_future_time = like.new_full((size, 1), foresight_now)
-            dit = torch.cat(
-                [dit_camera_now, self.dit.camera_future_in(camera_future), dit_action_past], dim=1
-            )
-            dit_code = Runs(
-                self.dit.time(torch.cat([clean, camera_future_time, clean], dim=1)), (16, 8, 4)
-            )
-            dit_out = self.run_dit(dit, dit_code, self.dit_angles[0:28], POLICY_DIT)
-            camera_future_velocity = self.dit.camera_future_out(dit_out[:, 16:24])  # model.wm:42
+            dit = self.dit.camera_future_in(camera_future)
+            dit_out = self.step_dit(dit, dit_told, self.dit_angles[16:24], memory, POLICY_DIT_STEP)
+            camera_future_velocity = self.dit.camera_future_out(dit_out)  # model.wm:42
             camera_future = (
                 camera_future + (foresight_then - foresight_now) * camera_future_velocity
             )
@@ -630,12 +704,15 @@ class Copied(nn.Module):
             ],
             dim=1,
         )
-        for now, then in descending(steps or 3):
-            action_future_time = like.new_full((size, 1), now)
-            dit = torch.cat([dit_given, self.dit.action_future_in(action_future)], dim=1)
-            dit_code = Runs(self.dit.time(torch.cat([clean, action_future_time], dim=1)), (28, 2))
-            dit_out = self.run_dit(dit, dit_code, self.dit_angles, POLICY_DIT_)
-            action_future_velocity = self.dit.action_future_out(dit_out[:, 28:30])  # model.wm:51
+        dit_code = Runs(self.dit.time(clean), (28,))
+        memory = self.remember_dit(dit_given, dit_code, self.dit_angles[0:28], POLICY_DIT_GIVEN_)
+        path = descending(steps or 3)
+        level = like.new_tensor(path)[:, :1]
+        dit_steps = folded(self.dit, Runs(self.dit.time(level), (2,)), size)
+        for (now, then), dit_told in zip(path, dit_steps, strict=True):
+            dit = self.dit.action_future_in(action_future)
+            dit_out = self.step_dit(dit, dit_told, self.dit_angles[28:30], memory, POLICY_DIT_STEP_)
+            action_future_velocity = self.dit.action_future_out(dit_out)  # model.wm:51
             action_future = action_future + (then - now) * action_future_velocity
         return {"action": action_future * self.action_scale + self.action_mean}
 

@@ -24,7 +24,8 @@ F frames  N samples  C channels or features  R rows of codes  V vocabulary
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -68,6 +69,10 @@ class Runs(NamedTuple):
     def chunk(self, count: int) -> list[Runs]:
         """The channels cut into equal parts."""
         return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
+
+    def step(self, number: int, size: int) -> Runs:
+        """For `size` samples, what a batch of one row for every step of a sampler says of one."""
+        return Runs(self.rows[number].expand(size, -1, -1), self.lengths)
 
 
 def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
@@ -147,7 +152,11 @@ class ModulatedNorm(nn.Module):
         self.adaln = AdaLN(width, count=2)
 
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
-        return modulated(x_BTW, *self.adaln(code).chunk(2))
+        return self.modulate(x_BTW, self.adaln(code).chunk(2))
+
+    def modulate(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+        """With the shift and the scale that a code stands for."""
+        return modulated(x_BTW, *modulation)
 
 
 class Head(nn.Linear):
@@ -230,10 +239,28 @@ def l2(x_BTC: Tensor, y_BTC: Tensor) -> Tensor:
     return (x_BTC - y_BTC).square().mean(dim=-1)
 
 
-def descending(steps: int, stop: float = 0.0) -> Iterator[tuple[float, float]]:
+def descending(steps: int, stop: float = 0.0) -> list[tuple[float, float]]:
     """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
-    for step in range(steps):
-        yield 1 - (1 - stop) * step / steps, 1 - (1 - stop) * (step + 1) / steps
+    times = [1 - (1 - stop) * step / steps for step in range(steps + 1)]
+    return list(pairwise(times))
+
+
+class Told(NamedTuple):
+    """What one step of a sampler tells a trunk: the numbers of its blocks and of its last norm."""
+
+    blocks: list[list[Runs]]
+    norm: list[Runs]
+
+
+def folded(trunk: nn.ModuleDict, code: Runs, size: int) -> list[Told]:
+    """All that a trunk is told of `size` samples, step by step; `code` has rows [steps, R, W]."""
+    shared = trunk["shared"](code) if "shared" in trunk else code
+    blocks = [block.adaln(shared) for block in trunk["blocks"]]
+    norm = trunk["norm"].adaln(code)
+    return [
+        Told([block.step(step, size).chunk(6) for block in blocks], norm.step(step, size).chunk(2))
+        for step in range(len(code.rows))
+    ]
 
 
 def unpatchify(x_BTC: Tensor, shape: tuple[int, int, int, int], height: int, width: int) -> Tensor:
@@ -254,10 +281,7 @@ def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
 TRAIN_BOTH_EXPERTS = Schedule.from_ranges(
     26, 26, [(0, 4, 0, 4), (4, 12, 0, 12), (12, 16, 12, 16), (16, 24, 12, 24), (24, 26, 12, 26)]
 )  # model.wm:42
-POLICY_EXPERTS = Schedule.from_ranges(12, 12, [(0, 4, 0, 4), (4, 12, 0, 12)])  # model.wm:42
-POLICY_EXPERTS_ = Schedule.from_ranges(
-    14, 14, [(0, 4, 0, 4), (4, 12, 0, 12), (12, 14, 0, 14)]
-)  # model.wm:42
+POLICY_EXPERTS_GIVEN = Schedule.from_ranges(12, 12, [(0, 4, 0, 4), (4, 12, 0, 12)])  # model.wm:42
 
 
 class Twice(nn.Module):
@@ -324,15 +348,51 @@ class Twice(nn.Module):
             doer = doer_block.feed(doer, doer_modulation)
         return self.seer.norm(seer, seer_code), self.doer.norm(doer, doer_code)
 
-    def run_experts_seer(self, seer: Tensor, code: Runs, schedule: Schedule | None) -> Tensor:
-        """The blocks of seer (model.wm:41)."""
-        for block in self.seer.blocks:
+    def remember_experts_seer(
+        self, seer: Tensor, code: Runs, schedule: Schedule | None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of seer that no step changes, block by block (model.wm:41)."""
+        memory = []
+        for depth, block in enumerate(self.seer.blocks):
             modulation = block.modulation(code)
             query, key, value = block.project(seer, modulation)
+            memory.append((key, value))
+            if depth == 1:
+                break
             mixed = attention(query, key, value, schedule)
             seer = block.merge(seer, mixed, modulation)
             seer = block.feed(seer, modulation)
-        return self.seer.norm(seer, code)
+        return memory
+
+    def step_experts_seer(
+        self, seer: Tensor, told: Told, memory: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """The blocks of seer, seeing `memory` and themselves (model.wm:41)."""
+        for block, modulation, (kept_key, kept_value) in zip(
+            self.seer.blocks, told.blocks, memory, strict=True
+        ):
+            query, key, value = block.project(seer, modulation)
+            mixed = attention(
+                query, torch.cat([kept_key, key], dim=1), torch.cat([kept_value, value], dim=1)
+            )
+            seer = block.merge(seer, mixed, modulation)
+            seer = block.feed(seer, modulation)
+        return self.seer.norm.modulate(seer, told.norm)
+
+    def step_experts_doer(
+        self, doer: Tensor, told: Told, memory: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """The blocks of doer, seeing `memory` and themselves (model.wm:41)."""
+        for block, modulation, (kept_key, kept_value) in zip(
+            self.doer.blocks, told.blocks, memory, strict=True
+        ):
+            query, key, value = block.project(doer, modulation)
+            mixed = attention(
+                query, torch.cat([kept_key, key], dim=1), torch.cat([kept_value, value], dim=1)
+            )
+            doer = block.merge(doer, mixed, modulation)
+            doer = block.feed(doer, modulation)
+        return self.doer.norm.modulate(doer, told.norm)
 
     def loss_both(
         self, batch: dict[str, Tensor], generator: Generator | None = None
@@ -426,14 +486,17 @@ class Twice(nn.Module):
         camera_future = normal((size, 8, 48), like, generator)
         camera_now_patches = patchify(camera, 4, 4)  # model.wm:15
         seer_camera_now = self.seer.camera_now_in(camera_now_patches)
-        for now, then in descending(steps or 3):
+        seer_code = Runs(self.seer.time(clean), (4,))
+        memory = self.remember_experts_seer(seer_camera_now, seer_code, None)
+        path = descending(steps or 3)
+        level = like.new_tensor(path)[:, :1]
+        seer_steps = folded(self.seer, Runs(self.seer.time(shifted(level, 2)), (8,)), size)
+        for (now, then), seer_told in zip(path, seer_steps, strict=True):
             foresight_now = shifted(now, 2)
             foresight_then = shifted(then, 2)
-            camera_future_time = like.new_full((size, 1), foresight_now)
-            seer = torch.cat([seer_camera_now, self.seer.camera_future_in(camera_future)], dim=1)
-            seer_code = Runs(self.seer.time(torch.cat([clean, camera_future_time], dim=1)), (4, 8))
-            seer_out = self.run_experts_seer(seer, seer_code, POLICY_EXPERTS)
-            camera_future_velocity = self.seer.camera_future_out(seer_out[:, 4:12])  # model.wm:54
+            seer = self.seer.camera_future_in(camera_future)
+            seer_out = self.step_experts_seer(seer, seer_told, memory)
+            camera_future_velocity = self.seer.camera_future_out(seer_out)  # model.wm:54
             camera_future = (
                 camera_future + (foresight_then - foresight_now) * camera_future_velocity
             )
@@ -447,14 +510,14 @@ class Twice(nn.Module):
             ],
             dim=1,
         )
-        for now, then in descending(steps or 3):
-            action_time = like.new_full((size, 1), now)
+        seer_code = Runs(self.seer.time(clean), (12,))
+        memory_ = self.remember_experts_seer(seer_given, seer_code, POLICY_EXPERTS_GIVEN)
+        path = descending(steps or 3)
+        level = like.new_tensor(path)[:, :1]
+        doer_steps = folded(self.doer, Runs(self.doer.time(level), (2,)), size)
+        for (now, then), doer_told in zip(path, doer_steps, strict=True):
             doer = self.doer.action_in(action)
-            seer_code = Runs(self.seer.time(clean), (12,))
-            doer_code = Runs(self.doer.time(action_time), (2,))
-            seer_out, doer_out = self.run_experts(
-                seer_given, doer, seer_code, doer_code, POLICY_EXPERTS_
-            )
+            doer_out = self.step_experts_doer(doer, doer_told, memory_)
             action_velocity = self.doer.action_out(doer_out)  # model.wm:63
             action = action + (then - now) * action_velocity
         camera_future_samples = unpatchify(camera_future, (2, 3, 8, 8), 4, 4)
@@ -481,14 +544,17 @@ class Twice(nn.Module):
         camera_future = normal((size, 8, 48), like, generator)
         camera_now_patches = patchify(camera, 4, 4)  # model.wm:15
         seer_camera_now = self.seer.camera_now_in(camera_now_patches)
-        for now, then in descending(steps or 3):
+        seer_code = Runs(self.seer.time(clean), (4,))
+        memory = self.remember_experts_seer(seer_camera_now, seer_code, None)
+        path = descending(steps or 3)
+        level = like.new_tensor(path)[:, :1]
+        seer_steps = folded(self.seer, Runs(self.seer.time(shifted(level, 2)), (8,)), size)
+        for (now, then), seer_told in zip(path, seer_steps, strict=True):
             foresight_now = shifted(now, 2)
             foresight_then = shifted(then, 2)
-            camera_future_time = like.new_full((size, 1), foresight_now)
-            seer = torch.cat([seer_camera_now, self.seer.camera_future_in(camera_future)], dim=1)
-            seer_code = Runs(self.seer.time(torch.cat([clean, camera_future_time], dim=1)), (4, 8))
-            seer_out = self.run_experts_seer(seer, seer_code, POLICY_EXPERTS)
-            camera_future_velocity = self.seer.camera_future_out(seer_out[:, 4:12])  # model.wm:54
+            seer = self.seer.camera_future_in(camera_future)
+            seer_out = self.step_experts_seer(seer, seer_told, memory)
+            camera_future_velocity = self.seer.camera_future_out(seer_out)  # model.wm:54
             camera_future = (
                 camera_future + (foresight_then - foresight_now) * camera_future_velocity
             )
@@ -518,14 +584,14 @@ class Twice(nn.Module):
             ],
             dim=1,
         )
-        for now, then in descending(steps or 3):
-            action_time = like.new_full((size, 1), now)
+        seer_code = Runs(self.seer.time(clean), (12,))
+        memory = self.remember_experts_seer(seer_given, seer_code, POLICY_EXPERTS_GIVEN)
+        path = descending(steps or 3)
+        level = like.new_tensor(path)[:, :1]
+        doer_steps = folded(self.doer, Runs(self.doer.time(level), (2,)), size)
+        for (now, then), doer_told in zip(path, doer_steps, strict=True):
             doer = self.doer.action_in(action)
-            seer_code = Runs(self.seer.time(clean), (12,))
-            doer_code = Runs(self.doer.time(action_time), (2,))
-            seer_out, doer_out = self.run_experts(
-                seer_given, doer, seer_code, doer_code, POLICY_EXPERTS_
-            )
+            doer_out = self.step_experts_doer(doer, doer_told, memory)
             action_velocity = self.doer.action_out(doer_out)  # model.wm:63
             action = action + (then - now) * action_velocity
         return {"action": action * self.action_scale + self.action_mean}

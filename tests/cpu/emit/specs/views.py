@@ -25,7 +25,8 @@ F frames  N samples  C channels or features  R rows of codes  V vocabulary
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -92,6 +93,10 @@ class Runs(NamedTuple):
     def chunk(self, count: int) -> list[Runs]:
         """The channels cut into equal parts."""
         return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
+
+    def step(self, number: int, size: int) -> Runs:
+        """For `size` samples, what a batch of one row for every step of a sampler says of one."""
+        return Runs(self.rows[number].expand(size, -1, -1), self.lengths)
 
 
 def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
@@ -171,7 +176,11 @@ class ModulatedNorm(nn.Module):
         self.adaln = AdaLN(width, count=2)
 
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
-        return modulated(x_BTW, *self.adaln(code).chunk(2))
+        return self.modulate(x_BTW, self.adaln(code).chunk(2))
+
+    def modulate(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+        """With the shift and the scale that a code stands for."""
+        return modulated(x_BTW, *modulation)
 
 
 class Head(nn.Linear):
@@ -257,10 +266,10 @@ def l2(x_BTC: Tensor, y_BTC: Tensor) -> Tensor:
     return (x_BTC - y_BTC).square().mean(dim=-1)
 
 
-def descending(steps: int, stop: float = 0.0) -> Iterator[tuple[float, float]]:
+def descending(steps: int, stop: float = 0.0) -> list[tuple[float, float]]:
     """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
-    for step in range(steps):
-        yield 1 - (1 - stop) * step / steps, 1 - (1 - stop) * (step + 1) / steps
+    times = [1 - (1 - stop) * step / steps for step in range(steps + 1)]
+    return list(pairwise(times))
 
 
 def unpatchify(x_BTC: Tensor, shape: tuple[int, int, int, int], height: int, width: int) -> Tensor:
