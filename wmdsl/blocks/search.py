@@ -138,7 +138,7 @@ def random_shooting(
     return {judge.action: best.actions, "score": best.score}
 
 
-def cross_entropy(
+def elite_search(
     judge: Judge,
     starts_BSTA: Tensor,
     limits: Range,

@@ -17,7 +17,7 @@ TENSORS = "dict[str, Tensor]"
 SELF, QUESTION, DRAWS = PARAMETERS[:3]
 SEARCHES = {
     "random": ("random_shooting", ()),
-    "cem": ("cross_entropy", ("elites", "spread")),
+    "cem": ("elite_search", ("elites", "spread")),
     "mppi": ("path_integral", ("temperature", "spread")),
     "gradient": ("gradient_ascent", ("rate", "spread")),
 }
