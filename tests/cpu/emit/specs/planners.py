@@ -315,7 +315,7 @@ def normal_spans(
     return mean_BKA[:, None] + deviation_BKA[:, None] * noise
 
 
-def cross_entropy(
+def elite_search(
     judge: Judge,
     starts_BSTA: Tensor,
     limits: Range,
@@ -755,7 +755,7 @@ class Planners(nn.Module):
         like = next(self.parameters())
         size = len(batch["state"])
         start = like.new_full((size, 8, 2), 0.125)
-        return cross_entropy(judge, starts(warm, start), limits, 6, 3, 2, 0.8, generator)
+        return elite_search(judge, starts(warm, start), limits, 6, 3, 2, 0.8, generator)
 
     def worth_path(self, seen: dict[str, Tensor], goal: dict[str, Tensor]) -> Tensor:
         """What each future [B, chunks, F, ...] is worth to planner path [B] (model.wm:93)."""
@@ -843,7 +843,7 @@ class Planners(nn.Module):
         )
         limits = Range(-1, 1, 1, 4)
         start = lengthened(self.query_policy(batch, generator)["action"], 4)
-        return cross_entropy(judge, starts(warm, start), limits, 4, 2, 2, 0.5, generator)
+        return elite_search(judge, starts(warm, start), limits, 4, 2, 2, 0.5, generator)
 
     def worth_pick(self, seen: dict[str, Tensor], goal: dict[str, Tensor]) -> Tensor:
         """What each future [B, chunks, F, ...] is worth to planner pick [B] (model.wm:133)."""
