@@ -32,6 +32,12 @@ def leads(first: int, frames: int, count: int) -> Tensor:
     return torch.stack([places, torch.zeros_like(places), torch.zeros_like(places)], dim=1)
 
 
+def moments(first: float, step: float, frames: int, count: int) -> Tensor:
+    """Places (time, 0, 0) of so many tokens at each of even times [T, 3], in frames of a video."""
+    times = (first + step * torch.arange(frames)).repeat_interleave(count)
+    return torch.stack([times, torch.zeros_like(times), torch.zeros_like(times)], dim=1)
+
+
 def angles_3d(places: list[Tensor], head_dim: int) -> Tensor:
     """Angles [T, K / 2] of places [T, 3]; each axis has a third of them, the first one the rest."""
     places_T3 = torch.cat([part.float() for part in places])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 
 from wmdsl.check.codecs import TIME, conv_strides
 from wmdsl.check.model import (
@@ -17,8 +18,9 @@ from wmdsl.check.model import (
     Trunk,
 )
 from wmdsl.check.sources import written
+from wmdsl.check.streams import spacing
 from wmdsl.lower.codecs import direct
-from wmdsl.lower.context import Context, generated, group_name
+from wmdsl.lower.context import Context, generated, group_name, number
 from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.pretrained import (
     autoencoder,
@@ -278,11 +280,38 @@ def _angles(context: Context, trunk: Trunk) -> Expression:
         return Block("angles_1d")(count, trunk.head_dim)
     blocks = [part for group in ahead for part in _ahead_of(context, trunk, group)]
     for group in trunk.groups:
-        if group.grid is None:
+        if group.grid is None and trunk.positions == "rope_fractional":
+            blocks.append(_moments(context, trunk, group))
+        elif group.grid is None:
             blocks.append(Block("line")(group.count))
         else:
             blocks.append(Block("cells")(_first_frame(context, group), group.frames, *group.grid))
     return Block("angles_3d")(expression(blocks), trunk.head_dim)
+
+
+def _moments(context: Context, trunk: Trunk, group: TokenGroup) -> Expression:
+    """Places of tokens in time, counted in frames of the last video of their trunk."""
+    videos = [other for other in trunk.groups if other.grid is not None]
+    if not group.segment.offsets:
+        return Block("line")(group.count)
+    if not videos:
+        raise Unsupported("positions in frames need a video in the trunk", trunk.span)
+    frame = _apart(context, videos[-1])
+    start = _begins(context, group) - _begins(context, videos[-1])
+    first = _first_frame(context, videos[-1]) + start / frame
+    step = _apart(context, group) / frame
+    return Block("moments")(number(first), number(step), group.frames, group.per_frame)
+
+
+def _apart(context: Context, group: TokenGroup) -> Fraction:
+    """Seconds from one frame of tokens to the next."""
+    samples = Fraction(spacing(group.segment) * group.segment.length, group.frames)
+    return samples / context.stream(group.segment).rate_hz
+
+
+def _begins(context: Context, group: TokenGroup) -> Fraction:
+    """Seconds from now to the first sample of a group."""
+    return group.segment.offsets[0] / context.stream(group.segment).rate_hz
 
 
 def _first_frame(context: Context, group: TokenGroup) -> int:

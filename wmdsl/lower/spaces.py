@@ -127,7 +127,7 @@ def embedding(context: Context, reading: Reading) -> Expression:
 
 
 def rotary(trunk: Trunk) -> bool:
-    return trunk.positions in ("rope_1d", "rope_3d")
+    return trunk.positions.startswith("rope")
 
 
 def shares_modulation(trunk: Trunk) -> bool:

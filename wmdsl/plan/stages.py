@@ -21,6 +21,7 @@ def _plan(model: Model, stage: Stage, parameters: Parameters) -> StagePlan:
     parts = [part for part in trained_parts(model, stage) if _weighty(model, parameters, part)]
     owners = [f"{form}.{name}" for form, name in parts]
     trunks = {name for form, name in parts if form == "trunk"}
+    owners += [f"lora.{trunk}" for trunk in trunks]
     owners += [
         f"head.{generate.name}"
         for generate in model.generates.values()

@@ -13,7 +13,8 @@ TRANSFORMER = (
               choices=("none", "per_head", "across_heads")),
     Attribute("positions", "choice", "How a token knows its place: a learned table per token "
               "group, rotary by place in the trunk's token order, rotary by (frame, row, column), "
-              "rotary with fractional frame time, nothing.", default="learned",
+              "rotary with the time of what is no video counted in frames of the video, nothing.",
+              default="learned",
               choices=("learned", "rope_1d", "rope_3d", "rope_fractional", "none")),
     Attribute("tokens", "tokens", "Token groups in order, as `words(text), eyes(corner.now)`.",
               required=True),

@@ -591,7 +591,51 @@ def draws_policy(table, batch, generator, steps):
     return x * model.w["action_scale"] + model.w["action_mean"]
 
 
+class Timed:
+    """The trunk of the spec `fractional`: 0.05 s a step, 0.2 s a frame."""
+
+    def __init__(self, table, batch):
+        self.w = w = Weights(table)
+        self.size = len(batch["scene"])
+        self.now = patches(2 * batch["scene"][:, :1] - 1, 8)
+        self.past = scaled(w, "action", batch["action"])[:, :2]
+
+    def both(self, future, action, later, time):
+        own = self.w("both")
+        parts = {
+            "scene_now": self.now,
+            "scene_future": future,
+            "action_past": self.past,
+            "action_future": action,
+        }
+        x = [linear(own(f"{name}_in"), part) for name, part in parts.items()]
+        x = [places(own("registers_in"), self.size), *x]
+        moments = [0.05 * step / 0.2 for step in range(-2, 8)]
+        angles = [lead_angles([0.0, 1.0], 16), grid_angles(range(3), 16), lead_angles(moments, 16)]
+        zero = torch.zeros_like(time)
+        trunk = coded(own, 2, x, [zero, zero, later, zero, time], angles=torch.cat(angles))
+        (out,) = run([trunk], full(24))
+        frames = linear(own("scene_future_out"), out[:, 6:14])
+        return frames, linear(own("action_future_out"), out[:, 16:])
+
+
+def fractional(table, batch, generator):
+    model = Timed(table, batch)
+    future = patches(2 * batch["scene"][:, 1:] - 1, 8)
+    action = scaled(model.w, "action", batch["action"])[:, 2:]
+    later = uniform(model.size, generator)
+    video_noise = normal(future.shape, generator)
+    time = uniform(model.size, generator)
+    noise = normal(action.shape, generator)
+    noisy = mixed(future, video_noise, later), mixed(action, noise, time)
+    frames, steps = model.both(*noisy, later, time)
+    foresight = mean_square(frames, video_noise - future)
+    act = mean_square(steps, noise - action)
+    return {"loss": foresight + act, "foresight": foresight, "act": act}
+
+
 LOSSES = {
+    "fractional": fractional,
     "draws": draws,
     "unet": unet,
     "modulation": modulation,
