@@ -121,3 +121,9 @@ def test_a_misfit_with_the_environment_names_both_sides(finished):
     module = wmdsl.load(finished)
     with pytest.raises(errors.RunError, match="has 2 numbers, the environment takes 7"):
         _check_fit(module, ModulePolicy(module), Spec())
+
+
+def test_smoke_searches_with_every_planner():
+    planner = "planner look: cem { query world; goal top.future; samples 4; elites 2 }\n}"
+    lines = list(smoke(SPEC.read_text().rstrip().removesuffix("}") + planner))
+    assert lines[-1].startswith("planner look: score [-")

@@ -1,4 +1,4 @@
-"""One training step and every query on random data: proof that a spec runs."""
+"""One training step, every query and every planner on random data: proof that a spec runs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
+from torch import nn
 
 import wmdsl
+from wmdsl.check.model import Planner
 from wmdsl.runtime import errors
 from wmdsl.runtime.sample import random_batch
 from wmdsl.weights import start
@@ -49,6 +51,21 @@ def smoke(
         for stream, value in answer.items():
             _require_finite(f"query {name}", value)
             yield f"query {name}: {stream} {tuple(value.shape)}"
+    for planner in model.planners.values():
+        yield _searched(module, planner, seed)
+
+
+def _searched(module: nn.Module, planner: Planner, seed: int) -> str:
+    """A search towards a random goal."""
+    model = module.plan.model
+    batch = random_batch(model, SIZE, seed=seed)
+    aims = random_batch(model, SIZE, seed=seed + 1)
+    goal = {segment.stream: aims[segment.stream][:, :1] for _, segment in planner.goal}
+    draws = torch.Generator().manual_seed(seed)
+    found = module.search(planner.name, batch, goal, draws)
+    for value in found.values():
+        _require_finite(f"planner {planner.name}", value)
+    return f"planner {planner.name}: score {[round(float(one), 4) for one in found['score']]}"
 
 
 def _tiny(path: str | Path, parameters: dict[str, object]) -> dict[str, object]:
