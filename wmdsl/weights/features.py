@@ -24,9 +24,12 @@ CLASSES = {
     "siglip_vision_model": "SiglipVisionModel",
     "dinov2": "Dinov2Model",
     "vit": "ViTModel",
+    "vit_mae": "ViTMAEModel",
+    "clip": "CLIPVisionModel",
+    "clip_vision_model": "CLIPVisionModel",
     "vjepa2": "VJEPA2Model",
 }
-STRETCHED = ("siglip", "siglip_vision_model", "vit")  # told to interpolate their places
+UNSTRETCHED = ("dinov2", "vjepa2")  # the others are told to interpolate their places
 
 
 class PretrainedEncoder(Pretrained):
@@ -60,11 +63,18 @@ class PretrainedEncoder(Pretrained):
         groups = x.shape[1] // self.depth
         clips = x.unflatten(1, (groups, self.depth)).flatten(0, 1) if self.alone else x
         seen = clips if self.depth > 1 else clips.flatten(0, 1)
-        tokens = self.model(seen, **self.options).last_hidden_state
+        tokens = self.model(seen, **self.options, **self._order(seen)).last_hidden_state
         cells = self.grid[0] * self.grid[1]
         each = cells * clips.shape[1] // self.depth if self.depth > 1 else cells
         maps = tokens[:, -each:].reshape(len(x), groups, *self.grid, -1)
         return maps.permute(0, 1, 4, 2, 3)
+
+    def _order(self, seen: Tensor) -> dict[str, Tensor]:
+        """A masked auto-encoder orders patches by noise; rising numbers leave them in place."""
+        if type(self.model).__name__ != "ViTMAEModel":
+            return {}
+        order = torch.arange(self.grid[0] * self.grid[1], device=seen.device)
+        return {"noise": order.to(seen.dtype).expand(len(seen), -1)}
 
 
 def load(
@@ -87,9 +97,11 @@ def load(
     if wrong:
         raise errors.misfit(named, wrong)
     grid = frame[0] // patch[0], frame[1] // patch[1]
-    options = {"interpolate_pos_encoding": True} if checkpoint.kind in STRETCHED else {}
+    options = {} if checkpoint.kind in UNSTRETCHED else {"interpolate_pos_encoding": True}
     if checkpoint.kind == "vjepa2":
         options = {"skip_predictor": True}
+    if checkpoint.kind == "vit_mae":
+        config.mask_ratio = 0.0
     mean, deviation, note = _pixels(checkpoint)
     module = PretrainedEncoder(
         model, depth, grid, codec.scope == "frame", mean, deviation, options

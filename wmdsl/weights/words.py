@@ -22,6 +22,8 @@ CLASSES = {
     "umt5": "UMT5EncoderModel",
     "clip": "CLIPTextModelWithProjection",
     "clip_text_model": "CLIPTextModelWithProjection",
+    "siglip": "SiglipTextModel",
+    "siglip_text_model": "SiglipTextModel",
 }
 POOLED = ("clip", "clip_text_model")
 

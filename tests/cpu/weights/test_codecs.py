@@ -90,6 +90,61 @@ def test_image_vae(saved, tmp_path):
     torch.testing.assert_close(module.vae.decode(found, 2).flatten(0, 1), frames)
 
 
+@torch.no_grad()
+def test_image_vae_that_decodes_frames_together(saved, tmp_path):
+    torch.manual_seed(1)
+    library = diffusers.AutoencoderKLTemporalDecoder(
+        block_out_channels=(32, 32, 32, 32), down_block_types=("DownEncoderBlock2D",) * 4,
+    )  # fmt: skip
+    saved("an/image", library)
+    codec = 'codec vae: vae { from "an/image"; frozen; channels 4; compress 1x8x8 }'
+    module = module_of(*policy(scene(2), codec, "vae(scene)", "scene"))
+    load_pretrained(module, str(tmp_path))
+    x = pixels(2)
+    wanted = library.encode(x.flatten(0, 1)).latent_dist.mode()
+    found = module.vae.encode(x)
+    torch.testing.assert_close(found.flatten(0, 1), wanted * 0.18215)
+    frames = library.decode(wanted, num_frames=2).sample
+    torch.testing.assert_close(module.vae.decode(found, 2).flatten(0, 1), frames)
+
+
+def tiny_ltx():
+    torch.manual_seed(1)
+    model = diffusers.AutoencoderKLLTXVideo(
+        latent_channels=8, block_out_channels=(8, 8), decoder_block_out_channels=(8, 8),
+        down_block_types=("LTXVideoDownBlock3D",) * 2, layers_per_block=(1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1), spatio_temporal_scaling=(True, True),
+        decoder_spatio_temporal_scaling=(True, True), decoder_inject_noise=(False,) * 3,
+        downsample_type=("conv", "conv"), upsample_residual=(False, False),
+        upsample_factor=(1, 1), patch_size=2,
+    )  # fmt: skip
+    model.latents_mean += 0.3
+    model.latents_std *= 2
+    return model
+
+
+@torch.no_grad()
+def test_ltx_vae_of_a_clip_and_of_stills(saved, tmp_path):
+    library = saved("a/ltx", tiny_ltx())
+    clip = 'codec vae: vae { from "a/ltx"; frozen; scope prefix; channels 8; compress 4x8x8 }'
+    module = module_of(*policy(scene(5), clip, "vae(scene)", "scene"))
+    load_pretrained(module, str(tmp_path))
+    x = pixels(5)
+    wanted = library.encode(x.transpose(1, 2)).latent_dist.mode()
+    found = module.vae.encode(x)
+    torch.testing.assert_close(found.transpose(1, 2), (wanted - 0.3) / 2)
+    frames = library.decode(wanted).sample
+    torch.testing.assert_close(module.vae.decode(found, 5).transpose(1, 2), frames)
+    still = 'codec vae: vae { from "a/ltx"; frozen; channels 8; compress 1x8x8 }'
+    module = module_of(*policy(scene(2), still, "vae(scene)", "scene"))
+    load_pretrained(module, str(tmp_path))
+    wanted = library.encode(x[:, 1:2].transpose(1, 2)).latent_dist.mode()
+    found = module.vae.encode(x[:, :2])
+    torch.testing.assert_close(found[:, 1:].transpose(1, 2), (wanted - 0.3) / 2)
+    frame = library.decode(wanted).sample
+    torch.testing.assert_close(module.vae.decode(found, 2)[:, 1:].transpose(1, 2), frame)
+
+
 def vision(kind):
     torch.manual_seed(1)
     sizes = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, patch_size=8)
@@ -98,19 +153,36 @@ def vision(kind):
         return transformers.SiglipVisionModel(config)
     if kind == "dinov2":
         return transformers.Dinov2Model(transformers.Dinov2Config(image_size=32, **sizes))
+    if kind == "clip":
+        config = transformers.CLIPVisionConfig(image_size=32, intermediate_size=48, **sizes)
+        return transformers.CLIPVisionModel(config)
+    if kind == "vit_mae":
+        config = transformers.ViTMAEConfig(
+            image_size=32, intermediate_size=48, mask_ratio=0.75, **sizes
+        )
+        return transformers.ViTMAEModel(config)
     config = transformers.ViTConfig(image_size=32, intermediate_size=48, **sizes)
     return transformers.ViTModel(config, add_pooling_layer=True)
 
 
+def patches_of(library, x):
+    """The library's own features of all patches; none is masked."""
+    order = {}
+    if isinstance(library, transformers.ViTMAEModel):
+        library.config.mask_ratio = 0.0
+        order = {"noise": torch.arange(16.0).expand(len(x), -1)}
+    return library.eval()(x, **order).last_hidden_state[:, -16:]
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("kind", ["siglip", "dinov2", "vit"])
+@pytest.mark.parametrize("kind", ["siglip", "dinov2", "vit", "vit_mae", "clip"])
 def test_image_encoders(kind, saved, tmp_path):
     library = saved("an/encoder", vision(kind))
     codec = 'codec eyes: vit { from "an/encoder"; channels 32; compress 1x8x8; patch 1x1x1 }'
     module = module_of(*policy(scene(2), codec, "eyes(scene)", "scene"))
     report = load_pretrained(module, str(tmp_path))
     x = pixels(2)
-    wanted = library.eval()(x.flatten(0, 1)).last_hidden_state[:, -16:]
+    wanted = patches_of(library, x.flatten(0, 1))
     found = module.eyes(x).flatten(3).transpose(2, 3)
     torch.testing.assert_close(found.flatten(0, 1), wanted)
     assert not report.parts[0].missing
@@ -175,6 +247,24 @@ def test_clip_text(saved, tmp_path):
     load_pretrained(module, str(tmp_path))
     wanted = library(input_ids=torch.tensor([[3, 5]])).text_embeds
     torch.testing.assert_close(module.words(as_bytes("push block"))[:, 0], wanted)
+
+
+@torch.no_grad()
+def test_siglip_text(saved, tmp_path):
+    torch.manual_seed(1)
+    config = transformers.SiglipTextConfig(
+        vocab_size=6, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=5,
+    )  # fmt: skip
+    library = saved("a/siglip", transformers.SiglipTextModel(config))
+    words_of(tmp_path / "a/siglip")
+    codec = 'codec words: text_encoder { from "a/siglip"; frozen; channels 32; tokens 5 }'
+    module = module_of(*policy(TEXT, codec, "words(text)", "text"))
+    load_pretrained(module, str(tmp_path))
+    index = torch.tensor([[3, 5, 0, 0, 0]])
+    mask = (index > 0).long()
+    wanted = library(input_ids=index, attention_mask=mask).last_hidden_state * mask[..., None]
+    torch.testing.assert_close(module.words(as_bytes("push block")), wanted)
 
 
 def test_sizes_that_differ_are_named(saved, tmp_path):
