@@ -1,0 +1,109 @@
+"""Each published system at tiny size compiles, takes a step, answers; what is deleted is dead."""
+
+import dataclasses
+
+import pytest
+import torch
+
+import wmdsl
+from tests.atlas.systems import ATLAS, REFUSED, RUNNING, SYSTEMS
+from tests.atlas.undeleted import differing, put_back, undeleted
+from wmdsl.driver import SpecError
+from wmdsl.plan import ranges
+from wmdsl.runtime.sample import random_batch
+from wmdsl.weights import start
+
+pytestmark = pytest.mark.slow
+HYBRID = ATLAS.parent / "hybrids" / "mot_fast.wm"
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """Modules by name, with all weights moved off zero: a closed gate would hide everything."""
+    made = {}
+
+    def module(path, **parameters):
+        if path not in made:
+            torch.manual_seed(0)
+            made[path] = wmdsl.compile(path, **parameters)
+            start(made[path], "random")
+            with torch.no_grad():
+                for value in made[path].parameters():
+                    value.add_(0.02 * torch.randn_like(value))
+        return made[path]
+
+    return module
+
+
+@pytest.fixture
+def system(compiled):
+    return lambda name: compiled(ATLAS / f"{name}.wm", size="tiny")
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_ends_with_its_codes(name):
+    with pytest.raises(SpecError) as caught:
+        wmdsl.emit(ATLAS / f"{name}.wm", size="tiny")
+    found = {entry.code for entry in caught.value.diagnostics if entry.severity == "error"}
+    assert found == REFUSED[name]
+
+
+def test_the_systems_are_specs():
+    assert REFUSED.keys() <= set(SYSTEMS)
+    assert all((ATLAS / f"{name}.wm").is_file() for name in SYSTEMS)
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_a_step_gives_every_term_a_gradient(name, system):
+    module = system(name).train()
+    batch = random_batch(module.plan.model, 2)
+    losses = module.loss(batch, generator=torch.Generator().manual_seed(1))
+    assert all(bool(torch.isfinite(value)) for value in losses.values())
+    module.zero_grad()
+    losses["loss"].backward()
+    moved = [value for value in module.parameters() if value.grad is not None]
+    assert moved and all(bool(torch.isfinite(value.grad).all()) for value in moved)
+    module.after_step()
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_every_query_has_a_finite_answer(name, system):
+    module = system(name).eval()
+    for query in module.answers:
+        batch = random_batch(module.plan.model, 2)
+        answers = module.query(query, batch, torch.Generator().manual_seed(2))
+        assert answers
+        for value in answers.values():
+            assert len(value) == 2
+            assert bool(torch.isfinite(value.double()).all())
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_what_is_deleted_exactly_changes_no_bit(name, system):
+    module = system(name).eval()
+    batch = random_batch(module.plan.model, 2)
+    for query in module.plan.queries:
+        if put_back(module.plan, query):
+            assert differing(module, query, batch) == (), query
+
+
+def test_a_deletion_that_is_not_exact_is_found(compiled, monkeypatch):
+    """With a mask that lets the action see the future, putting it back makes a difference."""
+    module = compiled(HYBRID).eval()
+    batch = random_batch(module.plan.model, 2)
+    assert put_back(module.plan, "policy") == ("corner.future",)
+    assert differing(module, "policy", batch) == ()
+    train = module.plan.train
+    seeing = tuple(
+        dataclasses.replace(
+            space, ranges=ranges.canonical([((0, space.tokens), [(0, space.tokens)])]), dense=True
+        )
+        for space in train.spaces
+    )
+    leaky = dataclasses.replace(module.plan, train=dataclasses.replace(train, spaces=seeing))
+    monkeypatch.setattr(module, "plan", leaky)
+    one, two = (
+        asked.query("policy", dict(batch), torch.Generator().manual_seed(5))["action"]
+        for asked in (module, undeleted(module, "policy"))
+    )
+    assert not torch.allclose(one, two, atol=1e-4)
