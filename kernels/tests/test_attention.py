@@ -17,6 +17,7 @@ from wmdsl_kernels import (
 from wmdsl_kernels.attention import cpu
 from wmdsl_kernels.attention.executors import EXECUTORS
 from wmdsl_kernels.attention.naive import naive_attention
+from wmdsl_kernels.bench import masks
 from wmdsl_kernels.testing.families import FAMILIES
 
 CPU_EXECUTORS = [name for name in ("cpu", "rectangles") if name in EXECUTORS]
@@ -81,6 +82,17 @@ def test_bf16_without_tiles_is_no_less_exact_either(name, monkeypatch):
     theirs = errors_against_float64(inputs, dense_sdpa(inputs, schedule), gradient, schedule)
     for our, their in zip(ours, theirs, strict=True):
         assert our <= max(1.5 * their, FLOOR[torch.bfloat16])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_more_keys_than_are_visited_at_a_time(dtype):
+    schedule = masks.policy(40, 5, 211, 20)
+    inputs, gradient = tensors(schedule, dtype, heads=(1, 1), batch=1)
+    output = attention(*inputs, schedule, backend="cpu")
+    ours = errors_against_float64(inputs, output, gradient, schedule)
+    theirs = errors_against_float64(inputs, dense_sdpa(inputs, schedule), gradient, schedule)
+    for our, their in zip(ours, theirs, strict=True):
+        assert our <= max(1.5 * their, FLOOR[dtype])
 
 
 def test_tiles_leave_the_thread_as_they_found_it():

@@ -113,3 +113,25 @@ def test_the_bf16_dot_patch_is_needed_and_right(patched, monkeypatch):
     kernel[(1,)](left, right, out, SIZE=16)
     exact = left.float() @ right.float()
     assert torch.allclose(out, exact, atol=1e-4) == patched
+
+
+def narrow(values, out, SIZE: tl.constexpr):
+    at = tl.arange(0, SIZE)
+    tl.store(out + at, tl.load(values + at).to(tl.bfloat16))
+
+
+@pytest.mark.parametrize("patched", [True, False])
+def test_the_bf16_rounding_patch_is_needed_and_right(patched, monkeypatch):
+    if not patched:
+        monkeypatch.setattr(
+            interpreter.interpreter.InterpreterBuilder,
+            "create_fp_trunc",
+            interpreter.STOCK_TRUNCATION,
+        )
+    values = torch.randn(64, generator=torch.Generator().manual_seed(0))
+    values[:3] = torch.tensor([torch.nan, torch.inf, -torch.inf])
+    out = torch.zeros(64, dtype=torch.bfloat16)
+    kernel = interpreter.interpreter.InterpretedFunction(narrow)
+    kernel[(1,)](values, out, SIZE=64)
+    assert torch.equal(out[1:], values.bfloat16()[1:]) == patched
+    assert torch.isnan(out[0])

@@ -61,9 +61,13 @@ def backward(
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of query, key and value; `grad_lse` is ignored because `refusal` excludes it."""
-    heads = query.shape[2]
+    heads, dtype = query.shape[2], query.dtype
+    wide = torch.promote_types(dtype, torch.float32)
+    if dtype == torch.float16:
+        # A key's gradient is a sum over rectangles: rounding each part costs twice torch's error.
+        operands = (grad_output, query, key, value, output)
+        grad_output, query, key, value, output = (tensor.to(wide) for tensor in operands)
     grad_query = torch.zeros_like(query, memory_format=torch.contiguous_format)
-    wide = torch.promote_types(query.dtype, torch.float32)
     grad_key = torch.zeros(key.shape, dtype=wide)
     grad_value = torch.zeros(key.shape, dtype=wide)
     grad_output = grad_output.contiguous()
@@ -83,7 +87,7 @@ def backward(
         grad_query[:, part] = gradients[0].transpose(1, 2)
         _scatter(grad_key, gradients[1], spans)
         _scatter(grad_value, gradients[2], spans)
-    return grad_query, grad_key.to(key.dtype), grad_value.to(key.dtype)
+    return grad_query.to(dtype), grad_key.to(dtype), grad_value.to(dtype)
 
 
 def _rectangles(rows: TableBuffers) -> Iterator[tuple[Range, list[Range]]]:

@@ -1,6 +1,7 @@
-"""Triton kernels on CPU tensors: the interpreter, with its bf16 dot product put right.
+"""Triton kernels on CPU tensors: the interpreter, with its bf16 put right.
 
-The stock interpreter keeps bf16 as uint16 and multiplies the bit patterns in `tl.dot`, silently.
+The stock interpreter keeps bf16 as uint16 and multiplies the bit patterns in `tl.dot`, silently;
+and it cuts fp32 off to bf16 where a GPU rounds to the nearest, which doubles the error.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import triton.language as tl
 from triton.runtime import interpreter
 
 STOCK_DOT = interpreter.InterpreterBuilder.create_dot
+STOCK_TRUNCATION = interpreter.InterpreterBuilder.create_fp_trunc
 
 
 @contextmanager
@@ -32,12 +34,14 @@ def interpreted(*modules: ModuleType) -> Iterator[None]:
         if isinstance(kernel, triton.runtime.JITFunction)
     ]
     interpreter.InterpreterBuilder.create_dot = _exact_dot
+    interpreter.InterpreterBuilder.create_fp_trunc = _rounding
     for module, name, kernel in compiled:
         setattr(module, name, interpreter.InterpretedFunction(kernel.fn))
     try:
         yield
     finally:
         interpreter.InterpreterBuilder.create_dot = STOCK_DOT
+        interpreter.InterpreterBuilder.create_fp_trunc = STOCK_TRUNCATION
         for module, name, kernel in compiled:
             setattr(module, name, kernel)
 
@@ -47,6 +51,15 @@ def _exact_dot(builder, left, right, added, input_precision, max_num_imprecise_a
     return interpreter.TensorHandle(
         (product + added.data).astype(added.data.dtype), added.dtype.scalar
     )
+
+
+def _rounding(builder, source, target):
+    if (source.dtype.scalar, target.scalar) != (tl.float32, tl.bfloat16):
+        return STOCK_TRUNCATION(builder, source, target)
+    bits = np.ascontiguousarray(source.data).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    halves = np.where(np.isnan(source.data), 0x7FC0, rounded).astype(np.uint16)
+    return interpreter.TensorHandle(halves, tl.bfloat16)
 
 
 def _single(handle: interpreter.TensorHandle) -> np.ndarray:

@@ -22,19 +22,22 @@ static inline void put_rows(const float* from, int64_t row, Span span, int64_t h
 
 class TileForward {
  public:
-  static constexpr int64_t ROWS = 64, KEYS = 256, STEPS = KEYS / DEPTH, SCORES = KEYS + LANES;
+  static constexpr int64_t ROWS = 64, MOST_KEYS = 512;
 
   explicit TileForward(const Problem& problem)
       : p(problem),
         width(round_up(p.head_dim, DEPTH)),
         steps(width / DEPTH),
         padded(round_up(p.keys, DEPTH)),
-        sum_row(width + LANES) {}
+        parts_of_keys((padded + MOST_KEYS - 1) / MOST_KEYS),
+        visited(round_up((padded + parts_of_keys - 1) / parts_of_keys, DEPTH)),
+        sum_row(width + LANES),
+        score_row(visited + LANES) {}
 
   int64_t scratch_bytes() const {
     return 3 * Scratch::bytes<Bfloat16>(padded * width) + Scratch::bytes<Bfloat16>(ROWS * width) +
-           Scratch::bytes<Bfloat16>(ROWS * KEYS) + Scratch::bytes<float>(ROWS * sum_row) +
-           Scratch::bytes<float>(ROWS * SCORES) + 3 * Scratch::bytes<float>(ROWS);
+           Scratch::bytes<Bfloat16>(ROWS * visited) + Scratch::bytes<float>(ROWS * sum_row) +
+           Scratch::bytes<float>(ROWS * score_row) + 3 * Scratch::bytes<float>(ROWS);
   }
 
   template <class T>
@@ -46,9 +49,9 @@ class TileForward {
     value_pairs = {scratch.take<Bfloat16>(padded * width), SIDE * padded};
     const Tiles rows{scratch.take<Bfloat16>(padded * width), SIDE * width};
     query_rows = {scratch.take<Bfloat16>(ROWS * width), SIDE * width};
-    weights = {scratch.take<Bfloat16>(ROWS * KEYS), SIDE * KEYS};
+    weights = {scratch.take<Bfloat16>(ROWS * visited), SIDE * visited};
     sums = scratch.take<float>(ROWS * sum_row);
-    scores = scratch.take<float>(ROWS * SCORES);
+    scores = scratch.take<float>(ROWS * score_row);
     largest = scratch.take<float>(ROWS);
     total = scratch.take<float>(ROWS);
     inverse = scratch.take<float>(ROWS);
@@ -64,7 +67,9 @@ class TileForward {
 
  private:
   const Problem& p;
-  const int64_t width, steps, padded, sum_row;
+  const int64_t width, steps, padded;
+  const int64_t parts_of_keys, visited;  // as many keys at a time as keep a score row in cache
+  const int64_t sum_row, score_row;      // strides beyond a power of two, which caches dislike
   Tiles key_turned, value_pairs, query_rows, weights;
   float *sums, *scores, *largest, *total, *inverse;
 
@@ -75,7 +80,7 @@ class TileForward {
     std::fill(largest, largest + count, -std::numeric_limits<float>::infinity());
     std::fill(total, total + count, 0.f);
     bool first = true;
-    for_keys(p, block, KEYS, [&](Span keys) {
+    for_keys(p, block, visited, [&](Span keys) {
       visit(count, blocks, keys, first);
       first = false;
     });
@@ -93,7 +98,7 @@ class TileForward {
     const int64_t columns = (keys.stop - base + SIDE - 1) / SIDE;
     const int64_t depths = (keys.stop - base + DEPTH - 1) / DEPTH;
     tile_product(blocks, columns, query_rows, key_turned.from(base / SIDE, 0), steps,
-                 {scores, SCORES, false});
+                 {scores, score_row, false});
     const Span seen{keys.start - base, keys.stop - base};
     for (int64_t row = 0; row < count; ++row) soften(row, seen, depths, first);
     tile_product(blocks, width / SIDE, weights, value_pairs.from(0, base / DEPTH), depths,
@@ -102,7 +107,7 @@ class TileForward {
 
   // Online softmax of one row of scores: weights in bf16, and what was summed is rescaled.
   void soften(int64_t row, Span seen, int64_t depths, bool first) {
-    float* score = scores + row * SCORES;
+    float* score = scores + row * score_row;
     hide(score, seen, depths);
     const Vector scale = splat(p.scale * LOG2_E);
     Vector peaks[4];
