@@ -41,3 +41,12 @@ def ends_from_v(x: Tensor, velocity: Tensor, time: Tensor) -> tuple[Tensor, Tens
     """(clean, noise) that a predicted `v` implies."""
     alpha, sigma = levels(time)
     return alpha * x - sigma * velocity, sigma * x + alpha * velocity
+
+
+def ancestral(clean: Tensor, eps: Tensor, fresh: Tensor, now: Tensor, then: Tensor) -> Tensor:
+    """The point at `then`, with as much of its noise drawn anew as the way from data allows."""
+    alpha, sigma = levels(now)
+    alpha_then, sigma_then = levels(then)
+    drawn = sigma_then / sigma * (1 - (alpha / alpha_then) ** 2).clamp(min=0).sqrt()
+    kept = (sigma_then**2 - drawn**2).clamp(min=0).sqrt()
+    return alpha_then * clean + kept * eps + drawn * fresh

@@ -17,8 +17,9 @@ from wmdsl.vocabulary import FORMS, SAMPLERS, Attribute
 
 STEPPED = ("flow", "diffusion", "edm", "masked")
 NOISED = ("flow", "diffusion", "edm")
-FITTING = {"flow": ("euler", "heun"), "diffusion": ("ddim", "ancestral"),
-           "edm": ("euler", "heun")}  # fmt: skip
+FITTING = {"flow": ("euler", "heun", "multistep"),
+           "diffusion": ("ddim", "ancestral", "multistep"),
+           "edm": ("euler", "heun", "multistep")}  # fmt: skip
 SCALE = Attribute("cfg", "real", "Guidance scale.", minimum=0)
 STEPS = Attribute("steps", "integer", "Sampling steps.", minimum=1)
 

@@ -48,6 +48,7 @@ PARAMETERS = (
     Parameter("steps", "int | None", "None"),
 )
 NO_GRAD = "torch.no_grad()"
+AHEAD = "_ahead"  # of the second evaluation of a step
 NOW, THEN, STEPS = Name("now"), Name("then"), Name("steps")
 
 
@@ -302,8 +303,11 @@ class _Generator:
         with self._loop(noisy, walk):
             times = {reference: self._times(reference) for reference in noisy}
             self.stepper.step()
-            for reference in noisy:
-                self._step(reference, *times[reference])
+            if self.generation.sampler == "heun":
+                self._twice(times)
+            else:
+                for reference in noisy:
+                    self._step(reference, *times[reference])
         for reference in self.generation.segments:
             self._settle(reference)
 
@@ -314,15 +318,62 @@ class _Generator:
             return body.loop((NOW, THEN), walk)
         body.assign(PATH, walk)
         body.assign(LEVEL, of(LIKE, "new_tensor")(PATH)[:, :1])
-        stepper.fold({
-            **{reference: self._told(self._generate(reference), LEVEL) for reference in noisy},
-            **{reference: of(LIKE, "new_ones")(COUNT, 1) for reference in self._pinned()},
-        })  # fmt: skip
-        names = (expression((NOW, THEN)), *stepper.told.values())
+        stepper.fold(self._all_told(noisy, LEVEL))
+        if self.generation.sampler == "heun":
+            body.assign(LEVEL, of(LIKE, "new_tensor")(PATH)[:, 1:])
+            stepper.fold(self._all_told(noisy, LEVEL), AHEAD)
+        names = (expression((NOW, THEN)), *stepper.codes.values())
         return body.loop(names, Name("zip")(PATH, *stepper.folded.values(), strict=True))
 
-    def _pinned(self) -> list[str]:
-        return [name for (_, name), role in self.evaluation.roles.items() if role == "pinned"]
+    def _all_told(self, noisy: list[str], at: Expression) -> dict[str, Expression]:
+        """The times of all steps [steps, 1] by segment."""
+        roles = self.evaluation.roles.items()
+        pinned = [name for (_, name), role in roles if role == "pinned"]
+        return {
+            **{reference: self._told(self._generate(reference), at) for reference in noisy},
+            **{reference: of(LIKE, "new_ones")(COUNT, 1) for reference in pinned},
+        }
+
+    def _twice(self, times: dict[str, tuple[Expression, Expression]]) -> None:
+        """Heun's step: along the slope here, then along the mean with the slope ahead."""
+        found = {}
+        for reference, (now, then) in times.items():
+            x, name = self._x(reference), self.frame.name_of(self.query.segments[reference])
+            span = self._generate(reference).span
+            slope = self._slope(reference, now)
+            slope = self.frame.keep(("slope", reference), f"{name}_slope", slope, span)
+            start = self.frame.keep(("start", reference), f"{name}_start", x)
+            self.frame.body.assign(x, x + (then - now) * slope)
+            found[reference] = slope, start
+        with self.frame.body.branch(THEN):
+            for reference, (_, then) in times.items():
+                if self._objective(reference) == "edm":
+                    self._level(reference, then)
+                else:
+                    self._tell(reference, then)
+            self.stepper.tell(AHEAD)
+            self.stepper.step()
+            self.stepper.tell("")
+            for reference, (now, then) in times.items():
+                slope, start = found[reference]
+                name = self.frame.name_of(self.query.segments[reference])
+                ahead = self._slope(reference, then)
+                ahead = self.frame.keep(("slope", reference, AHEAD), f"{name}_slope{AHEAD}", ahead)
+                half = (then - now) / 2
+                self.frame.body.assign(self._x(reference), start + half * (slope + ahead))
+
+    def _x(self, reference: str) -> Name:
+        segment = self.query.segments[reference]
+        return self.frame.local(("x", reference), self.frame.name_of(segment))
+
+    def _slope(self, reference: str, at: Expression) -> Expression:
+        """How x changes with the time, or with the level of EDM."""
+        generate, output = self._generate(reference), self._output(reference)
+        if generate.objective == "flow" and generate.predict != "data":
+            return output
+        if generate.objective == "edm":
+            output = Block("denoised")(self._x(reference), output, at, deviation(generate))
+        return (self._x(reference) - output) / at
 
     def _told(self, generate: Generate, at: Expression) -> Expression:
         """The time that tokens are told at a point of the walk."""
@@ -349,16 +400,16 @@ class _Generator:
         stop = [number(_unshifted(until, first.shift))] if until else []
         return Block("descending")(steps, *stop)
 
-    def _level(self, reference: str) -> None:
+    def _level(self, reference: str, at: Expression = NOW) -> None:
         """What the trunk reads at a level of EDM, and the time it is told."""
         generate, segment = self._generate(reference), self.query.segments[reference]
         name = self.frame.name_of(segment)
         x = self.frame.local(("x", reference), name)
-        scaled = Block("scaled")(x, NOW, deviation(generate))
+        scaled = Block("scaled")(x, at, deviation(generate))
         scaled = self.frame.keep(("scaled", reference), f"{name}_scaled", scaled)
         for group in self._groups(reference):
             self.inputs.tokens[group.trunk, group.name] = scaled
-        self._tell(reference, Block("told")(NOW))
+        self._tell(reference, Block("told")(at))
 
     def _times(self, reference: str) -> tuple[Expression, Expression]:
         """(now, then) on the segment's own schedule; now is told to its tokens."""
@@ -403,6 +454,10 @@ class _Generator:
         wanted = f"{self.frame.name_of(segment)}_ends"
         found = Block(f"ends_from_{generate.predict}")(x, output, at)
         found = self.frame.keep(("ends", reference), wanted, found, generate.span)
+        if self.generation.sampler == "ancestral":
+            fresh = self.frame.normal(of(x, "shape"))
+            self.frame.body.assign(x, Block("ancestral")(found[0], found[1], fresh, at, later))
+            return
         self.frame.body.assign(x, Block("noised")(found[0], found[1], later))
 
     def _output(self, reference: str) -> Expression:

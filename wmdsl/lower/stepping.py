@@ -37,8 +37,9 @@ class Stepper:
         self.generation = generation
         self.passes = passes
         self.moving = moving
-        self.told: dict[str, Name] = {}
-        self.folded: dict[str, Name] = {}
+        self.told: dict[str, Expression] = {}
+        self.codes: dict[tuple[str, str], Name] = {}
+        self.folded: dict[tuple[str, str], Name] = {}
         self._memory: dict[str, Name] = {}
         once, repeated = ahead(generation)
         self.once = once
@@ -76,16 +77,23 @@ class Stepper:
     def _mask(self, *arguments) -> Expression:
         return self.context.mask(*arguments)
 
-    def fold(self, times: Mapping[str, Expression]) -> None:
-        """Compute the codes of all steps; `times` [steps, 1] by segment."""
+    def fold(self, times: Mapping[str, Expression], part: str = "") -> None:
+        """Compute the codes of all steps; `times` [steps, 1] by segment.  A second `part` of a step
+        has codes of its own."""
         for trunk in self._foldable():
             space = next(p.moving for _, p in self.repeated if p and trunk.name in p.moving.trunks)
             codes = self.writer.step_codes(space, trunk, dict(times), COUNT)
             steps = Block("folded")(self.context.owned("trunk", trunk.name), codes, SIZE)
-            key = ("folded", self.writer.label, trunk.name)
-            self.folded[trunk.name] = self.frame.keep(key, f"{trunk.name}_steps", steps)
-            key = ("told", self.writer.label, trunk.name)
-            self.told[trunk.name] = self.frame.local(key, f"{trunk.name}_told")
+            key = ("folded", self.writer.label, trunk.name, part)
+            wanted = f"{trunk.name}_steps{part}"
+            self.folded[trunk.name, part] = self.frame.keep(key, wanted, steps)
+            key = ("told", self.writer.label, trunk.name, part)
+            self.codes[trunk.name, part] = self.frame.local(key, f"{trunk.name}_told{part}")
+        self.tell("")
+
+    def tell(self, part: str) -> None:
+        """The next evaluation is told the codes of this part of a step."""
+        self.told = {name: code for (name, found), code in self.codes.items() if found == part}
 
     def folds(self) -> bool:
         """Whether the codes of some trunk are computed ahead of the loop."""
@@ -133,7 +141,7 @@ class Stepper:
 
     def _step(self, parts: Split) -> None:
         space = parts.moving
-        folded = tuple(name for name in space.trunks if name in self.folded)
+        folded = tuple(name for name in space.trunks if (name, "") in self.folded)
         path, method = step_method(self.context, parts, self._results(parts), folded)
         arguments = (*self.writer.arguments(space, self.told), self._memory[space.name])
         if path.masked:

@@ -13,6 +13,7 @@ from fractions import Fraction
 
 from wmdsl.check.codecs import TIME
 from wmdsl.check.model import Condition, Model, Segment, TokenGroup
+from wmdsl.check.queries import FITTING
 from wmdsl.plan.asked import DEFAULT_STEPS, Asked
 from wmdsl.plan.casting import Cast, cast
 from wmdsl.plan.flow import Flow, sliced
@@ -203,13 +204,19 @@ def _step(
         joint=tuple(made.beside),
         generates=_losses(flow, targets),
         objective=objective,
-        sampler=asked.sampler or SAMPLERS[objective],
+        sampler=_sampler(asked, objective),
         steps=steps,
         evaluation=evaluation,
         until=until,
         constant=_constant(flow, evaluation, varying, closure) if steps > 1 else (),
     )
     return Step(generation, made)
+
+
+def _sampler(asked: Asked, objective: str) -> str:
+    """The one that the question names, where it fits what is generated."""
+    fits = asked.sampler in FITTING.get(objective, ())
+    return asked.sampler if asked.sampler and fits else SAMPLERS[objective]
 
 
 def _check_sources(flow: Flow, asked: Asked, known: Set[str], closure: frozenset[Node]) -> None:

@@ -18,12 +18,13 @@ JOINT = {"flow": "noisy", "diffusion": "noisy", "edm": "noisy"}
 DATALESS = ("learned", "placeholder")
 
 
-def naive(plan: Plan) -> Plan:
-    """The plan with nothing deleted, hoisted or kept from step to step."""
+def naive(plan: Plan, hoisted: bool = False) -> Plan:
+    """The plan with nothing deleted or kept from step to step; `hoisted` encodes once."""
     flow = Flow.of(plan.model)
 
     def undone(query: QueryPlan) -> QueryPlan:
-        return replace(query, chain=naive_chain(flow, query.given, query.chain))
+        chain = naive_chain(flow, query.given, query.chain)
+        return replace(query, chain=tuple(replace(step, hoisted=hoisted) for step in chain))
 
     return replace(
         plan,

@@ -135,6 +135,13 @@ class Generation:
     constant: tuple[tuple[str, str], ...] = ()
     hoisted: bool = True
 
+    @property
+    def evaluations(self) -> int:
+        """Passes: Heun's steps take two, but the last one, which ends in clean data."""
+        if self.sampler != "heun":
+            return self.steps
+        return 2 * self.steps - (0 if self.until else 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Dropped:

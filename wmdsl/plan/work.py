@@ -45,7 +45,8 @@ def hoisted_flops(model: Model, chain: Iterable[Generation]) -> int:
 
 def repeated_flops(model: Model, chain: Iterable[Generation]) -> int:
     """The same with everything computed anew in every step, encoders included."""
-    return sum(step.steps * pass_flops(model, step.evaluation, _moving(step)) for step in chain)
+    passes = ((step, pass_flops(model, step.evaluation, _moving(step))) for step in chain)
+    return sum(step.evaluations * flops for step, flops in passes)
 
 
 def _moving(step: Generation) -> set[str]:
@@ -58,7 +59,7 @@ def _hoisted(model: Model, step: Generation) -> int:
         for spaces in ahead(step)
     )
     entering = sum(_entering(model, step, space) for space in ahead(step)[1])
-    return once + entering + step.steps * (repeated - entering)
+    return once + entering + step.evaluations * (repeated - entering)
 
 
 def _entering(model: Model, step: Generation, space: Space) -> int:
@@ -86,7 +87,7 @@ def _saved(model: Model, step: Generation, parts: Split) -> int:
     seen = 2 * pairs(space.ranges) * width
     behind = seen + sum(_behind_keys(model, space, name) for name in space.trunks)
     whole = run + seen * space.layers
-    return (step.steps - 1) * whole + (0 if _last_block_is_read(parts) else behind)
+    return (step.evaluations - 1) * whole + (0 if _last_block_is_read(parts) else behind)
 
 
 def _last_block_is_read(parts: Split) -> bool:

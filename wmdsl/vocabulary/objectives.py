@@ -72,7 +72,9 @@ OBJECTIVES = table(
 
 SAMPLERS = table(
     Kind("euler", "Euler steps along the flow."),
-    Kind("heun", "Heun's second-order steps.", runs=False),
+    Kind("heun", "Heun's second-order steps: two passes each, but the last one."),
     Kind("ddim", "Deterministic diffusion steps.", source="arXiv 2010.02502"),
-    Kind("ancestral", "Stochastic diffusion steps.", runs=False),
+    Kind("ancestral", "Stochastic diffusion steps.", source="DDPM, arXiv 2006.11239"),
+    Kind("multistep", "Second-order steps from the last two predictions.",
+         source="DPM-Solver++ (2M), arXiv 2211.01095", runs=False),
 )  # fmt: skip

@@ -294,17 +294,27 @@ def idm_policy(table, batch, generator, steps):
     return action * w["action_scale"] + w["action_mean"]
 
 
-def no_world_model_policy(table, batch, generator, steps):
+def no_world_model_field(table, batch, generator):
+    """The first noise, and what the network puts out for x at a time; then the data's units."""
     scene = Scene(table, batch, generator, ())
     w, features, size = scene.w, scene.features(), len(batch["corner"])
-    x = normal(scene.action.shape, generator)
-    for step in range(steps):
-        scene.times["action"] = torch.full((size,), 1 - step / steps, dtype=torch.float64)
+    noise = normal(scene.action.shape, generator)
+
+    def output(x, time):
+        scene.times["action"] = torch.full((size,), time, dtype=torch.float64)
         parts = trunk_tokens(w("policy"), {**features, "action": x}, (*GIVEN, "action"))
         mask = visible(counts_of(parts), rows({"action": (*GIVEN, "action")}))
         (out,) = run([dit(scene, "policy", parts)], mask)
-        x = toward(linear(w("policy.action_out"), out[:, -CHUNK:]), x, step, steps)
-    return x * w["action_scale"] + w["action_mean"]
+        return linear(w("policy.action_out"), out[:, -CHUNK:])
+
+    return noise, output, lambda x: x * w["action_scale"] + w["action_mean"]
+
+
+def no_world_model_policy(table, batch, generator, steps):
+    x, data, raw = no_world_model_field(table, batch, generator)
+    for step in range(steps):
+        x = toward(data(x, 1 - step / steps), x, step, steps)
+    return raw(x)
 
 
 POLICIES = {"idm": idm_policy, "no_world_model": no_world_model_policy}

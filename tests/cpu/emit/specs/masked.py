@@ -25,10 +25,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import functional
 
 from wmdsl_kernels import attention
 
@@ -153,137 +153,9 @@ def chosen_mean(error_BT: Tensor, chosen_BT: Tensor, valid_BN: Tensor) -> Tensor
     return (error_BT * weight).sum() / weight.sum().clamp(min=1)
 
 
-class Best:
-    """The best candidate so far of every situation: `actions` [B, T, A], `score` [B]."""
-
-    def __init__(self) -> None:
-        self.actions: Tensor | None = None
-        self.score: Tensor | None = None
-
-    def take(self, actions_BNTA: Tensor, score_BN: Tensor) -> None:
-        score, at = score_BN.max(dim=1)
-        actions = actions_BNTA[torch.arange(len(at), device=at.device), at]
-        if self.score is not None:
-            kept = self.score >= score
-            score = torch.where(kept, self.score, score)
-            actions = torch.where(kept[:, None, None], self.actions, actions)
-        self.actions, self.score = actions, score
-
-
-Batch = Mapping[str, Tensor]
-
-
-def repeated(batch: Batch, count: int) -> dict[str, Tensor]:
-    """Every sample `count` times, side by side."""
-    return {name: values.repeat_interleave(count, dim=0) for name, values in batch.items()}
-
-
-def roll(
-    ask: Callable[..., dict[str, Tensor]],
-    batch: Mapping[str, Tensor],
-    action: str,
-    actions_BNTA: Tensor,
-    places: Mapping[str, tuple[int, ...]],
-    generator: Generator | None,
-) -> dict[str, Tensor]:
-    """What follows N chunks of T actions: by stream, the samples predicted by each [B, N, F, ...].
-
-    `places` says which of the known and the predicted samples of a stream are known to the next
-    chunk; every other given stays as it is.
-    """
-    known = {**batch, **{name: batch[name][:, : len(at)] for name, at in places.items()}}
-    answers = []
-    for chunk_BTA in actions_BNTA.unbind(1):
-        answer = ask({**known, action: chunk_BTA}, generator=generator)
-        for name, at in places.items():
-            known[name] = torch.cat([known[name], answer[name]], dim=1)[:, list(at)]
-        answers.append(answer)
-    return {name: torch.stack([one[name] for one in answers], dim=1) for name in answers[0]}
-
-
-class Judge(NamedTuple):
-    """Scores candidates [B, N, T, A] -> [B, N], higher is better.
-
-    `ask` foresees one chunk, `worth` scores what was foreseen of each sample, given its goal.
-    """
-
-    ask: Callable[..., dict[str, Tensor]]
-    worth: Callable[[Batch, Batch], Tensor]
-    action: str
-    places: Mapping[str, tuple[int, ...]]
-    chunks: int
-    batch: Batch
-    goal: Batch
-
-    def __call__(self, actions_BNTA: Tensor, generator: Generator | None) -> Tensor:
-        count = actions_BNTA.shape[1]
-        chunks_BCTA = actions_BNTA.flatten(0, 1).unflatten(1, (self.chunks, -1))
-        batch, goal = repeated(self.batch, count), repeated(self.goal, count)
-        seen = roll(self.ask, batch, self.action, chunks_BCTA, self.places, generator)
-        return self.worth(seen, goal).unflatten(0, (-1, count))
-
-
-class Range(NamedTuple):
-    """What an action may be, and for how many of the T steps a candidate holds it."""
-
-    low: float
-    high: float
-    hold: int
-    steps: int
-
-    def spans(self, actions_BNTA: Tensor) -> Tensor:
-        """The actions held [B, N, K, A]: the first of every span, inside the bounds."""
-        return actions_BNTA[:, :, :: self.hold].clamp(self.low, self.high)
-
-    def whole(self, spans_BNKA: Tensor) -> Tensor:
-        """Candidates [B, N, T, A] inside the bounds."""
-        held = spans_BNKA.clamp(self.low, self.high).repeat_interleave(self.hold, dim=2)
-        return held[:, :, : self.steps]
-
-
-def normal_spans(
-    mean_BKA: Tensor, deviation_BKA: Tensor, count: int, generator: Generator | None
-) -> Tensor:
-    """`count` draws around a mean [B, N, K, A]; the first is the mean itself."""
-    size, *rest = mean_BKA.shape
-    shape = (size, count, *rest)
-    noise = torch.randn(shape, generator=generator, dtype=mean_BKA.dtype, device=mean_BKA.device)
-    noise[:, 0] = 0
-    return mean_BKA[:, None] + deviation_BKA[:, None] * noise
-
-
-def cross_entropy(
-    judge: Judge,
-    starts_BSTA: Tensor,
-    limits: Range,
-    samples: int,
-    rounds: int,
-    elites: int,
-    spread: float,
-    generator: Generator | None,
-) -> dict[str, Tensor]:
-    """Normal candidates around the elites of the round before; the best of all rounds is kept.
-
-    `spread` is the first deviation as a share of half the range.
-    """
-    best = Best()
-    starts_BSKA = limits.spans(starts_BSTA)
-    mean_BKA = starts_BSKA[:, 0]
-    deviation_BKA = torch.full_like(mean_BKA, spread * (limits.high - limits.low) / 2)
-    for number in range(rounds):
-        spans_BNKA = normal_spans(mean_BKA, deviation_BKA, samples, generator)
-        if number == 0:
-            others = starts_BSKA[:, 1:samples]
-            spans_BNKA[:, 1 : 1 + others.shape[1]] = others
-        actions_BNTA = limits.whole(spans_BNKA)
-        score_BN = judge(actions_BNTA, generator)
-        best.take(actions_BNTA, score_BN)
-        chosen_BN = score_BN.topk(elites, dim=1).indices
-        elite_BNKA = limits.spans(actions_BNTA).gather(
-            1, chosen_BN[..., None, None].expand(-1, -1, *mean_BKA.shape[1:])
-        )
-        mean_BKA, deviation_BKA = elite_BNKA.mean(dim=1), elite_BNKA.std(dim=1, correction=0)
-    return {judge.action: best.actions, "score": best.score}
+def cross_entropy(logits_BTV: Tensor, index_BT: Tensor) -> Tensor:
+    """Cross-entropy of each token [B, T]."""
+    return functional.cross_entropy(logits_BTV.transpose(1, 2), index_BT, reduction="none")
 
 
 def descending(steps: int, stop: float = 0.0) -> list[tuple[float, float]]:
