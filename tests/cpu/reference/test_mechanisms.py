@@ -12,7 +12,8 @@ POLICIES = {name: ask for part in REFERENCES for name, ask in part.POLICIES.item
 
 
 def test_every_spec_has_a_reference():
-    assert {path.stem for path in SPECS.glob("*.wm")} == LOSSES.keys()
+    searched = {"planners"}  # whose reference is that of the searches
+    assert {path.stem for path in SPECS.glob("*.wm")} == LOSSES.keys() | searched
 
 
 @pytest.mark.parametrize("name", LOSSES)
