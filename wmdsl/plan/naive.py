@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Set
 from dataclasses import replace
 
 from wmdsl.plan.flow import Flow
+from wmdsl.plan.layouts import arranged
 from wmdsl.plan.nodes import Generation, Placed, Plan, QueryPlan, Space
 from wmdsl.plan.spaces import kept
 
@@ -37,16 +38,21 @@ def naive_chain(
     flow: Flow, given: Iterable[str], chain: Iterable[Generation]
 ) -> tuple[Generation, ...]:
     """The generations, each over all tokens of its spaces whose values there are."""
-    known, steps = set(given), []
-    for step in chain:
-        steps.append(_undone(flow, step, known))
+    known, steps, chain = set(given), [], tuple(chain)
+    for place, step in enumerate(chain):
+        later = {segment for after in chain[place + 1 :] for segment in after.segments}
+        steps.append(_undone(flow, step, known, later))
         known |= set(step.segments) if not step.until else set()
     return tuple(steps)
 
 
-def _undone(flow: Flow, step: Generation, known: Set[str]) -> Generation:
+def _undone(flow: Flow, step: Generation, known: Set[str], later: Set[str]) -> Generation:
+    """The step over everything; what is generated `later` stays out, or its noise would differ."""
     roles = dict(step.evaluation.roles)
-    spaces = tuple(_whole(flow, step, space, known, roles) for space in step.evaluation.spaces)
+    whole = tuple(
+        _whole(flow, step, space, known, later, roles) for space in step.evaluation.spaces
+    )
+    spaces = arranged(flow.model, whole, step.segments)
     beside = {
         placed.group.name: None
         for space in spaces
@@ -68,12 +74,17 @@ def _whole(
     step: Generation,
     space: Space,
     known: Set[str],
+    later: Set[str],
     roles: dict[GroupName, str],
 ) -> Space:
     """The space with everything that can stand in it; adds the roles of what was deleted."""
     found = next(s for s in flow.spaces if (s.name, s.time) == (space.name, space.time))
     live = {placed.key for placed in space.groups}
-    added = dict(_added(flow, step, found, known, live))
+    added = {
+        key: role
+        for key, role in _added(flow, step, found, known, live)
+        if key[1] not in later
+    }
     roles |= added
     layers = found.layers if space.time is None else space.layers
     return kept(found, lambda placed: placed.key in live or placed.key in added, layers)
