@@ -318,7 +318,9 @@ def _first_frame(context: Context, group: TokenGroup) -> int:
     """The place in time of a group's first frame, counted as its codec groups frames."""
     stream, codec = context.stream(group.segment), context.codec(group)
     at = [part.reference for part in stream.segments].index(group.segment.whole)
-    return sum(groups_in(codec, part) for part in stream.segments[:at])
+    skipped = stream.start(group.segment.name) - stream.start(stream.segments[at].name)
+    before = sum(groups_in(codec, part) for part in stream.segments[:at])
+    return before + skipped * groups_in(codec, group.segment) // group.segment.length
 
 
 def _ahead_of(context: Context, trunk: Trunk, prefix: TokenGroup) -> Iterator[Expression]:
