@@ -51,6 +51,26 @@ def whole_groups(valid_BN: Tensor, groups: int) -> Tensor:
     return torch.cat([missing, valid_BN], dim=1).unflatten(1, (groups, each)).all(dim=2)
 
 
+def embodiments(batch: Mapping[str, Tensor], size: int, count: int, like: Tensor) -> Tensor:
+    """The number of each sample's embodiment [B]; 0 where the batch names none."""
+    number = batch.get("embodiment")
+    if number is None:
+        return torch.zeros(size, dtype=torch.int64, device=like.device)
+    if number.shape != (size,) or not 0 <= int(number.min()) <= int(number.max()) < count:
+        raise ValueError(f"batch['embodiment'] is to be [{size}] numbers from 0 to {count - 1}")
+    return number
+
+
+def source_factors(
+    batch: Mapping[str, Tensor], size: int, factors: tuple[float, ...], like: Tensor
+) -> Tensor:
+    """What each sample counts [B, 1] by the number of its data source; 1 for any other."""
+    number = batch.get("source")
+    if number is None:
+        return like.new_ones(size, 1)
+    return like.new_tensor((*factors, 1.0))[number][:, None]
+
+
 def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
     """The query of that name; ValueError where there is none."""
     if name not in queries:

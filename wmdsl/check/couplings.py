@@ -389,7 +389,7 @@ def _align(draft: Draft, declaration: ast.Declaration) -> Align:
         teacher=values["teacher"],
         gradient=values["gradient"],
         guard=values["guard"],
-        weight=weight(draft, values["weight"]),
+        weight=weight(draft, values["weight"], apart=True),
         attributes=values.complete(),
         span=declaration.span,
     )
@@ -422,8 +422,8 @@ def _check_guard(
         raise Mistake(errors.guard_needed(declaration, GUARDS))
 
 
-def weight(draft: Draft, items: tuple[ast.Item, ...]) -> Fraction:
-    """The weight of a loss term; weights by data source are kept, but do not run yet."""
+def weight(draft: Draft, items: tuple[ast.Item, ...], apart: bool = False) -> Fraction:
+    """The weight of a loss term; `apart` where it may be another one for some data sources."""
     plain = Fraction(1)
     row = Attribute("weight", "real", "Weight of the loss term.", minimum=0)
     for item in items:
@@ -431,11 +431,22 @@ def weight(draft: Draft, items: tuple[ast.Item, ...]) -> Fraction:
         value = number(row, ast.Item((first,), item.span))
         if value == 0:
             draft.report(errors.weightless(item))
-        if len(item.terms) > 1:
-            draft.cannot_run("WM807", "a weight by data source", item.span)
+        if len(item.terms) > 1 and not apart:
+            draft.cannot_run("WM807", "a weight by data source of what is generated", item.span)
+        elif len(item.terms) > 1:
+            _check_source(item)
         else:
             plain = value
     return plain
+
+
+def _check_source(item: ast.Item) -> None:
+    """`1 on human_video`."""
+    words = item.terms[1:]
+    if len(words) != 2 or not all(isinstance(word, ast.Reference) for word in words):
+        raise Mistake(errors.source_malformed(item))
+    if words[0].dotted != "on":
+        raise Mistake(errors.source_malformed(item))
 
 
 def _hand(draft: Draft, declaration: ast.Declaration) -> Hand:

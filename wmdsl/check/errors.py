@@ -1196,6 +1196,12 @@ def renoises_nothing(item: ast.Item, name: str, copies: Sequence[str]) -> Diagno
                   )  # fmt: skip
 
 
+def source_malformed(item: ast.Item) -> Diagnostic:
+    return _error("WM124", f"`{item.span.text}` is no weight", item.span,
+                  help="write a number, or `1 on human_video` for the samples of one data source",
+                  )  # fmt: skip
+
+
 def wrong_arity(item: ast.Item, predicate: ast.Declaration, wanted: int, given: int) -> Diagnostic:
     return _error("WM201", f"`{predicate.name.text}` is about {wanted} objects, not {given}",
                   item.span, "", (predicate.span, "the predicate"),

@@ -111,6 +111,8 @@ def _rate(declaration: ast.Declaration) -> Fraction | None:
 
 
 def _normalise(modality: str) -> str:
+    if modality == "depth":
+        return "none"  # metres
     if modality in FRAMES:
         return "unit"
     return "zscore" if modality in NUMBERS else "none"

@@ -21,12 +21,14 @@ from wmdsl.data.windows import Window, WindowedDataset
 class Source:
     """A dataset of a mixture: its folder, what each stream reads there, and its share.
 
-    Offsets count rows of this very dataset, whose rate may differ from the others'.
+    Offsets count rows of this very dataset, whose rate may differ from the others'.  With a
+    `number` its samples carry it under `source`.
     """
 
     root: Path
     windows: tuple[Window, ...]
     weight: float = 1.0
+    number: int | None = None
 
 
 class Loader:
@@ -52,14 +54,17 @@ class Loader:
         sizes = [len(dataset) for dataset in self.datasets]
         self.sampler = Sampler(sizes, batch_size, seed, [source.weight for source in sources])
         self._shift_pixels = shift_pixels
+        self._numbers = [source.number for source in sources]
 
     def next_batch(self, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """The next batch, as of `WindowedDataset.batch`; `generator` draws the shifts."""
-        parts = [
-            dataset.batch(indices, self._shift_pixels, generator)
-            for dataset, indices in zip(self.datasets, next(self.sampler), strict=True)
-            if len(indices)
-        ]
+        drawn = zip(self.datasets, next(self.sampler), self._numbers, strict=True)
+        parts = []
+        for dataset, indices, number in drawn:
+            if len(indices):
+                parts.append(dataset.batch(indices, self._shift_pixels, generator))
+                if number is not None:
+                    parts[-1]["source"] = torch.full((len(indices),), number)
         if len(parts) == 1:
             return parts[0]
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}

@@ -7,8 +7,9 @@ from wmdsl.check.model import Codec, Segment
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.pretrained import earlier, groups_in
-from wmdsl.lower.program import Block, Expression, of
+from wmdsl.lower.program import Block, Expression, Name, of
 
+EMBODIMENT = Name("embodiment")
 INDEXED = ("bins", "embed", "tokenizer", "vq")
 FRAMED = ("patch", "conv", "vae", "vit", "vq")
 DIRECT = ("patch", "linear", "vae", "latent_frame", TIME, *INDEXED)
@@ -17,6 +18,11 @@ DIRECT = ("patch", "linear", "vae", "latent_frame", TIME, *INDEXED)
 def direct(codec: Codec) -> bool:
     """Whether a trunk reads what a head of this codec predicts, and no other features."""
     return codec.kind in DIRECT
+
+
+def embodied(context: Context, segment: Segment | None) -> tuple[Expression, ...]:
+    """What chooses among the projections of a stream with embodiments; () of any other."""
+    return (EMBODIMENT,) if segment and context.stream(segment).attributes["embodiments"] else ()
 
 
 def framed(segment: Segment, codec: Codec, value: Expression) -> Expression:
@@ -32,14 +38,18 @@ def read(
     """Features of a value through the weights of a codec; views that are apart one by one."""
     stream = context.stream(segment)
     if not stream.apart:
-        return _read(segment, codec, module, value)
-    features = _read(segment, codec, module, Block("each_view")(value))
+        return _read(context, segment, codec, module, value)
+    features = _read(context, segment, codec, module, Block("each_view")(value))
     counts = len(stream.views), groups_in(codec, segment)
     return Block(f"views_as_{stream.apart}")(features, *counts)
 
 
-def _read(segment: Segment, codec: Codec, module: Expression, value: Expression) -> Expression:
-    features = module(framed(segment, codec, value))
+def _read(
+    context: Context, segment: Segment, codec: Codec, module: Expression, value: Expression
+) -> Expression:
+    if len(context.stream(segment).shape) == 2:
+        raise Unsupported(f"a {codec.kind} codec reads frames in colour", codec.span)
+    features = module(framed(segment, codec, value), *embodied(context, segment))
     if codec.kind != "vit":
         return features
     if codec.attributes["tokens"]:
@@ -78,7 +88,9 @@ def tokenised(context: Context, segment: Segment, codec: Codec, value: Expressio
         raise Unsupported(f"a {codec.kind} codec reads one view", codec.span)
     value = framed(segment, codec, value)
     if codec.kind == "patch":
-        return Block("patchify")(value, *codec.attributes["size"])
+        flat = len(context.stream(segment).shape) == 2
+        pixels = value[:, :, None] if flat else value
+        return Block("patchify")(pixels, *codec.attributes["size"])
     if codec.kind == "vae":
         return _cells(codec, of(context.owned("codec", codec.name), "encode")(value))
     if codec.kind == "vq":
@@ -100,7 +112,9 @@ def decoded(context: Context, segment: Segment, codec: Codec, tokens: Expression
     """Tokens that a head predicted, behind those of its clip before -> samples."""
     shape = context.stream(segment).shape
     if codec.kind == "patch":
-        frames = Block("unpatchify")(tokens, (segment.length, *shape), *codec.attributes["size"])
+        pixels = (1, *shape) if len(shape) == 2 else shape
+        frames = Block("unpatchify")(tokens, (segment.length, *pixels), *codec.attributes["size"])
+        frames = frames[:, :, 0] if len(shape) == 2 else frames
         return frames[:, 0] if segment.name == "whole" else frames
     if codec.kind == "vae":
         maps = _maps(context, codec, segment, tokens)

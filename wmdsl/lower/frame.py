@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from wmdsl.check.codecs import TIME
 from wmdsl.check.model import Codec, Segment, Stream, TokenGroup, TokenSource
-from wmdsl.lower.codecs import decoded, direct, pooled, pooled_codec, read, tokenised
+from wmdsl.lower.codecs import EMBODIMENT, decoded, direct, pooled, pooled_codec, read, tokenised
 from wmdsl.lower.context import Context, number, place
 from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.names import LOCALS, Names, segment_name
@@ -80,6 +80,15 @@ class Frame:
         self.body.assign(LIKE, Name("next")(of(me, "parameters")()))
         first = next(iter(self._values.values()))
         self.body.assign(SIZE, Name("len")(first))
+        many = {len(stream.attributes["embodiments"] or ()) for stream in self._streams()} - {0}
+        if len(many) > 1:
+            what = "streams have different numbers of embodiments"
+            raise Unsupported(what, self._streams()[0].span)
+        for count in many:
+            self.body.assign(EMBODIMENT, Block("embodiments")(BATCH, SIZE, count, LIKE))
+
+    def _streams(self) -> list[Stream]:
+        return list(self.context.model.streams.values())
 
     def _read_stream(self, stream: Stream, found: list[Segment], complete: bool) -> None:
         name = self.local(("stream", stream.name), stream.name)

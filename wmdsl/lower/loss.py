@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from wmdsl.check.codecs import TIME
 from wmdsl.check.model import Align, Generate, Hand, Segment
-from wmdsl.lower.codecs import direct
+from wmdsl.lower.codecs import EMBODIMENT, direct
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
-from wmdsl.lower.frame import CLEAN, LIKE, SIZE, Frame
+from wmdsl.lower.frame import BATCH, CLEAN, LIKE, SIZE, Frame
 from wmdsl.lower.layouts import check_runs, combined, draw_masks, noise_again
 from wmdsl.lower.objectives import Trainer, groups_of, held, tokens_read, valid
 from wmdsl.lower.passes import Inputs, PassWriter
@@ -29,6 +29,7 @@ from wmdsl.lower.spaces import TIMED
 from wmdsl.lower.stages import PARAMETER as STAGE_PARAMETER
 from wmdsl.lower.stages import STAGE
 from wmdsl.plan.nodes import Space, Training
+from wmdsl.plan.sources import data_sources, factors
 from wmdsl.plan.spaces import draws, token_sources
 from wmdsl.plan.stages import terms_in_force
 
@@ -102,7 +103,8 @@ class _Loss:
             doc = "Loss terms of a batch; `loss` is the weighted sum of those in force in a stage."
             parameters = (*PARAMETERS, STAGE_PARAMETER)
         returns = "dict[str, Tensor]"
-        return Method(self._name(), parameters, returns, doc, frame.body.pruned(CLEAN, SIZE, LIKE))
+        statements = frame.body.pruned(EMBODIMENT, CLEAN, SIZE, LIKE)
+        return Method(self._name(), parameters, returns, doc, statements)
 
     def _name(self) -> str:
         """`loss`, or `loss_LAYOUT`."""
@@ -235,6 +237,12 @@ class _Loss:
         counted = valid(frame, align.target, align.target_codec)
         if align.distance == "cosine" and align.over == "token":
             counted = of(counted, "all")(dim=1, keepdim=True)
+        counts = factors(self.model, align)
+        if counts:
+            names = ", ".join(data_sources(self.model))
+            frame.body.section(f"{align.name}: samples of {names} count differently")
+            numbers = tuple(number(count) for count in counts)
+            call = Block("source_factors")(BATCH, SIZE, numbers, LIKE) * call
         error = Block("valid_mean")(call, counted)
         value = frame.keep(("loss", align.name), align.name, error)
         self.terms[align.name] = (align.weight, value)

@@ -14,6 +14,7 @@ from itertools import groupby, pairwise
 from wmdsl.check.codecs import TIME
 from wmdsl.check.model import Condition, TokenGroup, TokenSource, Trunk
 from wmdsl.check.sources import frames_of, lies, written
+from wmdsl.lower.codecs import embodied
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.frame import CLEAN, EACH, LIKE, SIZE, Frame
@@ -281,7 +282,8 @@ class PassWriter:
         start = sum(other.group.count for other in placed[: names.index(group.name)])
         head, span = self.context.outward(group), slice(start, start + group.count)
         if not shift:
-            return head(hidden if len(placed) == 1 else hidden[:, span])
+            states = hidden if len(placed) == 1 else hidden[:, span]
+            return head(states, *embodied(self.context, group.segment))
         return head(self._one_earlier(group, hidden, span))
 
     def _predicting(self, group: TokenGroup) -> TokenGroup:
@@ -344,7 +346,10 @@ class PassWriter:
         if role in ("learned", "placeholder"):
             tokens = self.context.inward(group)(self.rows)
         else:
-            tokens = self.context.inward(group)(self._features(space, group, role))
+            chosen = embodied(self.context, group.segment)
+            if chosen and self.frame.draws > 1:
+                raise Unsupported("draws beside embodiments", group.span)
+            tokens = self.context.inward(group)(self._features(space, group, role), *chosen)
             tokens = tokens if role == "noisy" else self.frame.drawn(tokens)
         for condition in channels_into(self.model, group):
             key = condition.name, group.name

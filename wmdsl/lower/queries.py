@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from wmdsl.check.model import Align, Generate, Segment, TokenGroup
 from wmdsl.check.queries import left_out
+from wmdsl.lower.codecs import EMBODIMENT
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.frame import BATCH, CLEAN, GENERATOR, LIKE, SIZE, Frame
@@ -116,7 +117,7 @@ class _Query:
             parameters=PARAMETERS,
             returns="dict[str, Tensor]",
             doc=self._doc(),
-            body=frame.body.pruned(CLEAN, SIZE, LIKE),
+            body=frame.body.pruned(EMBODIMENT, CLEAN, SIZE, LIKE),
             decorator=NO_GRAD,
             span=owner.span,
         )

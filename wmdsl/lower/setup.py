@@ -49,6 +49,7 @@ from wmdsl.lower.spaces import TIMED, Reading, cross_module, embedding, rotary, 
 from wmdsl.plan.parameters import (
     LEARNED,
     adapted,
+    banks,
     read_streams,
     shrunk_map,
     source_width,
@@ -111,9 +112,25 @@ def _statistics(body: Body, stream: Stream) -> None:
 
 def codec_module(context: Context, codec: Codec) -> Expression | None:
     """The constructor of a codec's weights; None where it has none."""
-    streams, attributes = read_streams(context.model, codec), codec.attributes
+    streams = read_streams(context.model, codec)
     if codec.kind in WEIGHTLESS:
         return None
+    module = _one_codec(context, codec, streams)
+    read = (context.model.streams[name].segments[0] for name in streams)
+    counts = {banks(context.model, segment) for segment in read}
+    if len(counts) > 1:
+        what = f"codec {codec.name} reads streams with and without embodiments"
+        raise Unsupported(what, codec.span)
+    return _banked(module, counts.pop())
+
+
+def _banked(module: Expression, count: int) -> Expression:
+    """A module, or one for each embodiment."""
+    return Block("Bank")(Repeated(module, count)) if count else module
+
+
+def _one_codec(context: Context, codec: Codec, streams: list[str]) -> Expression:
+    attributes = codec.attributes
     if codec.kind in PRETRAINED:
         return PRETRAINED[codec.kind](codec, context.model.streams[streams[0]])
     shape = context.model.streams[streams[0]].shape
@@ -175,7 +192,10 @@ def _trunk(context: Context, body: Body, trunk: Trunk) -> None:
     body.section(f"trunk {trunk.name}: {trunk.kind}, {shape}", trunk.span)
     parts: dict[str, Expression] = {}
     for group in trunk.groups:
-        parts[f"{group_name(context.model, group)}_in"] = _inward(context, trunk, group)
+        count = banks(context.model, group.segment)
+        parts[f"{group_name(context.model, group)}_in"] = _banked(
+            _inward(context, trunk, group), count
+        )
     if trunk.kind in TIMED:
         parts["time"] = Block("TimeCode")(trunk.width)
         if shares_modulation(trunk):
@@ -189,7 +209,9 @@ def _trunk(context: Context, body: Body, trunk: Trunk) -> None:
     for group in trunk.groups:
         if generated(context.model, group):
             size = vocabulary(context.model, group) or group.features
-            parts[f"{group_name(context.model, group)}_out"] = Block("Head")(trunk.width, size)
+            head = Block("Head")(trunk.width, size)
+            count = banks(context.model, group.segment)
+            parts[f"{group_name(context.model, group)}_out"] = _banked(head, count)
     table = Call(Name("dict"), (), tuple(parts.items()))
     _own(body, context.owned("trunk", trunk.name), of(nn, "ModuleDict")(table), trunk.frozen)
     if adapted(trunk):

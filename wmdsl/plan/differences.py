@@ -99,6 +99,11 @@ def notes(model: Model, queries: Mapping[str, QueryPlan]) -> tuple[str, ...]:
     for query in model.queries.values():
         if query.execute is not None:
             found.append(_executed(model, query))
+        if query.attributes["cache"] != "none":
+            found.append(
+                f"{query.name} may keep {query.attributes['cache']} states between calls; "
+                "here each call computes them again, with the same answer"
+            )
     found += [f"{entry.what} has no runtime yet ({entry.code})" for entry in model.unrunnable]
     return tuple(found)
 

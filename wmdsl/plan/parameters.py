@@ -12,7 +12,16 @@ from itertools import pairwise
 from math import prod
 
 from wmdsl.check.codecs import FREQUENCIES, conv_kernel, conv_strides
-from wmdsl.check.model import Align, Codec, Condition, Cross, Model, TokenGroup, Trunk
+from wmdsl.check.model import (
+    Align,
+    Codec,
+    Condition,
+    Cross,
+    Model,
+    Segment,
+    TokenGroup,
+    Trunk,
+)
 from wmdsl.check.sources import written
 from wmdsl.plan.nodes import Parameters
 from wmdsl.plan.roles import training_roles
@@ -83,9 +92,16 @@ def used_codecs(model: Model) -> list[Codec]:
 def codec_weights(model: Model, codec: Codec) -> int:
     """Weights of a codec; published counts of pretrained ones, 0 where none is known."""
     weigh = _CODEC_WEIGHTS.get(codec.kind)
-    if weigh is not None:
-        return weigh(model, codec)
-    return codec.attributes.get("parameters") or 0
+    if weigh is None:
+        return codec.attributes.get("parameters") or 0
+    streams = (model.streams[name] for name in read_streams(model, codec))
+    copies = max((banks(model, stream.segments[0]) for stream in streams), default=0)
+    return weigh(model, codec) * max(copies, 1)
+
+
+def banks(model: Model, segment: Segment | None) -> int:
+    """Embodiments that have projections of their own of a segment; 0 where all share them."""
+    return len(model.streams[segment.stream].attributes["embodiments"] or ()) if segment else 0
 
 
 def read_streams(model: Model, codec: Codec) -> list[str]:
@@ -272,6 +288,10 @@ def _final_weights(trunk: Trunk) -> int:
 
 def group_weights(model: Model, group: TokenGroup, role: str) -> int:
     """The projection and the learned places of a token group."""
+    return _projection(model, group, role) * max(banks(model, group.segment), 1)
+
+
+def _projection(model: Model, group: TokenGroup, role: str) -> int:
     trunk = model.trunks[group.trunk]
     if role in ("learned", "placeholder"):
         return group.count * trunk.width
@@ -306,7 +326,8 @@ def vocabulary(model: Model, group: TokenGroup) -> int | None:
 def head_weights(model: Model, trunk: str, name: str) -> int:
     """The read-out of a generated group."""
     group = model.trunks[trunk].group(name)
-    return linear(model.trunks[trunk].width, vocabulary(model, group) or group.features)
+    size = vocabulary(model, group) or group.features
+    return linear(model.trunks[trunk].width, size) * max(banks(model, group.segment), 1)
 
 
 # couplings

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from wmdsl.plan.sources import data_sources
 from wmdsl.runtime import binding, errors
 from wmdsl.runtime.settings import TrainSettings
 from wmdsl.runtime.stages import Phase
@@ -73,7 +74,10 @@ class Feed:
 
         root = self.data[name]
         rows_hz = Fraction(DatasetInfo.read(root).fps)
-        return Source(root, binding.windows(self.model, rows_hz), share)
+        named = data_sources(self.model)
+        number = named.index(name) if name in named else -1
+        told = number if named and name else None
+        return Source(root, binding.windows(self.model, rows_hz), share, told)
 
 
 def folders(data: str | Path | Mapping[str, str | Path]) -> dict[str, Path]:

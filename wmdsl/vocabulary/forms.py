@@ -43,8 +43,9 @@ STREAM = Form("stream", "What is seen, done or said: one modality, one rate, nam
      Attribute("valid", "choice", "Where padding is declared.", choices=("mask", "none")),
      Attribute("dropout", "share", "Share of the training samples that do not see it: zeros stand "
                "for it, and a query may be guided away from that."),
-     Attribute("embodiments", "names", "Embodiments that index this stream's projections.",
-               runs=False)),
+     Attribute("embodiments", "names", "Embodiments, each with projections of its own into and "
+               "out of this stream; a batch names them by number under `embodiment`, the first "
+               "where it does not.")),
     MODALITIES)  # fmt: skip
 
 CODEC = Form("codec", "How a segment becomes tokens; one set of weights under one name.",
@@ -127,8 +128,9 @@ QUERY = Form("query", "A question to the density: what is sought given what.",
      Attribute("cfg", "per_stream", "Classifier-free guidance: how far what is sought "
                "moves away from the answer without the given streams that have a dropout, or else "
                "the given texts.", minimum=0),
-     Attribute("cache", "choice", "What is kept between calls.", default="none",
-               choices=("none", "scratch", "predicted", "committed"), runs=False),
+     Attribute("cache", "choice", "What may be kept between calls; a call computes it again, with "
+               "the same answer.", default="none",
+               choices=("none", "scratch", "predicted", "committed")),
      Attribute("refresh", "length", "How often slow parts are computed again.", runs=False),
      Attribute("ensemble", "real", "Temporal ensembling weight.", runs=False)))  # fmt: skip
 

@@ -42,7 +42,7 @@ MODALITIES = table(
          arguments=(*_sizes("vocabulary"), _optional("count", "Integers per step.", "1")),
          level="latent"),
     Kind("depth", "Depth frames in metres, `depth[height, width]`.",
-         arguments=_sizes("height width"), level="3d", runs=False),
+         arguments=_sizes("height width"), level="3d"),
     Kind("flow", "Optical or scene flow, `flow[channels, height, width]`.",
          arguments=_FRAME, level="3d", runs=False),
     Kind("track", "Point tracks, `track[points, dimensions]`.",

@@ -16,6 +16,7 @@ from tests.cpu.reference.pieces import (
     Weights,
     causal,
     conv_grid,
+    gelu,
     line_angles,
     linear,
     patches,
@@ -306,7 +307,51 @@ def twice_policy(table, batch, generator, steps):
     return action * w["action_scale"] + w["action_mean"]
 
 
-LOSSES = {"views": views, "arranged": arranged, "copied": copied, "twice": twice}
+def chosen_by(batch, w, name, apply, x):
+    """Each sample through the weights of its own embodiment."""
+    number = batch.get("embodiment", torch.zeros(len(x), dtype=torch.int64))
+    return torch.stack([apply(w(f"{name}.{int(n)}"), x[at]) for at, n in enumerate(number)])
+
+
+def perceived(w, x):
+    return linear(w("2"), gelu(linear(w("0"), x)))
+
+
+def embodied(w, batch, action, clock):
+    own, zero = w("policy"), torch.zeros(len(action), dtype=torch.float64)
+    deep = patches(batch["deep"][:, :1, None], 8)
+    state = chosen_by(batch, w, "body", perceived, scaled(w, "state", batch["state"]))
+    parts = [
+        tokens(own("deep_now_in"), deep),
+        chosen_by(batch, own, "state_in", tokens, state),
+        chosen_by(batch, own, "action_in", tokens, action),
+    ]
+    trunk = coded(own, 2, parts, [zero, zero, clock])
+    return run([trunk], full(7))[0]
+
+
+def kinds(table, batch, generator):
+    w, size = Weights(table), len(batch["state"])
+    action = scaled(w, "action", batch["action"])
+    clock = uniform(size, generator)
+    noise = normal(action.shape, generator)
+    out = embodied(w, batch, mixed_with(action, noise, clock[:, None]), clock)
+    velocity = chosen_by(batch, w("policy"), "action_out", linear, out[:, 5:])
+    act = mean_square(velocity, noise - action)
+    later = patches(batch["deep"][:, 1:, None], 8)
+    error = ((linear(w("foresight"), out[:, :4]) - later) ** 2).mean(-1)
+    counts = [4.0 if n == 0 else 1.0 for n in batch.get("source", [-1] * size)]
+    foresight = (error.mean(1) * torch.tensor(counts)).mean()
+    return {"loss": act + 0.5 * foresight, "act": act, "foresight": foresight}
+
+
+LOSSES = {
+    "views": views,
+    "arranged": arranged,
+    "copied": copied,
+    "twice": twice,
+    "kinds": kinds,
+}
 POLICIES = {
     "views": views_policy,
     "arranged": arranged_policy,

@@ -1,6 +1,7 @@
 """Every mechanism equals its reference: loss terms, gradients, answers."""
 
 import pytest
+import torch
 
 from tests.cpu.conftest import SPECS, random_batch
 from tests.cpu.reference import arrangements, mechanisms, trunks
@@ -26,3 +27,9 @@ def test_loss_and_gradients(name, compiled):
 def test_policy(name, compiled):
     module = compiled(SPECS / f"{name}.wm")
     assert_same_policy(module, POLICIES[name], random_batch(module, 3))
+
+
+def test_samples_of_other_bodies_and_sources(compiled):
+    module = compiled(SPECS / "kinds.wm")
+    more = {"embodiment": torch.tensor([1, 0, 1]), "source": torch.tensor([0, -1, 0])}
+    assert_same_loss(module, LOSSES["kinds"], {**random_batch(module, 3), **more})
