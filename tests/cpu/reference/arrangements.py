@@ -310,7 +310,8 @@ def twice_policy(table, batch, generator, steps):
 def chosen_by(batch, w, name, apply, x):
     """Each sample through the weights of its own embodiment."""
     number = batch.get("embodiment", torch.zeros(len(x), dtype=torch.int64))
-    return torch.stack([apply(w(f"{name}.{int(n)}"), x[at]) for at, n in enumerate(number)])
+    chosen = torch.stack([number == 0, number == 1]).double()[..., None, None]
+    return sum(chosen[n] * apply(w(f"{name}.{n}"), x) for n in (0, 1))
 
 
 def perceived(w, x):
