@@ -31,7 +31,7 @@ from wmdsl.driver import SpecError
 from wmdsl.runtime import binding
 from wmdsl.runtime.run import RunDirectory, write_json
 from wmdsl.runtime.settings import TrainSettings
-from wmdsl.runtime.stages import Phase
+from wmdsl.runtime.stages import Phase, weights_by_label
 from wmdsl.runtime.train import Trainer
 from wmdsl.weights import start
 
@@ -119,16 +119,14 @@ class MadeFeed:
 
 def measured(module: nn.Module, loader: MadeLoader) -> dict[str, list[float]]:
     """Every data-fitting term on fixed batches with fixed noise."""
-    model = module.plan.model
-    names = [term.name for term in (*model.generates.values(), *model.aligns.values())]
-    values: dict[str, list[float]] = {name: [] for name in names}
+    values: dict[str, list[float]] = {}
     pixels = torch.Generator().manual_seed(SEED)
     for index in range(HELD_OUT):
         noise = torch.Generator().manual_seed(SEED + index)
         with torch.no_grad():
             losses = module.loss(loader.next_batch(pixels), generator=noise)
-        for name in names:
-            values[name].append(float(losses[name]))
+        for name in weights_by_label(module.plan.model, "", losses):
+            values.setdefault(name, []).append(float(losses[name]))
     return values
 
 

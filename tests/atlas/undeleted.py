@@ -22,6 +22,7 @@ from wmdsl.emit import emit
 from wmdsl.emit.load import load_source
 from wmdsl.lower import lower
 from wmdsl.plan.nodes import Generation, Pass, Plan, QueryPlan, Space
+from wmdsl.plan.spaces import kept
 
 SILENT = ("learned", "placeholder", "handed")
 
@@ -42,35 +43,44 @@ def put_back(plan: Plan, query: str) -> tuple[str, ...]:
     """Segments whose tokens the query deletes in spaces that it runs."""
     added: dict[str, None] = {}
     for step in plan.queries[query].chain:
-        for space, whole in _pairs(plan, step.evaluation):
-            kept = {placed.key for placed in space.groups}
+        for space, whole in _pairs(plan, query, step.evaluation):
+            live = {placed.key for placed in space.groups}
             for placed in whole.groups:
                 role = plan.train.roles[placed.key]
-                if placed.key not in kept and role not in (*SILENT, "prefix"):
+                if placed.key not in live and role not in (*SILENT, "prefix"):
                     added[placed.group.segment.reference] = None
     return tuple(added)
 
 
 def _whole_query(plan: Plan, query: QueryPlan) -> QueryPlan:
-    chain = tuple(replace(step, evaluation=_whole_pass(plan, step)) for step in query.chain)
+    chain = tuple(
+        replace(step, evaluation=_whole_pass(plan, query.name, step)) for step in query.chain
+    )
     added = [name for name in put_back(plan, query.name) if name not in query.given]
     return replace(query, chain=chain, given=(*query.given, *added))
 
 
-def _whole_pass(plan: Plan, step: Generation) -> Pass:
+def _whole_pass(plan: Plan, query: str, step: Generation) -> Pass:
     spaces, roles = [], dict(step.evaluation.roles)
-    for space, whole in _pairs(plan, step.evaluation):
-        spaces.append(replace(whole, layers=space.layers))
+    for _, whole in _pairs(plan, query, step.evaluation):
+        spaces.append(whole)
         for placed in whole.groups:
             role = plan.train.roles[placed.key]
             roles.setdefault(placed.key, role if role in (*SILENT, "prefix") else "clean")
     return replace(step.evaluation, spaces=tuple(spaces), roles=roles)
 
 
-def _pairs(plan: Plan, evaluation: Pass) -> list[tuple[Space, Space]]:
-    """The spaces of a pass, each beside the whole one of training."""
+def _pairs(plan: Plan, query: str, evaluation: Pass) -> list[tuple[Space, Space]]:
+    """The spaces of a pass, each beside the one with what the query deletes exactly."""
     trained = {(space.name, space.time): space for space in plan.train.spaces}
-    return [(space, trained[space.name, space.time]) for space in evaluation.spaces]
+    dropped = plan.queries[query].dropped
+    gone = {entry.what for entry in dropped if entry.how == "deleted_exactly"}
+    found = []
+    for space in evaluation.spaces:
+        live = {placed.key for placed in space.groups}
+        stays = lambda placed, live=live: placed.key in live or placed.group.name in gone  # noqa: E731
+        found.append((space, kept(trained[space.name, space.time], stays, space.layers)))
+    return found
 
 
 def differing(

@@ -17,10 +17,11 @@ import wmdsl
 from tests.runtime.conftest import SETTINGS, write_dataset
 from wmdsl.runtime import errors
 from wmdsl.runtime.run import RunDirectory
-from wmdsl.runtime.stages import declared_steps, optimizer_of, phases
+from wmdsl.runtime.stages import declared_steps, optimizer_of, phases, weights_by_label
 from wmdsl.runtime.train import metrics, train
 
 SPEC = Path(__file__).with_name("staged.wm")
+ATLAS = Path(__file__).parents[2] / "examples" / "atlas"
 STEPS = dataclasses.replace(SETTINGS, steps=9, checkpoint_every=2)
 
 
@@ -101,6 +102,17 @@ def test_a_stage_changes_what_it_trains_and_nothing_else(sources, tmp_path):
     assert changed - {"state_mean", "state_scale", "action_mean", "action_scale"} == {
         "seer", "eyes",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("worldvla", {"act": 0.5, "next": 0.02}),
+     ("cosmos_policy", {"everything.act": 5, "everything.world": 2.5, "everything.judge": 2.5})],
+)  # fmt: skip
+def test_a_term_counts_by_the_share_of_its_layout(name, expected):
+    model = wmdsl.plan(ATLAS / f"{name}.wm", size="tiny").model
+    found = weights_by_label(model, "", ["loss", *expected])
+    assert found == pytest.approx(expected)
 
 
 def test_each_part_has_its_own_rate():

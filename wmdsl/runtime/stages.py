@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -83,6 +83,36 @@ def weights_of(model: Model, stage: str) -> dict[str, float]:
         return {name: float(weight) for name, weight in force.items()}
     terms = (*model.generates.values(), *model.aligns.values())
     return {term.name: float(term.weight) for term in terms}
+
+
+def weights_by_label(model: Model, stage: str, labels: Iterable[str]) -> dict[str, float]:
+    """Weights of the terms in force by the names that `loss` gives them.
+
+    A term of several layouts is named after each, as `act.packed`, and counts by its share.
+    """
+    weights, found = weights_of(model, stage), {}
+    for label in labels:
+        name, _, layout = label.rpartition(".")
+        if label in weights:
+            found[label] = weights[label] * _share(model, label)
+        elif layout in model.layouts and name in weights:
+            found[label] = weights[name] * _share(model, name, layout)
+    return found
+
+
+def _share(model: Model, term: str, layout: str = "") -> float:
+    """How much of the training a term has: its layout's share, 1 where there are no layouts."""
+    total = float(sum(entry.share for entry in model.layouts.values())) or 1.0
+    if layout or not model.layouts:
+        return float(model.layouts[layout].share) / total if layout else 1.0
+    generate = model.generates.get(term)
+    names = {segment.reference for segment in generate.segments} if generate else set()
+    homes = [
+        entry
+        for entry in model.layouts.values()
+        if not (names and entry.predicted) or names & set(entry.predicted)
+    ]
+    return float(sum(entry.share for entry in homes)) / total
 
 
 def optimizer_of(

@@ -26,7 +26,7 @@ from wmdsl.runtime.checkpoint import (
 from wmdsl.runtime.feed import Feed, Statistics, folders
 from wmdsl.runtime.run import RunDirectory, write_json, write_text
 from wmdsl.runtime.settings import TrainSettings
-from wmdsl.runtime.stages import Phase, optimizer_of, phase_at, phases, weights_of
+from wmdsl.runtime.stages import Phase, optimizer_of, phase_at, phases, weights_by_label
 from wmdsl.weights import chosen_weights
 
 Batch = dict[str, Tensor]
@@ -180,7 +180,7 @@ class Trainer:
 
     def _shares(self, losses: dict[str, Tensor]) -> dict[str, float]:
         """Norm of each weighted term's gradient over the sum of these norms."""
-        weights = weights_of(self.model, self.phase.stage)
+        weights = weights_by_label(self.model, self.phase.stage, losses)
         shared = [value for value in self.module.parameters() if value.requires_grad]
         norms = {}
         for name, weight in weights.items():
@@ -189,7 +189,8 @@ class Trainer:
             grads = torch.autograd.grad(
                 losses[name] * weight, shared, retain_graph=True, allow_unused=True
             )
-            norms[name] = float(torch.stack([g.norm() for g in grads if g is not None]).norm())
+            reached = [grad.norm() for grad in grads if grad is not None]
+            norms[name] = float(torch.stack(reached).norm()) if reached else 0.0
         total = sum(norms.values()) or 1.0
         return {f"gradient_share/{name}": norm / total for name, norm in norms.items()}
 
