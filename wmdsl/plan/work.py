@@ -243,7 +243,8 @@ def _seen_by_each(model: Model, cross: Cross, read: TokenSource) -> int:
 
 
 def _heads(model: Model, space: Space, predicted: set[str]) -> Iterator[int]:
-    for generate in model.generates.values():
+    """Of each predicted segment; a pass at a tap's own time is read by no head."""
+    for generate in model.generates.values() if space.time is None else ():
         for trunk, name in generate.groups:
             group = model.trunks[trunk].group(name)
             if trunk in space.trunks and group.segment.reference in predicted:
