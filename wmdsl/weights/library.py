@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from wmdsl.weights import errors
 from wmdsl.weights.named import Named
 from wmdsl.weights.report import PartReport
-from wmdsl.weights.source import Checkpoint
+
+if TYPE_CHECKING:
+    from wmdsl.weights.source import Checkpoint
 
 
 class Pretrained(nn.Module):
@@ -23,6 +25,14 @@ class Pretrained(nn.Module):
         return super().train(mode and not self.frozen)
 
 
+def imported(package: str) -> Any:
+    """A package of the extra; WeightsError where it is not installed."""
+    try:
+        return import_module(package)
+    except ImportError:
+        raise errors.extra_missing(package.partition(".")[0]) from None
+
+
 def model_of(
     named: Named, checkpoint: Checkpoint, package: str, classes: Mapping[str, str]
 ) -> tuple[Any, PartReport]:
@@ -32,11 +42,7 @@ def model_of(
     """
     if checkpoint.kind not in classes:
         raise errors.no_loader(named, checkpoint.kind, tuple(classes))
-    try:
-        library = import_module(package)
-    except ImportError:
-        raise errors.extra_missing(package) from None
-    load = getattr(library, classes[checkpoint.kind]).from_pretrained
+    load = getattr(imported(package), classes[checkpoint.kind]).from_pretrained
     try:
         model, info = load(
             str(checkpoint.folder), use_safetensors=True, local_files_only=True,

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from wmdsl.weights import errors
+from wmdsl.weights.library import imported
 from wmdsl.weights.named import Named
 
 # Text that describes a checkpoint; its weights come from safetensors alone, and none of its code.
@@ -50,18 +51,15 @@ def find(named: Named, source: str, component: str) -> Checkpoint:
 
 def _downloaded(named: Named, hub: str, component: str) -> Path:
     """The snapshot of a repository: a pipeline's one component, else its safetensors."""
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-    except ImportError:
-        raise errors.extra_missing("huggingface_hub") from None
+    snapshot_download = imported("huggingface_hub").snapshot_download
+    faults = imported("huggingface_hub.errors")
     texts = [*DESCRIPTIONS, *(f"*/{pattern}" for pattern in DESCRIPTIONS)]
     try:
         root = Path(snapshot_download(hub, allow_patterns=texts))
         piece = component and (root / component / "config.json").is_file()
         weights = f"{component}/*.safetensors" if piece else "*.safetensors"
         return Path(snapshot_download(hub, allow_patterns=[*texts, weights]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as reason:
+    except (faults.HfHubHTTPError, OSError, ValueError) as reason:
         first = str(reason).strip().splitlines()[0]
         raise errors.absent(named, f"hub:{hub}", first) from None
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from wmdsl.weights import errors
-from wmdsl.weights.library import Pretrained, model_of
+from wmdsl.weights.library import Pretrained, imported, model_of
 from wmdsl.weights.named import Named
 from wmdsl.weights.report import PartReport
 from wmdsl.weights.source import Checkpoint
@@ -102,14 +102,11 @@ def load_tokenizer(named: Named, checkpoint: Checkpoint) -> tuple[Pretrained, Pa
 
 
 def _tokenizer(named: Named, checkpoint: Checkpoint) -> Any:
-    try:
-        from transformers import AutoTokenizer
-    except ImportError:
-        raise errors.extra_missing("transformers") from None
     beside = checkpoint.folder.parent / "tokenizer"
     folder = beside if (beside / "tokenizer_config.json").is_file() else checkpoint.folder
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        load = imported("transformers").AutoTokenizer.from_pretrained
+        tokenizer = load(str(folder), local_files_only=True)
     except (OSError, ValueError) as reason:
         raise errors.absent(named, folder, str(reason).strip().splitlines()[0]) from None
     if tokenizer.pad_token is None:

@@ -31,13 +31,12 @@ def module_of(*lines):
 
 def words_of(folder):
     """A tokeniser of single bytes and a few words, saved beside a checkpoint."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
+    pieces = pytest.importorskip("tokenizers")
+    library = pytest.importorskip("transformers")
     vocabulary = {"<pad>": 0, "</s>": 1, "<unk>": 2, "push": 3, "the": 4, "block": 5}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast = PreTrainedTokenizerFast(
+    tokenizer = pieces.Tokenizer(pieces.models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pieces.pre_tokenizers.Whitespace()
+    fast = library.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
     )
     fast.save_pretrained(folder)
@@ -51,10 +50,8 @@ def as_bytes(*lines, length=12):
 
 def tiny_wan():
     """Wan's auto-encoder with 4 channels and statistics that are not the identity."""
-    from diffusers import AutoencoderKLWan
-
     torch.manual_seed(1)
-    return AutoencoderKLWan(
+    return pytest.importorskip("diffusers").AutoencoderKLWan(
         base_dim=8, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1,
         latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[1.5, 2.0, 0.5, 1.0],
     )  # fmt: skip
