@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from wmdsl_kernels.bench import __main__ as command
-from wmdsl_kernels.bench import rivals
+from wmdsl_kernels.bench import around, rivals
 from wmdsl_kernels.bench.measure import ratios
 from wmdsl_kernels.bench.run import bench
 from wmdsl_kernels.bench.workloads import CPU, PUBLISHED, TABLES, Workload
@@ -52,3 +52,12 @@ def test_command_writes_json(monkeypatch, tmp_path, capsys):
     assert written["environment"]["threads"] == 1
     assert "x density" in capsys.readouterr().out
     assert (tmp_path / "bench.svg").exists()
+
+
+def test_what_surrounds_attention_is_timed_line_by_line(monkeypatch, capsys):
+    shapes = (around.Shape("tiny", 2, (3, 2, 4), 24, 2, 12),)
+    monkeypatch.setitem(around.SHAPES, "cpu", shapes)
+    around.main("--device cpu --seconds 0 --dtypes fp32 bf16".split())
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 * 3 * 2
+    assert all("ours" in line and "copy" in line for line in lines)
