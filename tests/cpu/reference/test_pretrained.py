@@ -35,7 +35,7 @@ def test_no_latent_sees_a_later_frame(compiled):
     module = compiled(SPECS / "pretrained.wm")
     frames = random_batch(module, 2)["scene"]
     whole = module.vae.encode(frames)
-    assert torch.equal(module.vae.encode(frames[:, :3]), whole[:, :2])
+    torch.testing.assert_close(module.vae.encode(frames[:, :3]), whole[:, :2])
     changed = frames.clone()
     changed[:, 5:] += 1
     assert torch.equal(module.vae.encode(changed)[:, :3], whole[:, :3])
