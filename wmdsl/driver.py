@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,12 +106,22 @@ def as_source(path_or_text: str | Path, diagnostics: Diagnostics) -> Source | No
     return read_source(path_or_text, diagnostics)
 
 
+def examine(source: Source, options: Options, diagnostics: Diagnostics) -> Any:
+    """Report every mistake that shows before lowering; the model, or None where it is not sound."""
+    from wmdsl.plan import judge
+
+    model = run(source, replace(options, stop_after="check"), diagnostics)
+    if model is not None:
+        judge(model, diagnostics)
+    return model
+
+
 def diagnose(path_or_text: str | Path, parameters: Mapping[str, object] = {}) -> list[Diagnostic]:
-    """All diagnostics of a spec up to its plan."""
+    """All diagnostics of a spec."""
     diagnostics = Diagnostics()
     source = as_source(path_or_text, diagnostics)
     if source is not None:
-        run(source, Options(parameters), diagnostics)
+        examine(source, Options(parameters), diagnostics)
     return list(diagnostics)
 
 

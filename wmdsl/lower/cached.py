@@ -10,7 +10,7 @@ from wmdsl.check.model import Trunk
 from wmdsl.lower.context import Context
 from wmdsl.lower.program import Expression, Name, Parameter, expression, joined, me, of
 from wmdsl.lower.spaces import Loop, Route
-from wmdsl.plan.split import Split, ahead, split
+from wmdsl.plan.split import Split, splits
 
 MEMORY = Name("memory")
 CACHE = "list[tuple[Tensor, Tensor]]"
@@ -28,10 +28,7 @@ def all_splits(context: Context) -> Iterator[Split]:
     """The spaces of all loops that are cut in two."""
     for question in context.questions:
         for step in question.chain:
-            for space in ahead(step)[1]:
-                parts = split(context.model, step, space)
-                if parts is not None:
-                    yield parts
+            yield from splits(context.model, step)
 
 
 def remember_method(context: Context, parts: Split) -> tuple[Route, Expression]:

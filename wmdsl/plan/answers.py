@@ -1,4 +1,4 @@
-"""The answer to a question: how exact, what lives, what is dropped, what it costs."""
+"""The answer to a question: how exact, what lives, what is dropped."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from wmdsl.check.queries import left_out
 from wmdsl.plan.asked import Asked
 from wmdsl.plan.chain import Step, chain_of
-from wmdsl.plan.flow import Flow, visible_groups
-from wmdsl.plan.naive import naive_chain
+from wmdsl.plan.flow import Flow
 from wmdsl.plan.nodes import Dropped, Pass, QueryPlan
 from wmdsl.plan.refusals import Unanswerable, at
-from wmdsl.plan.savings import savings
 from wmdsl.plan.spaces import row_of
-from wmdsl.plan.work import chain_flops, key_value_bytes, repeated_flops
 
 
 def answer(flow: Flow, asked: Asked) -> QueryPlan:
-    """The plan of a question; where it has no answer, `because` and `blamed` say why."""
+    """The plan of a question, without its costs; where it has no answer, `because` and `blamed` say
+    why."""
     if asked.missing:
         return _refused(asked, Unanswerable(asked.missing, asked.span))
     try:
@@ -37,9 +35,6 @@ def _refused(asked: Asked, reason: Unanswerable) -> QueryPlan:
         live=(),
         dropped=(),
         steps={},
-        tokens=0,
-        flops=0,
-        kv_bytes=0,
         chain=(),
         declared=asked.declared,
         blamed=reason.span,
@@ -51,11 +46,8 @@ def _answered(flow: Flow, asked: Asked, steps: tuple[Step, ...]) -> QueryPlan:
     concerns = [concern for step in steps for concern in step.cast.concerns]
     guidance = _guidance(flow, asked)
     concerns += guidance
-    passes_each = 2 if guidance else 1
     dropped = tuple(_dropped(flow, asked, steps))
     passes = [step.generation.evaluation for step in steps]
-    chain = tuple(step.generation for step in steps)
-    naive = naive_chain(flow, [segment.reference for segment in asked.given], chain)
     return QueryPlan(
         name=asked.name,
         given=tuple(segment.reference for segment in asked.given),
@@ -65,14 +57,9 @@ def _answered(flow: Flow, asked: Asked, steps: tuple[Step, ...]) -> QueryPlan:
         live=tuple(_live_names(passes)),
         dropped=dropped,
         steps=_steps(steps),
-        tokens=sum(space.tokens for evaluation in passes for space in evaluation.spaces),
-        flops=passes_each * chain_flops(flow.model, chain),
-        kv_bytes=passes_each
-        * max(key_value_bytes(flow.model, evaluation) for evaluation in passes),
-        chain=chain,
+        chain=tuple(step.generation for step in steps),
         declared=asked.declared,
-        naive_flops=passes_each * repeated_flops(flow.model, naive),
-        savings=savings(flow, naive, chain, dropped, passes_each),
+        passes=2 if guidance else 1,
     )
 
 
@@ -183,7 +170,7 @@ def _reasons(flow: Flow, asked: Asked, dropped: Iterable[Dropped]) -> list[str]:
 def _reader(flow: Flow, reference: str) -> str:
     """`action sees corner.future (mot.wm:15)`: a predicting reader of the tokens, and its line."""
     for space in flow.spaces:
-        for query, key in visible_groups(space):
+        for query, key in flow.sights[space.name]:
             if key.group.name == reference and query.group.name in flow.generates:
                 span = row_of(flow.model, space, query.key)
                 return f"{query.group.name} sees {reference} ({at(span)})"

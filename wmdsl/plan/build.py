@@ -8,18 +8,19 @@ from collections.abc import Mapping
 from wmdsl.check.model import Model
 from wmdsl.diagnostics import Diagnostics
 from wmdsl.plan.answers import answer
-from wmdsl.plan.asked import Asked, canonical, declared, is_policy
+from wmdsl.plan.asked import canonical, declared, is_policy
 from wmdsl.plan.chain import live_spaces
+from wmdsl.plan.costs import with_costs
 from wmdsl.plan.differences import differences, notes
 from wmdsl.plan.edges import edges_of
 from wmdsl.plan.factors import factorisation
 from wmdsl.plan.findings import findings
 from wmdsl.plan.flow import Flow
 from wmdsl.plan.layouts import layout_masks
-from wmdsl.plan.nodes import Mask, Pass, Plan, QueryPlan, Row
+from wmdsl.plan.nodes import Mask, Pass, Plan, QueryPlan
 from wmdsl.plan.paradigm import paradigm_of
 from wmdsl.plan.parameters import count_parameters
-from wmdsl.plan.ranges import most_ranges, pairs, shifted
+from wmdsl.plan.ranges import Row, most_ranges, pairs, shifted
 from wmdsl.plan.reach import aligned, predicted
 from wmdsl.plan.stages import stage_plans
 from wmdsl.plan.trainings import trainings
@@ -28,17 +29,11 @@ from wmdsl.plan.work import training_flops
 
 
 def build_plan(model: Model, diagnostics: Diagnostics) -> Plan:
-    """Everything that follows from a checked model.
-
-    Declared queries without an answer and assertions that do not hold become errors.
-    """
-    flow = Flow.of(model)
-    questions = [declared(query) for query in model.queries.values()]
-    queries = {asked.name: answer(flow, asked) for asked in questions}
-    usual = {asked.name: answer(flow, asked) for asked in canonical(model)}
-    for found in findings(flow, queries):
-        diagnostics.add(found)
-    policy = policy_query(flow, questions, queries, usual)
+    """Everything that follows from a checked model, its mistakes included."""
+    flow, answers = judge(model, diagnostics)
+    queries = {name: with_costs(flow, found) for name, found in answers.items()}
+    usual = {asked.name: with_costs(flow, answer(flow, asked)) for asked in canonical(model)}
+    policy = policy_query(flow, queries, usual)
     train = training_pass(flow)
     parameters = count_parameters(model)
     plan = Plan(
@@ -62,16 +57,25 @@ def build_plan(model: Model, diagnostics: Diagnostics) -> Plan:
     return plan
 
 
+def judge(model: Model, diagnostics: Diagnostics) -> tuple[Flow, Mapping[str, QueryPlan]]:
+    """The graph and the answers to the declared queries, without costs.
+
+    Queries without an answer and assertions that do not hold become errors.
+    """
+    flow = Flow.of(model)
+    answers = {query.name: answer(flow, declared(query)) for query in model.queries.values()}
+    for found in findings(flow, answers):
+        diagnostics.add(found)
+    return flow, answers
+
+
 def policy_query(
-    flow: Flow,
-    questions: list[Asked],
-    queries: Mapping[str, QueryPlan],
-    usual: Mapping[str, QueryPlan],
+    flow: Flow, queries: Mapping[str, QueryPlan], usual: Mapping[str, QueryPlan]
 ) -> QueryPlan:
     """The first declared question that seeks an action given no future; else the canonical one."""
-    for asked in questions:
-        if is_policy(flow.model, asked) and queries[asked.name].chain:
-            return queries[asked.name]
+    for query in flow.model.queries.values():
+        if is_policy(flow.model, declared(query)) and queries[query.name].chain:
+            return queries[query.name]
     return usual["policy"]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from wmdsl.check.model import Codec, Hand, Model, TokenGroup, TokenSource
-from wmdsl.plan.flow import Flow, visible_groups
+from wmdsl.plan.flow import Flow
 from wmdsl.plan.nodes import Edge, QueryPlan
 
 MECHANISM = {"adaln": "adaln", "adaln_per_token": "adaln", "film": "film", "prefix": "prefix"}
@@ -68,7 +68,7 @@ def _joint_edges(flow: Flow) -> Iterator[Edge]:
     for join in flow.model.joins.values():
         space = next(space for space in flow.spaces if space.name == join.name)
         read: dict[tuple[str, str], list[TokenGroup]] = {}
-        for query, key in visible_groups(space):
+        for query, key in flow.sights[space.name]:
             if query.group.trunk != key.group.trunk:
                 read.setdefault((key.group.trunk, query.group.trunk), []).append(key.group)
         for (source, target), groups in read.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,10 +10,11 @@ from wmdsl.check.model import Condition, Cross, Extern, Generate, Model, TokenSo
 from wmdsl.plan.nodes import Placed, Space
 from wmdsl.plan.reach import Graph, Link, Node, aligned, feature, hidden, predicted, segment
 from wmdsl.plan.roles import carries_data, generates_by_segment, noise_hides, training_roles
-from wmdsl.plan.spaces import PREFIXES, rule_span, training_spaces
+from wmdsl.plan.spaces import PREFIXES, rule_span, training_spaces, visible_groups
 from wmdsl.source import Span
 
 GroupName = tuple[str, str]
+Sight = tuple[Placed, Placed]  # a query group and another one, of which it sees tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,16 @@ class Flow:
     generates: Mapping[str, Generate]
     externs: Mapping[str, Extern]
     graph: Graph
+    sights: Mapping[str, tuple[Sight, ...]]  # by space name
 
     @classmethod
     def of(cls, model: Model) -> Flow:
         spaces, roles = training_spaces(model), training_roles(model)
-        graph = Graph.of(dict.fromkeys(_links(model, spaces, roles)))
+        sights = {space.name: visible_groups(model, space) for space in spaces}
+        graph = Graph.of(dict.fromkeys(_links(model, spaces, sights, roles)))
         externs = {part.reference: extern for extern in model.externs.values()
                    for part in extern.gives}  # fmt: skip
-        return cls(model, spaces, roles, generates_by_segment(model), externs, graph)
+        return cls(model, spaces, roles, generates_by_segment(model), externs, graph, sights)
 
     def deployed(self) -> Graph:
         """The graph with the links of every hand from prediction to reader."""
@@ -46,11 +48,16 @@ class Flow:
         return Graph.of((*links, *_handed(self.model)))
 
 
-def _links(model: Model, spaces: Sequence[Space], roles: Mapping[GroupName, str]) -> Iterator[Link]:
+def _links(
+    model: Model,
+    spaces: Sequence[Space],
+    sights: Mapping[str, Sequence[Sight]],
+    roles: Mapping[GroupName, str],
+) -> Iterator[Link]:
     yield from _slices(model)
     for space in spaces:
         yield from _inputs(space, roles)
-        yield from _attention(model, space)
+        yield from _attention(model, space, sights[space.name])
     for cross in model.crosses.values():
         yield from _cross(model, spaces, cross)
     for condition in model.conditions.values():
@@ -90,12 +97,12 @@ def _inputs(space: Space, roles: Mapping[GroupName, str]) -> Iterator[Link]:
         yield Link(read, hidden(placed.key, 0, space.time), how, group.span)
 
 
-def _attention(model: Model, space: Space) -> Iterator[Link]:
+def _attention(model: Model, space: Space, sights: Iterable[Sight]) -> Iterator[Link]:
     """Block by block: each group keeps its own state and takes in what it sees."""
     seen = [
         (key.key, query.key, f"is seen by {query.group.name} in {space.name}",
          rule_span(model, space, query.key, key.key))
-        for query, key in visible_groups(space)
+        for query, key in sights
     ]  # fmt: skip
     for layer in range(space.layers):
         for placed in space.groups:
@@ -104,27 +111,6 @@ def _attention(model: Model, space: Space) -> Iterator[Link]:
         for key, query, how, span in seen:
             target = hidden(query, layer + 1, space.time)
             yield Link(hidden(key, layer, space.time), target, how, span)
-
-
-def visible_groups(space: Space) -> list[tuple[Placed, Placed]]:
-    """(query, key) of different groups where some query token sees some key token."""
-    starts = [group.start for group in space.groups]
-
-    def touched(start: int, end: int) -> range:
-        return range(bisect_right(starts, start) - 1, bisect_left(starts, end))
-
-    regions = {
-        (touched(query_start, query_end), touched(key_start, key_end))
-        for query_start, query_end, key_start, key_end in space.ranges
-    }
-    found = {
-        (query, key)
-        for queries, keys in regions
-        for query in queries
-        for key in keys
-        if query != key
-    }
-    return [(space.groups[query], space.groups[key]) for query, key in sorted(found)]
 
 
 def _read(model: Model, sources: Iterable[TokenSource]) -> Iterator[Node]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from wmdsl.plan.nodes import Placed, Row
-from wmdsl.plan.ranges import Span, by_block, canonical, overlaps
+from wmdsl.plan.nodes import Placed
+from wmdsl.plan.ranges import Row, Span, by_block, canonical, overlaps
 
 
 def with_frames_prefixes(

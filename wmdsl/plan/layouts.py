@@ -14,7 +14,7 @@ from dataclasses import replace
 from wmdsl.check.model import Attend, Layout, Model, Rule, TokenGroup
 from wmdsl.plan.masks import attention_rows
 from wmdsl.plan.nodes import Mask, Placed, Space
-from wmdsl.plan.ranges import is_dense, most_ranges, pairs, restricted
+from wmdsl.plan.ranges import Rows, most_ranges, pairs
 from wmdsl.plan.spaces import space_of
 from wmdsl.syntax import ast
 
@@ -48,9 +48,8 @@ def copied_space(
     """
     placed = tuple(_laid_out(space, layout))
     merged = layout_attend(model, space, placed, attend) if attend else None
-    rows = attention_rows(model, placed, merged, causal=False)
-    tokens = placed[-1].end
-    return replace(space, groups=placed, tokens=tokens, ranges=rows, dense=is_dense(rows, tokens))
+    rows = Rows(lambda: attention_rows(model, placed, merged, causal=False))
+    return replace(space, groups=placed, tokens=placed[-1].end, rows=rows)
 
 
 def layout_attend(
@@ -97,10 +96,8 @@ def arranged_space(space: Space, layout: Layout) -> Space:
         spans.append((placed.start + offset, placed.start + offset + group.count))
         groups.append(Placed(group, place, offset))
         place += group.count
-    rows = restricted(space.ranges, tuple(spans))
-    return replace(
-        space, groups=tuple(groups), tokens=place, ranges=rows, dense=is_dense(rows, place)
-    )
+    rows = space.rows.among(tuple(spans))
+    return replace(space, groups=tuple(groups), tokens=place, rows=rows)
 
 
 def _cut(space: Space, layout: Layout) -> Iterator[tuple[str, tuple[int, int]]]:

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from itertools import groupby, pairwise
+from itertools import groupby, pairwise, product
 
 from wmdsl.check.model import Attend, Model, Rule, TokenGroup
-from wmdsl.plan.nodes import Placed, Row
-from wmdsl.plan.ranges import Span, canonical
+from wmdsl.plan.nodes import Placed
+from wmdsl.plan.ranges import Row, Span, canonical
 from wmdsl.syntax.ast import Arithmetic, Number, Order, Reference, Relation
 
 GroupName = tuple[str, str]
@@ -36,17 +36,50 @@ def attention_rows(
     """
     if attend is None:
         return _default_rows(placed, causal)
-    ordered = {
-        name for rule in attend.rules if rule.relations for name in rule.subjects + rule.objects
-    }
-    runs = {
-        entry.key: _runs(model, entry, attend.orders) if entry.key in ordered else _one_run(entry)
-        for entry in placed
-    }
+    runs = _ordered_runs(model, placed, attend)
     blocks = (
         (block, keys) for entry in placed for block, keys in _blocks(entry.key, attend.rules, runs)
     )
     return canonical(blocks)
+
+
+def visible_groups(
+    model: Model, placed: Sequence[Placed], attend: Attend | None, causal: bool
+) -> Iterator[tuple[Placed, Placed]]:
+    """(query, key) of different groups where some query token sees some key token; the rows say
+    the same, but are longer to make."""
+    runs = _ordered_runs(model, placed, attend) if attend is not None else {}
+    for query, key in product(placed, placed):
+        if query is not key and (
+            _is_seen(query.key, key.key, attend.rules, runs)
+            if attend is not None
+            else not causal or key.start < query.end
+        ):
+            yield query, key
+
+
+def _is_seen(
+    query: GroupName, key: GroupName, rules: Sequence[Rule], runs: Mapping[GroupName, _Runs]
+) -> bool:
+    return any(
+        sight.tokens(run.key)
+        for rule in rules
+        if query in rule.subjects and key in rule.objects
+        for sight in [_Sight.of(rule.relations, runs[key])]
+        for run in runs[query].runs
+    )
+
+
+def _ordered_runs(
+    model: Model, placed: Sequence[Placed], attend: Attend
+) -> Mapping[GroupName, _Runs]:
+    ordered = {
+        name for rule in attend.rules if rule.relations for name in rule.subjects + rule.objects
+    }
+    return {
+        entry.key: _runs(model, entry, attend.orders) if entry.key in ordered else _one_run(entry)
+        for entry in placed
+    }
 
 
 def _default_rows(placed: Sequence[Placed], causal: bool) -> tuple[Row, ...]:
@@ -86,9 +119,9 @@ def _one_run(entry: Placed) -> _Runs:
 
 def _runs(model: Model, entry: Placed, orders: Iterable[Order]) -> _Runs:
     order = next((order for order in orders if _speaks_of(order, entry.group)), None)
-    keys = [
-        key_of(order.key, place) for place in places(model, entry.group)
-    ] if order else range(entry.start, entry.end)  # fmt: skip
+    keys: Iterable[Exact] = range(entry.start, entry.end)
+    if order is not None:
+        keys = (key_of(order.key, place) for place in places(model, entry.group))
     runs, place = [], entry.start
     for key, tokens in groupby(keys):
         length = len(list(tokens))

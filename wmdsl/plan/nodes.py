@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from wmdsl.check.model import Model, TokenGroup
+from wmdsl.plan.ranges import Row, Rows, is_dense
 from wmdsl.source import Span
-
-Row = tuple[int, int, int, int]  # query_start, query_end, key_start, key_end
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +39,27 @@ class Space:
 
     Token order: trunk by trunk in join order, groups in the trunk's order; the token of a prefix
     condition stands in front of its trunk's groups, named after the condition, with codec "".
-    `ranges` say which keys each block of query rows sees; `dense` where every query sees every key
-    (no mask is emitted).  `layers` blocks are run; where that is less than the trunks have, only
-    taps read the space.  `time` is None where generated groups have their own noise levels, else
-    the one level of a tap's own pass.
+    `rows` say which keys each block of queries sees.  `layers` blocks are run; where that is less
+    than the trunks have, only taps read the space.  `time` is None where generated groups have
+    their own noise levels, else the one level of a tap's own pass.
     """
 
     name: str
     trunks: tuple[str, ...]
     groups: tuple[Placed, ...]
     tokens: int
-    ranges: tuple[Row, ...]
-    dense: bool
+    rows: Rows
     layers: int
     time: Fraction | None = None
+
+    @property
+    def ranges(self) -> tuple[Row, ...]:
+        return self.rows.ranges
+
+    @property
+    def dense(self) -> bool:
+        """Whether every query sees every key, so that no mask is emitted."""
+        return is_dense(self.ranges, self.tokens)
 
     def of_trunk(self, trunk: str) -> tuple[Placed, ...]:
         return tuple(placed for placed in self.groups if placed.group.trunk == trunk)
@@ -168,11 +174,12 @@ class QueryPlan:
     live: tuple[str, ...]
     dropped: tuple[Dropped, ...]
     steps: Mapping[str, int]
-    tokens: int
-    flops: int
-    kv_bytes: int
     chain: tuple[Generation, ...]  # empty where the answer is no
     declared: bool
+    passes: int = 1  # evaluations beside each other: two where guidance contrasts
+    tokens: int = 0
+    flops: int = 0
+    kv_bytes: int = 0
     naive_flops: int = 0  # everything in every step
     savings: tuple[Saving, ...] = ()
     blamed: Span | None = field(default=None, compare=False)  # the line that forbids it

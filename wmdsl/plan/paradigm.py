@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from wmdsl.check.model import Model, TokenGroup, TokenSource
 from wmdsl.plan.asked import VISUAL_LEVELS, actions
 from wmdsl.plan.edges import deepest_level, hand_level
-from wmdsl.plan.flow import Flow, visible_groups
+from wmdsl.plan.flow import Flow
 from wmdsl.plan.nodes import Paradigm, QueryPlan
 from wmdsl.plan.reach import hidden, predicted, segment
 from wmdsl.plan.refusals import at
@@ -179,7 +179,7 @@ def _joint_reads(flow: Flow, sources: tuple[str, ...], readers: tuple[str, ...])
     for space in flow.spaces:
         keys = [
             key.group
-            for query, key in visible_groups(space)
+            for query, key in flow.sights[space.name]
             if query.group.trunk in readers
             and key.group.trunk in sources
             and query.group.trunk != key.group.trunk

@@ -8,15 +8,18 @@ touch nor overlap, and neighbouring blocks see different keys.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 
 Span = tuple[int, int]  # start, end (excluded)
-Row = tuple[int, int, int, int]
+Row = tuple[int, int, int, int]  # query_start, query_end, key_start, key_end
 
 
 def merged(spans: Iterable[Span]) -> tuple[Span, ...]:
     """The union of key ranges: ascending, no two touching, none empty."""
+    spans = tuple(spans)
+    if len(spans) == 1 and spans[0][0] < spans[0][1]:
+        return spans
     union: list[Span] = []
     for start, end in sorted(spans):
         if start == end:
@@ -47,12 +50,8 @@ def by_block(rows: Iterable[Row]) -> Mapping[Span, tuple[Span, ...]]:
     return {block: tuple(keys) for block, keys in blocks.items()}
 
 
-@cache
 def restricted(rows: tuple[Row, ...], kept: tuple[Span, ...]) -> tuple[Row, ...]:
-    """The rows among kept tokens only, renumbered as if the others had never been there.
-
-    Cached, as the queries of a model often keep the same tokens.
-    """
+    """The rows among kept tokens only, renumbered as if the others had never been there."""
     spans = merged(kept)
     starts, ends = [start for start, _ in spans], [end for _, end in spans]
     shifts, place = [], 0
@@ -97,3 +96,35 @@ def most_ranges(rows: Iterable[Row]) -> int:
 
 def overlaps(left: Span, right: Span) -> bool:
     return max(left[0], right[0]) < min(left[1], right[1])
+
+
+class Rows:
+    """Canonical rows of some tokens, or of those kept among them.
+
+    They are made when they are first read, and once for the same tokens: most passes of a query
+    are neither printed nor run.
+    """
+
+    def __init__(self, make: Callable[[], tuple[Row, ...]]) -> None:
+        self._make = make
+        self._among: dict[tuple[Span, ...], Rows] = {}
+
+    @cached_property
+    def ranges(self) -> tuple[Row, ...]:
+        return self._make()
+
+    @cached_property
+    def pairs(self) -> int:
+        return pairs(self.ranges)
+
+    def among(self, kept: tuple[Span, ...]) -> Rows:
+        """The rows among kept tokens (ascending spans), renumbered."""
+        if kept not in self._among:
+            self._among[kept] = Rows(lambda: restricted(self.ranges, kept))
+        return self._among[kept]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rows) and (self is other or self.ranges == other.ranges)
+
+    def __hash__(self) -> int:
+        return hash(self.ranges)

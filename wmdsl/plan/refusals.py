@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from wmdsl.check.model import Model, Segment
 from wmdsl.plan.asked import Asked
-from wmdsl.plan.flow import Flow, visible_groups
+from wmdsl.plan.flow import Flow
 from wmdsl.plan.nodes import Placed, Space
 from wmdsl.plan.spaces import row_of, rule_span
 from wmdsl.source import Span
@@ -52,7 +52,7 @@ def observed_but_not_given(flow: Flow, asked: Asked, space: Space, placed: Place
         (
             other
             for other in space.groups
-            if other.group.segment in asked.sought and (other, placed) in visible_groups(space)
+            if other.group.segment in asked.sought and (other, placed) in flow.sights[space.name]
         ),
         placed,
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from wmdsl.check.model import (
     Align,
+    Attend,
     Condition,
     Cross,
     Model,
@@ -16,10 +18,10 @@ from wmdsl.check.model import (
     TokenSource,
     Trunk,
 )
+from wmdsl.plan import masks
 from wmdsl.plan.framed import with_frames_prefixes
-from wmdsl.plan.masks import attention_rows
 from wmdsl.plan.nodes import Placed, Space
-from wmdsl.plan.ranges import is_dense, restricted
+from wmdsl.plan.ranges import Row, Rows
 from wmdsl.source import Span
 
 GroupName = tuple[str, str]
@@ -126,15 +128,13 @@ def kept(space: Space, keep: Callable[[Placed], bool], layers: int) -> Space:
         groups.append(replace(placed, start=place))
         place += placed.group.count
     tokens = tuple((old.start, old.end) for old in space.groups if keep(old))
-    rows = restricted(space.ranges, tokens)
     trunks = tuple(t for t in space.trunks if any(placed.group.trunk == t for placed in groups))
     return replace(
         space,
         trunks=trunks,
         groups=tuple(groups),
         tokens=place,
-        ranges=rows,
-        dense=is_dense(rows, place),
+        rows=space.rows.among(tokens),
         layers=layers,
     )
 
@@ -144,20 +144,73 @@ def _training_space(model: Model, name: str, trunks: tuple[str, ...]) -> Space:
     for group in (group for trunk in trunks for group in _sequence(model, model.trunks[trunk])):
         placed.append(Placed(group, place))
         place += group.count
-    attend = model.attends.get(name)
-    if attend is not None:
-        attend = replace(attend, rules=(*attend.rules, *_prefix_rules(model, trunks)))
-    causal = len(trunks) == 1 and model.trunks[trunks[0]].kind == "decoder"
-    framed = list(_framed(model, placed)) if attend is not None or causal else []
-    leading = [prefix for prefix, _ in framed]
-    plain = [entry for entry in placed if entry not in leading]
-    rows = attention_rows(model, plain, attend, causal)
-    rows = with_frames_prefixes(rows, framed) if framed else rows
+    sight = _Sight.of(model, name, trunks, placed)
     layers = model.trunks[trunks[0]].layers
-    return Space(name, trunks, tuple(placed), place, rows, is_dense(rows, place), layers)
+    return Space(name, trunks, tuple(placed), place, Rows(sight.rows), layers)
 
 
-def _framed(model: Model, placed: list[Placed]) -> Iterator[tuple[Placed, list[Placed]]]:
+def visible_groups(model: Model, space: Space) -> tuple[tuple[Placed, Placed], ...]:
+    """(query, key) of different groups of a training space where some token of the query sees one
+    of the key."""
+    return tuple(_Sight.of(model, space.name, space.trunks, space.groups).groups(space))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """Who sees whom in a training space: its attend, or all (`causal`: those up to oneself), and
+    beside them the prefixes of frames, each with the groups that hold its frames."""
+
+    model: Model
+    plain: Sequence[Placed]
+    attend: Attend | None
+    causal: bool
+    framed: Sequence[tuple[Placed, Sequence[Placed]]]
+
+    @classmethod
+    def of(
+        cls, model: Model, name: str, trunks: Sequence[str], placed: Sequence[Placed]
+    ) -> _Sight:
+        attend = model.attends.get(name)
+        if attend is not None:
+            attend = replace(attend, rules=(*attend.rules, *_prefix_rules(model, trunks)))
+        causal = len(trunks) == 1 and model.trunks[trunks[0]].kind == "decoder"
+        framed = list(_framed(model, placed)) if attend is not None or causal else []
+        leading = [prefix for prefix, _ in framed]
+        plain = [entry for entry in placed if entry not in leading]
+        return cls(model, plain, attend, causal, framed)
+
+    def rows(self) -> tuple[Row, ...]:
+        rows = masks.attention_rows(self.model, self.plain, self.attend, self.causal)
+        return with_frames_prefixes(rows, self.framed) if self.framed else rows
+
+    def groups(self, space: Space) -> Iterable[tuple[Placed, Placed]]:
+        if self.framed:
+            return _touching(space)
+        return masks.visible_groups(self.model, self.plain, self.attend, self.causal)
+
+
+def _touching(space: Space) -> list[tuple[Placed, Placed]]:
+    """The same, read off the rows."""
+    starts = [group.start for group in space.groups]
+
+    def touched(start: int, end: int) -> range:
+        return range(bisect_right(starts, start) - 1, bisect_left(starts, end))
+
+    regions = {
+        (touched(query_start, query_end), touched(key_start, key_end))
+        for query_start, query_end, key_start, key_end in space.ranges
+    }
+    found = {
+        (query, key)
+        for queries, keys in regions
+        for query in queries
+        for key in keys
+        if query != key
+    }
+    return [(space.groups[query], space.groups[key]) for query, key in sorted(found)]
+
+
+def _framed(model: Model, placed: Sequence[Placed]) -> Iterator[tuple[Placed, list[Placed]]]:
     """The prefixes of frames, each with the groups that hold its frames."""
     for entry in placed:
         condition = model.conditions.get(entry.group.name)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from wmdsl.check.model import Model, TokenSource
-from wmdsl.plan.nodes import Generation, Placed, Row, Space
-from wmdsl.plan.ranges import Span, by_block, canonical
+from wmdsl.plan.nodes import Generation, Placed, Space
+from wmdsl.plan.ranges import Row, Span, by_block, canonical
 from wmdsl.plan.spaces import kept
 
 UNSPLIT = ("mlp", "unet")
@@ -22,17 +22,28 @@ Tap = tuple[str, int | None]
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """`still` and `moving` have places of their own; `rows` lead from moving queries to keys of
-    [still, moving], and `dense` says that every moving token sees all of them.  `taps` are the
+    """The groups of `whole` in two: `still` and `moving` have places of their own.  `taps` are the
     (trunk, layer) whose still tokens somebody reads, `read` those whose moving tokens; layer None
     is behind the final norm."""
 
+    whole: Space
     still: Space
     moving: Space
-    rows: tuple[Row, ...]
-    dense: bool
     taps: tuple[Tap, ...]
     read: tuple[Tap, ...]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """From moving queries to keys of [still, moving]."""
+        names = {placed.key for placed in self.moving.groups}
+        still = [placed for placed in self.whole.groups if placed.key not in names]
+        moving = [placed for placed in self.whole.groups if placed.key in names]
+        return _rows(self.whole.ranges, _spans(moving), _spans([*still, *moving]))
+
+    @property
+    def dense(self) -> bool:
+        """Whether every moving token sees all tokens."""
+        return self.rows == ((0, self.moving.tokens, 0, self.whole.tokens),)
 
 
 def split(model: Model, step: Generation, space: Space) -> Split | None:
@@ -44,17 +55,20 @@ def split(model: Model, step: Generation, space: Space) -> Split | None:
     moving = [placed for placed in space.groups if placed.key not in step.constant]
     if not still or not moving:
         return None
-    tokens = sum(placed.group.count for placed in moving)
     names = {placed.key for placed in moving}
-    rows = _rows(space.ranges, _spans(moving), _spans([*still, *moving]))
     return Split(
+        whole=space,
         still=kept(space, lambda placed: placed.key not in names, space.layers),
         moving=kept(space, lambda placed: placed.key in names, space.layers),
-        rows=rows,
-        dense=rows == ((0, tokens, 0, space.tokens),),
         taps=taps(model, step, space, {placed.key for placed in still}),
         read=taps(model, step, space, names),
     )
+
+
+def splits(model: Model, step: Generation) -> Iterator[Split]:
+    """Of the spaces that every step of a generation runs, those that are cut in two."""
+    found = (split(model, step, space) for space in ahead(step)[1])
+    return (parts for parts in found if parts is not None)
 
 
 def _read_block_by_block(model: Model, space: Space) -> bool:

@@ -23,28 +23,29 @@ from wmdsl.plan.parameters import (
     token_matrices,
     vocabulary,
 )
-from wmdsl.plan.ranges import pairs
 from wmdsl.plan.spaces import channels_into, draws
-from wmdsl.plan.split import Split, ahead, split
+from wmdsl.plan.split import Split, ahead
 from wmdsl.plan.unet import tokens_at, unet_products
 
 BYTES_FP32 = 4
 SILENT_ROLES = ("learned", "placeholder")
 
 
-def chain_flops(model: Model, chain: Iterable[Generation]) -> int:
-    """All steps of all generations; what no step changes is computed once, K and V included."""
-    return 2 * sum(_cached(model, step) for step in chain)
-
-
 def hoisted_flops(model: Model, chain: Iterable[Generation]) -> int:
-    """The same without cached K and V: tokens that stay are embedded once, but run in every step
-    that changes anything in their space."""
+    """All steps of all generations: tokens that stay are embedded once, but run in every step that
+    changes anything in their space."""
     return 2 * sum(_hoisted(model, step) for step in chain)
 
 
+def remembered_flops(
+    model: Model, parts: Iterable[tuple[Generation, Iterable[Split]]]
+) -> int:
+    """What of these is saved where the K and V of tokens that stay are kept."""
+    return 2 * sum(_saved(model, step, split) for step, found in parts for split in found)
+
+
 def repeated_flops(model: Model, chain: Iterable[Generation]) -> int:
-    """The same with everything computed anew in every step, encoders included."""
+    """All steps with everything computed anew in each, encoders included."""
     passes = ((step, pass_flops(model, step.evaluation, _moving(step))) for step in chain)
     return sum(step.evaluations * flops for step, flops in passes)
 
@@ -69,22 +70,13 @@ def _entering(model: Model, step: Generation, space: Space) -> int:
     return tokens + sum(_embeddings(model, name, outside=True) for name in space.trunks)
 
 
-def _cached(model: Model, step: Generation) -> int:
-    return _hoisted(model, step) - sum(
-        _saved(model, step, parts)
-        for space in ahead(step)[1]
-        for parts in [split(model, step, space)]
-        if parts is not None
-    )
-
-
 def _saved(model: Model, step: Generation, parts: Split) -> int:
     """What the steps of a loop need not do for tokens that stay: all but one of their runs, and in
     that one everything behind the keys and values of its last block."""
     space = parts.still
     run = sum(_blocks(model, space, name) + _crosses(model, space, name) for name in space.trunks)
     width = query_width(model.trunks[space.trunks[0]])
-    seen = 2 * pairs(space.ranges) * width
+    seen = 2 * space.rows.pairs * width
     behind = seen + sum(_behind_keys(model, space, name) for name in space.trunks)
     whole = run + seen * space.layers
     return (step.evaluations - 1) * whole + (0 if _last_block_is_read(parts) else behind)
@@ -131,7 +123,7 @@ def training_flops(model: Model, evaluation: Pass, predicted: Iterable[str]) -> 
 def _space_products(model: Model, evaluation: Pass, space: Space, predicted: set[str]) -> int:
     first = model.trunks[space.trunks[0]]
     mixed = {"mlp": first.width, "unet": 0}.get(first.kind, 2 * query_width(first))
-    attention = pairs(space.ranges) * mixed * space.layers
+    attention = space.rows.pairs * mixed * space.layers
     inward = sum(_inward(model, placed, evaluation.roles[placed.key]) for placed in space.groups)
     blocks = sum(_blocks(model, space, name) for name in space.trunks)
     crosses = sum(_crosses(model, space, name) for name in space.trunks)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from wmdsl import driver
 from wmdsl.diagnostics import Diagnostics
 from wmdsl.source import Source
-from wmdsl.syntax import parse, read_source
+from wmdsl.syntax import read_source
 from wmdsl.tools.common import expand, parameters_argument, show, spec_path
 
 EXAMPLE = "wmdsl check examples/paradigms examples/hybrids --format github"
@@ -25,30 +26,28 @@ def check(
         path, model = spec_path(text)
         source = read_source(path, diagnostics)
         if source is not None:
-            for name in [model] if model else _models(source):
-                diagnostics.extend(_check_model(source, name, parameters, data))
+            models, found = _check_model(source, model, parameters, data)
+            for name in [] if model else models[:-1]:
+                diagnostics.extend(_check_model(source, name, parameters, data)[1])
+            diagnostics.extend(found)
     return diagnostics
-
-
-def _models(source: Source) -> list[str | None]:
-    """All models of the file; one pass without a name where it has none."""
-    names = dict.fromkeys(model.name.text for model in parse(source, Diagnostics()).models)
-    return list(names) or [None]
 
 
 def _check_model(
     source: Source, model: str | None, parameters: Mapping[str, object], data: str | None
-) -> Diagnostics:
+) -> tuple[list[str], Diagnostics]:
+    """The names of all models of the file, and the mistakes in one, the last if none is named."""
     diagnostics = Diagnostics()
-    seen: dict[str, object] = {}
+    seen: dict[str, Any] = {}
     options = driver.Options(parameters, model=model, observe=seen.__setitem__)
-    driver.run(source, options, diagnostics)
-    if data is not None and "check" in seen:
+    typed = driver.examine(source, options, diagnostics)
+    if data is not None and typed is not None:
         from wmdsl.check.dataset import check_data
         from wmdsl.data.lerobot import DatasetInfo
 
-        check_data(seen["check"], DatasetInfo.read(data), diagnostics)
-    return diagnostics
+        check_data(typed, DatasetInfo.read(data), diagnostics)
+    names = dict.fromkeys(entry.name.text for entry in seen["parse"].models)
+    return list(names), diagnostics
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from wmdsl.check.model import Attend, Rule, Segment, TokenGroup
 from wmdsl.diagnostics import Diagnostics
-from wmdsl.plan.masks import attention_rows
+from wmdsl.plan.masks import attention_rows, visible_groups
 from wmdsl.plan.nodes import Placed
 from wmdsl.plan.ranges import canonical, is_dense, most_ranges, pairs, restricted
 from wmdsl.source import Source, Span
@@ -53,8 +53,11 @@ class Layout:
         return tuple((TRUNK, part.dotted) for part in expressions if part.dotted != "nothing")
 
     def rows(self, causal: bool = False):
-        model = SimpleNamespace(streams=self.streams, codecs={})
-        return attention_rows(model, self.placed, self.attend, causal)
+        return attention_rows(self.model, self.placed, self.attend, causal)
+
+    @property
+    def model(self):
+        return SimpleNamespace(streams=self.streams, codecs={})
 
     def matrix(self) -> list[list[bool]]:
         """Who sees whom, token by token, from the rules alone."""
@@ -264,6 +267,22 @@ def test_ranges_are_the_matrix(rows, sizes):
         ((q, q + 1), [(k, k + 1) for k, seen in enumerate(row) if seen])
         for q, row in enumerate(layout.matrix())
     )
+
+
+@settings(max_examples=60, deadline=None)
+@given(attends(), st.booleans(), st.tuples(*[st.tuples(st.integers(1, 3), st.integers(1, 3))] * 3))
+def test_groups_see_each_other_where_their_tokens_do(rows, without, sizes):
+    layout = Layout(None if without else rows, **dict(zip(NAMES, sizes, strict=True)))
+    whole = matrix(layout.rows(causal=without), layout.tokens)
+    expected = [
+        (query.group.name, key.group.name)
+        for query in layout.placed
+        for key in layout.placed
+        if query is not key
+        and any(any(row[key.start : key.end]) for row in whole[query.start : query.end])
+    ]
+    found = visible_groups(layout.model, layout.placed, layout.attend, causal=without)
+    assert [(query.group.name, key.group.name) for query, key in found] == expected
 
 
 @settings(max_examples=25, deadline=None)

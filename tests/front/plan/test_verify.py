@@ -7,6 +7,7 @@ import pytest
 from tests.front.plan.specs import ONE_TRUNK, POLICY, dropped, plan_of
 from wmdsl.plan.compare import compare, comparison_text
 from wmdsl.plan.nodes import Dropped, Plan, Space
+from wmdsl.plan.ranges import Rows
 from wmdsl.plan.verify import IllegalPlan, verify
 
 FLOWS = "generate foresight: camera.future by flow\n generate act: action by flow"
@@ -34,7 +35,7 @@ def shifted_groups(plan: Plan) -> Plan:
 def other_rows_in_query(plan: Plan) -> Plan:
     (step,) = plan.queries["policy"].chain
     (space,) = step.evaluation.spaces
-    blind: Space = replace(space, ranges=((0, space.tokens, 0, 1),), dense=False)
+    blind: Space = replace(space, rows=Rows(lambda: ((0, space.tokens, 0, 1),)))
     changed = replace(step, evaluation=replace(step.evaluation, spaces=(blind,)))
     return with_query(plan, chain=(changed,))
 
@@ -45,7 +46,9 @@ def wrong_density(plan: Plan) -> Plan:
 
 BREACHES = {
     "groups are laid end to end": shifted_groups,
-    "rows are canonical and in range": lambda plan: with_space(plan, dense=False),
+    "rows are canonical and in range": lambda plan: with_space(
+        plan, rows=Rows(lambda: ((0, 1, 0, 1), (0, 1, 1, 2)))
+    ),
     "train and inference use one relation": other_rows_in_query,
     "every live group has a role": lambda plan: replace(plan, train=replace(plan.train, roles={})),
     "layers exist": lambda plan: with_space(plan, layers=9),

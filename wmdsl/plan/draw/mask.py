@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 
 from wmdsl.plan.draw.element import Element, element, write
 from wmdsl.plan.draw.layered import spread
 from wmdsl.plan.draw.palette import FAINT, INK, LINE, TRUNK_COLOURS
-from wmdsl.plan.nodes import Pass, Placed, Space
+from wmdsl.plan.nodes import Pass, Space
 from wmdsl.plan.quantities import percent
-from wmdsl.plan.ranges import overlaps, pairs
 
 FULL, PART, NONE = "██", "▒▒", "··"
 
 
-def share_seen(space: Space, query: Placed, key: Placed) -> float:
-    """The visible share of the pairs of two groups."""
-    seen = sum(
-        (min(row[1], query.end) - max(row[0], query.start))
-        * (min(row[3], key.end) - max(row[2], key.start))
-        for row in space.ranges
-        if overlaps(row[:2], (query.start, query.end)) and overlaps(row[2:], (key.start, key.end))
-    )
-    return seen / (query.group.count * key.group.count)
+def shares_seen(space: Space) -> list[list[float]]:
+    """The visible share of the pairs of every two groups, query by query."""
+    starts = [placed.start for placed in space.groups]
+    bounds = [(placed.start, placed.end) for placed in space.groups]
+
+    def parts(start: int, end: int) -> list[tuple[int, int]]:
+        """(group, tokens) of the groups that share tokens with a range."""
+        touched = range(bisect_right(starts, start) - 1, bisect_left(starts, end))
+        return [(at, min(end, bounds[at][1]) - max(start, bounds[at][0])) for at in touched]
+
+    seen = [[0] * len(starts) for _ in starts]
+    for query_start, query_end, key_start, key_end in space.ranges:
+        keys = parts(key_start, key_end)
+        for query, queries in parts(query_start, query_end):
+            for key, count in keys:
+                seen[query][key] += queries * count
+    counts = [placed.group.count for placed in space.groups]
+    return [
+        [pairs / (query * key) for pairs, key in zip(row, counts, strict=True)]
+        for row, query in zip(seen, counts, strict=True)
+    ]
 
 
 def mask_text(spaces: Sequence[Space]) -> str:
@@ -36,9 +48,8 @@ def _picture(space: Space) -> Iterator[str]:
     numbers = [f"{index:<2}" for index in range(1, len(names) + 1)]
     yield f"{title(space)}"
     yield f"     {'':{wide}}  {' '.join(numbers)}".rstrip()
-    for number, name, query in zip(numbers, names, space.groups, strict=True):
-        cells = [_cell(share_seen(space, query, key)) for key in space.groups]
-        yield f"  {number:>2} {name:{wide}}  {' '.join(cells)}"
+    for number, name, shares in zip(numbers, names, shares_seen(space), strict=True):
+        yield f"  {number:>2} {name:{wide}}  {' '.join(map(_cell, shares))}"
 
 
 def _cell(share: float) -> str:
@@ -49,7 +60,7 @@ def _cell(share: float) -> str:
 
 def title(space: Space) -> str:
     """`experts: 114 tokens, 76.2 % of pairs`."""
-    seen = percent(pairs(space.ranges) / space.tokens**2)
+    seen = percent(space.rows.pairs / space.tokens**2)
     at = f" at noise {float(space.time):g}" if space.time is not None else ""
     return f"{space.name}{at}: {space.tokens} tokens, {seen} of pairs"
 
