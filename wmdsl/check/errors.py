@@ -1035,6 +1035,22 @@ def not_guided(item: ast.Item, name: str, denoised: Sequence[str]) -> Diagnostic
                   help=help)  # fmt: skip
 
 
+def terminal_malformed(item: ast.Item) -> Diagnostic:
+    return _error("WM124", f"`{item.span.text}` is no noise level", item.span, "",
+                  help="write one level for all, or `terminal camera 0.8`")  # fmt: skip
+
+
+def not_stopped(item: ast.Item, name: str, denoised: Sequence[str]) -> Diagnostic:
+    help = f"a terminal level is for {_and(denoised)}" if denoised else "leave `terminal` out"
+    return _error("WM606", f"`{name}` is not denoised, so that it has no terminal level",
+                  item.span, "", help=help)  # fmt: skip
+
+
+def never_begun(item: ast.Item, name: str) -> Diagnostic:
+    return _error("WM606", f"`{name}` stops at pure noise, where sampling begins", item.span, "",
+                  help="write a level below 1, or pin the segment: `pinned`")  # fmt: skip
+
+
 def nothing_left_out(attribute: ast.Attribute) -> Diagnostic:
     return _error("WM606", "guidance has nothing to leave out: no text is given", attribute.span,
                   "", help="give a text, or a stream with a `dropout`")  # fmt: skip

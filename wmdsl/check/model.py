@@ -329,7 +329,8 @@ class Query:
     """`sought` is in order of generation where `then` separates; `given` are clean.
 
     `steps` per stream; `execute` in samples of the first sought action, None: the whole chunk.
-    `guidance` are scales by stream, empty: none.
+    `guidance` are scales by stream, empty: none.  `terminal` are the noise levels at which sampling
+    stops, by stream, where it stops ahead of clean data.
     """
 
     name: str
@@ -340,6 +341,7 @@ class Query:
     execute: int | None
     pinned: tuple[Segment, ...]
     guidance: Mapping[str, Fraction]
+    terminal: Mapping[str, Fraction]
     attributes: Mapping[str, Value]
     span: Span = field(compare=False)
 

@@ -134,13 +134,13 @@ class Frame:
         for part, name in zip(ahead, names, strict=True):
             self._values[part.reference] = name
 
-    def raw(self, segment: Segment) -> Expression:
-        """A segment in the units of the data set."""
+    def raw(self, segment: Segment, noisy: bool = False) -> Expression:
+        """A segment in the units of the data set; one that was left `noisy` may lie outside."""
         stream, value = self.context.stream(segment), self.value(segment)
         if stream.normalise == "none":
             return value
         if stream.normalise == "unit":
-            return of((value + 1) / 2, "clamp")(0, 1)
+            return (value + 1) / 2 if noisy else of((value + 1) / 2, "clamp")(0, 1)
         return value * of(me, f"{stream.name}_scale") + of(me, f"{stream.name}_mean")
 
     def knows(self, segment: Segment) -> bool:

@@ -23,8 +23,8 @@ RESERVED = frozenset(
 )
 LOCALS = frozenset(
     """
-    self batch generator steps stage now then path level like size clean torch nn functional math
-    depth dict enumerate len next range str super tuple zip
+    self batch generator steps stage now then pairs path level like size clean torch nn functional
+    math depth dict enumerate len next range str super tuple zip
     """.split()
 )
 

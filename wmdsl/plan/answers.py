@@ -83,7 +83,7 @@ def _guidance(flow: Flow, asked: Asked) -> list[str]:
 
 def _steps(steps: Iterable[Step]) -> Mapping[str, int]:
     return {
-        reference.partition(".")[0]: step.generation.steps
+        reference.partition(".")[0]: step.generation.walk(reference).steps
         for step in steps
         for reference in (*step.generation.segments, *step.generation.joint)
     }

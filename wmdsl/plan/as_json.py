@@ -202,6 +202,10 @@ def _query(query: QueryPlan) -> dict[str, object]:
                 "sampler": step.sampler,
                 "steps": step.steps,
                 "until": float(step.until),
+                "walks": {
+                    name: {"steps": walk.steps, "stop": float(walk.stop)}
+                    for name, walk in step.walks.items()
+                },
                 "constant": [".".join(name) for name in step.constant],
             }
             for step in query.chain

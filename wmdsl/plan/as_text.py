@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from wmdsl.plan.as_json import role_of, token_count
 from wmdsl.plan.draw.mask import mask_text
-from wmdsl.plan.nodes import Edge, Generation, Paradigm, Plan, QueryPlan, StagePlan
+from wmdsl.plan.nodes import Edge, Generation, Paradigm, Plan, QueryPlan, StagePlan, Walk
 from wmdsl.plan.quantities import count, flops, hertz, memory, percent
 from wmdsl.plan.refusals import at
 
@@ -186,7 +186,14 @@ def _generation(step: Generation) -> str:
     many = "step" if step.steps == 1 else "steps"
     beside = f" with {', '.join(step.joint)}" if step.joint else ""
     until = f" down to noise {float(step.until):g}" if step.until else ""
-    return f"{', '.join(step.segments)}{beside}: {step.steps} {many} of {step.objective}{until}"
+    own = "".join(
+        f"; {name} in {walk.steps}"
+        + (f" down to noise {float(walk.stop):g}" if walk.stop != step.until else "")
+        for name, walk in step.walks.items()
+        if walk != Walk(step.steps, step.until)
+    )
+    names = ", ".join(step.segments)
+    return f"{names}{beside}: {step.steps} {many} of {step.objective}{until}{own}"
 
 
 def _query_section(plan: Plan, query: QueryPlan) -> Iterator[str]:

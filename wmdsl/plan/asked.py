@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 
 from wmdsl.check.model import Model, Query, Segment
 from wmdsl.source import Span
@@ -26,6 +27,7 @@ class Asked:
     declared: bool
     span: Span
     missing: str = ""
+    terminal: Mapping[str, Fraction] = field(default_factory=dict)
 
     @property
     def sought(self) -> tuple[Segment, ...]:
@@ -35,7 +37,7 @@ class Asked:
 def declared(query: Query) -> Asked:
     return Asked(
         query.name, query.sought, query.given, query.pinned, query.steps, query.sampler,
-        declared=True, span=query.span,
+        declared=True, span=query.span, terminal=query.terminal,
     )  # fmt: skip
 
 
@@ -50,10 +52,10 @@ def canonical(model: Model) -> Iterator[Asked]:
         ("controllable_world_model", future, action, no_future or no_action),
         ("inverse_dynamics", action, future, no_action or no_future),
     ):
-        steps, sampler = _usual_sampling(model, sought, more)
+        steps, sampler, terminal = _usual_sampling(model, sought, more)
         yield Asked(
             name, (sought,), (*observed, *more), (), steps, sampler,
-            declared=False, span=model.span, missing=missing,
+            declared=False, span=model.span, missing=missing, terminal=terminal,
         )  # fmt: skip
 
 
@@ -100,15 +102,15 @@ def is_policy(model: Model, asked: Asked) -> bool:
 
 def _usual_sampling(
     model: Model, sought: tuple[Segment, ...], futures: tuple[Segment, ...]
-) -> tuple[Mapping[str, int], str | None]:
-    """Steps and sampler of the declared query that asks the same; else the first steps of each
-    stream that any query declares."""
+) -> tuple[Mapping[str, int], str | None, Mapping[str, Fraction]]:
+    """Steps, sampler and terminal levels of the declared query that asks the same; else the first
+    steps of each stream that any query declares."""
     for query in model.queries.values():
         given = tuple(segment for segment in query.given if not segment.observed)
         if query.all_sought == sought and given == futures and not query.pinned:
-            return query.steps, query.sampler
+            return query.steps, query.sampler, query.terminal
     steps: dict[str, int] = {}
     for query in model.queries.values():
         for stream, count in query.steps.items():
             steps.setdefault(stream, count)
-    return steps, None
+    return steps, None, {}

@@ -13,22 +13,24 @@ from fractions import Fraction
 
 from wmdsl.check.codecs import TIME
 from wmdsl.check.model import Condition, Model, Segment, TokenGroup
-from wmdsl.check.queries import FITTING
-from wmdsl.plan.asked import DEFAULT_STEPS, Asked
+from wmdsl.check.queries import FITTING, NOISED
+from wmdsl.plan.asked import Asked
 from wmdsl.plan.casting import Cast, cast
 from wmdsl.plan.flow import Flow, sliced
 from wmdsl.plan.layouts import arranged
-from wmdsl.plan.nodes import Generation, Pass, Placed, Space
+from wmdsl.plan.nodes import Generation, Pass, Placed, Space, Walk
 from wmdsl.plan.reach import Node, aligned, feature, hidden, predicted, segment
 from wmdsl.plan.refusals import (
     generated_in_a_circle,
     never_generated,
     read_but_not_given,
     steps_differ,
+    stopped_but_read,
     without_a_path,
 )
 from wmdsl.plan.roles import noise_hides
 from wmdsl.plan.spaces import kept, token_sources
+from wmdsl.plan.walks import steps_of, told_apart, walks_of
 
 SAMPLERS = {
     "flow": "euler",
@@ -57,10 +59,13 @@ def chain_of(flow: Flow, asked: Asked) -> tuple[Step, ...]:
     for wanted in asked.sought:
         _check_generated(flow, asked, wanted)
     known = _with_slices(flow, {given.reference for given in asked.given})
+    left: set[str] = set()
     steps: list[Step] = []
     for stage in asked.stages:
         for targets, until in _order(flow, asked, [part.reference for part in stage], known):
+            _check_left(flow, asked, targets, known, left)
             steps.append(_step(flow, asked, targets, frozenset(known), until))
+            left |= steps[-1].generation.left
             if not until:
                 known = _with_slices(flow, known | set(targets))
     _check_givens_are_read(flow, asked)
@@ -197,8 +202,10 @@ def _step(
     for deleted in _deleted_but_told(flow, evaluation):
         made.call_noise(flow, deleted, targets)
     objective = _objective(flow, targets[0])
-    steps = _step_count(flow, asked, targets)
     varying = (*targets, *made.beside)
+    steps = _step_count(flow, asked, targets, varying)
+    walks = walks_of(flow, asked, targets, made.beside, Walk(steps, until))
+    made.concerns |= dict.fromkeys(told_apart(flow, walks))
     generation = Generation(
         segments=targets,
         joint=tuple(made.beside),
@@ -209,6 +216,7 @@ def _step(
         evaluation=evaluation,
         until=until,
         constant=_constant(flow, evaluation, varying, closure) if steps > 1 else (),
+        walks=walks,
     )
     return Step(generation, made)
 
@@ -290,13 +298,36 @@ def _losses(flow: Flow, targets: Iterable[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _step_count(flow: Flow, asked: Asked, targets: tuple[str, ...]) -> int:
+def _check_left(
+    flow: Flow, asked: Asked, targets: tuple[str, ...], known: Set[str], left: Set[str]
+) -> None:
+    """What was left noisy must not be read as data."""
+    closure = _needed_for(flow, asked, targets, known) if left else frozenset()
+    read = {
+        placed.group.name
+        for _, placed in _live(flow, closure)
+        if placed.group.name in left & known
+    }
+    for source in token_sources(flow.model):
+        reference = source.segment.reference if source.segment else ""
+        if reference in left and feature(source.codec or "", reference) in closure:
+            read.add(reference)
+    for reference in sorted(read):
+        raise stopped_but_read(asked, reference, targets)
+
+
+def _step_count(
+    flow: Flow, asked: Asked, targets: tuple[str, ...], varying: tuple[str, ...]
+) -> int:
+    """Steps of the whole pass: as many as the segment with the most of them has."""
     objective = _objective(flow, targets[0])
     if objective in ONCE:
         return 1
     if objective == "autoregressive":
         return sum(_tokens(flow, target) for target in targets)
-    counts = {asked.steps.get(target.partition(".")[0], DEFAULT_STEPS) for target in targets}
+    if objective in NOISED:
+        return max(steps_of(asked, varying, targets).values())
+    counts = set(steps_of(asked, targets, targets).values())
     if len(counts) > 1:
         raise steps_differ(asked, targets)
     return counts.pop()

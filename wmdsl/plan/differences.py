@@ -48,8 +48,8 @@ def _walks(flow: Flow, asked: Sequence[QueryPlan]) -> Iterator[str]:
         if generate.law is None:
             continue
         walks = [
-            f"{query.name} in {step.steps} steps"
-            + (f" to {float(step.until):g}" * bool(step.until))
+            f"{query.name} in {step.walk(reference).steps} steps"
+            + (f" to {float(step.walk(reference).stop):g}" * bool(step.walk(reference).stop))
             for query in asked
             for step in query.chain
             if reference in step.segments
@@ -68,7 +68,7 @@ def _steps(flow: Flow, asked: Sequence[QueryPlan]) -> Iterator[str]:
     for query in asked:
         for step in query.chain:
             walked = tuple(r for r in flow.generates if r in (*step.segments, *step.joint))
-            if len(walked) > 1 and step.steps > 1 and not _tied(flow, walked):
+            if len(walked) > 1 and step.steps > 1 and not (step.walks or _tied(flow, walked)):
                 together.setdefault(walked, []).append(query.name)
     for walked, names in together.items():
         yield (

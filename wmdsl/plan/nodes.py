@@ -119,15 +119,24 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True)
+class Walk:
+    """The way of one segment from noise: in how many steps, and to which noise level."""
+
+    steps: int
+    stop: Fraction = Fraction(0)
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """One step of a query's chain: these segments are produced together by this pass.
 
     `objective` as in Generate; `steps` sampling steps (1 for regression; tokens for
     autoregressive; rounds for masked); `joint` are segments that must be generated beside the
     sought ones and whose value is ignored.  `until` is the noise level at which sampling stops: 0,
-    or the level at which a later tap reads the segments.  `constant` are the groups of the pass
-    whose hidden states no sampling step changes.  A generation that is not `hoisted` computes
-    everything in every step.
+    or the level at which a later tap reads the segments.  `walks` are the segments' own ways, by
+    reference, where they differ from that: in fewer steps, or to a level at which they are left.
+    `constant` are the groups of the pass whose hidden states no sampling step changes.  A
+    generation that is not `hoisted` computes everything in every step.
     """
 
     segments: tuple[str, ...]
@@ -140,13 +149,25 @@ class Generation:
     until: Fraction = Fraction(0)
     constant: tuple[tuple[str, str], ...] = ()
     hoisted: bool = True
+    walks: Mapping[str, Walk] = field(default_factory=dict)
+
+    def walk(self, reference: str) -> Walk:
+        """The way of a segment, its own or that of all."""
+        return self.walks.get(reference, Walk(self.steps, self.until))
+
+    @property
+    def left(self) -> frozenset[str]:
+        """Segments whose sampling stops short of data, though no tap reads them there."""
+        stops = {name for name, walk in self.walks.items() if walk.stop}
+        return frozenset() if self.until else frozenset(stops)
 
     @property
     def evaluations(self) -> int:
         """Passes: Heun's steps take two, but the last one, which ends in clean data."""
         if self.sampler != "heun":
             return self.steps
-        return 2 * self.steps - (0 if self.until else 1)
+        stops = [self.walk(reference).stop for reference in (*self.segments, *self.joint)]
+        return 2 * self.steps - (0 if all(stops) else 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -351,7 +351,8 @@ def _cheaper(evidence: Evidence, reference: str) -> str | None:
     for step in evidence.policy.chain:
         if reference in (*step.segments, *step.joint):
             sampled = step.objective in ("flow", "diffusion", "edm", "masked")
-            if step.until or (sampled and step.steps == 1):
+            walk = step.walk(reference)
+            if walk.stop or (sampled and walk.steps == 1):
                 return "reducible"
     return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 
 from wmdsl.check.model import Model, Segment
 from wmdsl.plan.asked import Asked
@@ -81,6 +82,26 @@ def steps_differ(asked: Asked, targets: Sequence[str]) -> Unanswerable:
         f"{names} are generated together but have different numbers of steps ({at(asked.span)})",
         asked.span,
         f"give {names} the same steps, or generate one `then` the other",
+    )
+
+
+def stopped_but_read(asked: Asked, reference: str, targets: Sequence[str]) -> Unanswerable:
+    """What stays noisy is read as data."""
+    return Unanswerable(
+        f"{reference} stops short of data ({at(asked.span)}), but is read as data while "
+        f"{' and '.join(targets)} is generated",
+        asked.span,
+        f"take {reference.partition('.')[0]} out of `terminal`",
+    )
+
+
+def stopped_elsewhere(asked: Asked, reference: str, read: Fraction) -> Unanswerable:
+    """A tap reads a segment at a noise level of its own."""
+    return Unanswerable(
+        f"{reference} is read at noise level {float(read):g} and cannot stop at another "
+        f"({at(asked.span)})",
+        asked.span,
+        f"take {reference.partition('.')[0]} out of `terminal`, or change the tap's `at`",
     )
 
 

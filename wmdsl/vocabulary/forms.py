@@ -118,13 +118,15 @@ GENERATE = Form("generate", "What is predicted, by which objective, at which wei
 
 QUERY = Form("query", "A question to the density: what is sought given what.",
     "query policy: action | corner.now, instruction { steps 5; execute 8 steps }",
-    (Attribute("steps", "per_stream", "Sampling steps.", default="10"),
+    (Attribute("steps", "per_stream", "Sampling steps.  Of streams that are denoised together, one "
+               "with fewer moves ahead of the others and waits for them.", default="10"),
      Attribute("sampler", "choice", "Sampler; the objective's own if absent.",
                choices=("euler", "heun", "ddim", "ancestral", "multistep")),
      Attribute("execute", "length", "Steps of a chunk that are executed before asking again.",
                minimum=1),
      Attribute("pinned", "segments", "Segments held at pure noise."),
-     Attribute("terminal", "per_stream", "Noise level at which sampling stops.", runs=False),
+     Attribute("terminal", "per_stream", "Noise level at which sampling stops, 0 if absent; the "
+               "answer is then data and noise mixed.", minimum=0),
      Attribute("cfg", "per_stream", "Classifier-free guidance: how far what is sought "
                "moves away from the answer without the given streams that have a dropout, or else "
                "the given texts.", minimum=0),

@@ -75,6 +75,7 @@ SAMPLERS = table(
     Kind("heun", "Heun's second-order steps: two passes each, but the last one."),
     Kind("ddim", "Deterministic diffusion steps.", source="arXiv 2010.02502"),
     Kind("ancestral", "Stochastic diffusion steps.", source="DDPM, arXiv 2006.11239"),
-    Kind("multistep", "Second-order steps from the last two predictions.",
-         source="DPM-Solver++ (2M), arXiv 2211.01095", runs=False),
+    Kind("multistep", "Second-order steps from the last two predictions: Adams-Bashforth along a "
+         "flow, DPM-Solver++ (2M) along noise levels.",
+         source="arXiv 2211.01095"),
 )  # fmt: skip

@@ -310,6 +310,41 @@ def no_world_model_field(table, batch, generator):
     return noise, output, lambda x: x * w["action_scale"] + w["action_mean"]
 
 
+def joint_field(table, batch, generator, trunks):
+    """As `no_world_model_field`, for action and video denoised together; `trunks` as in
+    `joint_loss`.  Times are numbers."""
+    scene = Scene(table, batch, generator, ())
+    w, features, size = scene.w, scene.features(), len(batch["corner"])
+    noise = {name: normal(scene.targets[name].shape, generator) for name in ("action", "future")}
+    mask = {"future": ALL, "action": ALL}
+
+    def output(values, times):
+        for name, time in times.items():
+            scene.times[name] = torch.full((size,), time, dtype=torch.float64)
+        parts = {
+            name: trunk_tokens(w(name), {**features, **values}, groups)
+            for name, groups in trunks.items()
+        }
+        counts = {group: n for part in parts.values() for group, n in counts_of(part).items()}
+        outs = run([dit(scene, name, part) for name, part in parts.items()],
+                   visible(counts, rows(mask)))  # fmt: skip
+        hidden = {}
+        for part, out in zip(parts.values(), outs, strict=True):
+            hidden.update(zip(part, out.split([x.shape[1] for x in part.values()], 1), strict=True))
+        owner = {group: w(name) for name, groups in trunks.items() for group in groups}
+        return {
+            "action": linear(owner["action"]("action_out"), hidden["action"]),
+            "future": linear(owner["future"]("corner_future_out"), hidden["future"]),
+        }
+
+    def raw(values):
+        frames = unpatched(values["future"], scene.future.shape[1:], PATCH)
+        return {"action": values["action"] * w["action_scale"] + w["action_mean"],
+                "corner": (frames + 1) / 2}  # fmt: skip
+
+    return noise, output, raw
+
+
 def no_world_model_policy(table, batch, generator, steps):
     x, data, raw = no_world_model_field(table, batch, generator)
     for step in range(steps):

@@ -19,7 +19,7 @@ ROWS = {
     "videovla": ("single_backbone", 4, "latent", ("concat",), "active"),
     "videopolicy": ("idm", 2, "latent", ("film",), "active"),
     "dreamzero": ("single_backbone", 4, "latent", ("concat",), "active"),
-    "dreamzero_flash": ("single_backbone", 4, "latent", ("concat",), "active"),
+    "dreamzero_flash": ("single_backbone", 4, "latent", ("concat",), "reducible"),
     "gigaworld_policy": ("single_backbone", 4, "latent", ("concat",), "dropped"),
     "gigaworld_policy_0_5": ("mot", 5, "latent", ("joint_attention",), "dropped"),
     "ud_vla": ("single_backbone", 4, "latent", ("concat",), "active"),

@@ -204,17 +204,71 @@ def test_a_tap_at_half_noise_needs_half_a_future():
     ]  # fmt: skip
 
 
-def test_one_generation_has_one_number_of_steps():
-    both = (
-        "query both: action, camera.future | camera.now, joints, task { steps camera 4, action 8 }"
-    )
-    ((code, message),) = errors_of(ONE_TRUNK, BOTH_SEE_ALL, FLOWS, both)
-    assert code == "WM603" and "different numbers of steps" in message
-    after = both.replace("action, camera.future |", "camera.future then action |")
+STEPS = "query both: action, camera.future | camera.now, joints, task { steps camera 4, action 8 }"
+
+
+def test_streams_denoised_together_may_take_steps_of_their_own():
+    (step,) = plan_of(ONE_TRUNK, BOTH_SEE_ALL, FLOWS, STEPS).queries["both"].chain
+    assert (step.steps, step.walk("camera.future").steps) == (8, 4)
+    after = STEPS.replace("action, camera.future |", "camera.future then action |")
     query = plan_of(ONE_TRUNK, BOTH_SEE_ALL, FLOWS, after).queries["both"]
     assert [(step.segments, step.steps) for step in query.chain] == [
         (("camera.future",), 4), (("action.future",), 8),
     ]  # fmt: skip
+    assert query.steps == {"camera": 4, "action": 8}
+
+
+def test_what_is_generated_beside_takes_steps_of_its_own():
+    policy = POLICY + " { steps camera 2, action 8 }"
+    query = plan_of(ONE_TRUNK, BOTH_SEE_ALL, FLOWS, policy).queries["policy"]
+    assert query.chain[0].joint == ("camera.future",)
+    assert query.steps == {"action": 8, "camera": 2}
+
+
+def test_rounds_of_segments_together_are_equally_many():
+    parts = """
+      stream grip: action[1] at 20 Hz { future 4 steps }
+      codec bins: bins { bins 16 }
+      trunk all: vit {
+        layers 2; width 32; heads 2x16
+        tokens words(task), eyes(camera.now), joints, patches(camera.future),
+          bins(action), bins(grip)
+      }
+      generate foresight: camera.future by regression
+      generate act: action by masked
+      generate close: grip by masked
+      query both: action, grip | camera.now, joints, task { steps grip 4, action 8 }
+    """
+    codes = dict(errors_of(parts))
+    assert "different numbers of steps" in codes["WM603"]
+
+
+def test_steps_of_their_own_need_times_of_their_own():
+    tied = "generate all_of_it: camera.future, action by flow { times shared }"
+    query = plan_of(ONE_TRUNK, BOTH_SEE_ALL, tied, STEPS).queries["both"]
+    assert query.answerable == "approximate"
+    assert query.because == (
+        "training never shows camera.future and action.future at different noise levels"
+    )
+
+
+def test_a_stream_stops_short_of_data():
+    stop = STEPS.replace("steps camera 4, action 8", "terminal camera 0.3")
+    query = plan_of(ONE_TRUNK, BOTH_SEE_ALL, FLOWS, stop).queries["both"]
+    (step,) = query.chain
+    assert query.answerable == "exact"
+    assert (step.left, step.walk("camera.future").stop) == ({"camera.future"}, Fraction(3, 10))
+    in_turn = stop.replace("action, camera.future |", "camera.future then action |")
+    ((code, message),) = errors_of(ONE_TRUNK, BOTH_SEE_ALL, FLOWS, in_turn)
+    assert code == "WM603" and "camera.future stops short of data" in message
+
+
+def test_a_tap_says_where_a_stream_stops():
+    stop = POLICY + " { terminal camera 0.3 }"
+    ((code, message),) = errors_of(
+        TWO_TRUNKS, DOER, "cross read: tap(seer, layer 1, at 0.5) -> doer", FLOWS, stop
+    )
+    assert code == "WM603" and "is read at noise level 0.5" in message
 
 
 def test_autoregressive_values_come_before_what_reads_them():
