@@ -223,3 +223,10 @@ def test_views_that_stand_apart_keep_their_axis(shared_dataset):
     batch = WindowedDataset(shared_dataset, [pair, NOW]).batch([1])
     assert batch["pair"].shape == (1, 1, 2, 3, *SIZE)
     assert torch.equal(batch["pair"][:, :, 1], batch["top.now"])
+
+
+def test_a_still_has_no_axis_of_time(shared_dataset):
+    still = Window("still", CAMERA, (0,), still=True)
+    batch = WindowedDataset(shared_dataset, [still, Window("now", CAMERA, (0,))]).batch([0, 3])
+    assert torch.equal(batch["still"], batch["now"][:, 0])
+    assert batch["still.valid"].shape == (2, 1)

@@ -9,6 +9,7 @@ from wmdsl.runtime import errors
 from wmdsl.runtime.compare import Budget, _job, spec_files
 from wmdsl.runtime.jobs import Job, last_count, run_jobs
 from wmdsl.runtime.settings import TrainSettings
+from wmdsl.weights.errors import WeightsError
 
 
 def test_commands_of_a_job_run_in_turn(tmp_path):
@@ -62,3 +63,17 @@ def test_a_blind_job_has_its_own_steps_and_tasks(tmp_path):
     train, evaluate = job.commands
     assert "--blind" in train and train[train.index("--steps") + 1] == "200"
     assert "--swap" not in evaluate and "--strips" not in evaluate
+
+
+def test_weights_are_given_to_the_specs_that_name_any(tmp_path):
+    named = tmp_path / "named.wm"
+    inside = 'codec words: tokenizer { from "a/b"; vocabulary 9; tokens 4 }'
+    text = SPEC.read_text().replace("codec words: bytes { layers 0; width 8 }", inside)
+    named.write_text(text)
+    budget = Budget(TrainSettings(), (0,), weights="random")
+    arguments = (tmp_path / "run", tmp_path, ["suite/task"])
+    command = _job(named, *arguments, budget, 0, False).commands[0]
+    assert command[command.index("--weights") + 1] == "random"
+    assert "--weights" not in _job(SPEC, *arguments, budget, 0, False).commands[0]
+    with pytest.raises(WeightsError, match="names pretrained weights: a/b"):
+        _job(named, *arguments, Budget(TrainSettings(), (0,)), 0, False)

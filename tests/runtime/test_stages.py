@@ -5,7 +5,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -142,23 +141,61 @@ def test_a_stopped_run_resumes_bitwise_equal(whole, sources, tmp_path, stop):
     assert found == expected
 
 
-def test_a_process_killed_before_a_stage_ends_resumes_bitwise_equal(whole, sources, tmp_path):
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.runtime.test_stages import STEPS, fresh_module
+from wmdsl.runtime import checkpoint, train
+
+out, films, robot, moment, step = *map(Path, sys.argv[1:4]), sys.argv[4], int(sys.argv[5])
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+class Mortal(train.Trainer):
+    def _batch(self):
+        if moment == "within" and self.step == step:
+            die()
+        return super()._batch()
+
+    def save(self):
+        if moment == "saving" and self.step == step:
+            checkpoint.write_json = lambda *_: die()
+        super().save()
+        if moment == "saved" and self.step == step:
+            die()
+
+train.Trainer = Mortal
+train.train(fresh_module(), {"films": films, "robot": robot}, out, STEPS, progress=False)
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "step", "stage", "left"),
+    [
+        ("within", 3, "look", 2),  # in the first stage, after the last checkpoint
+        ("saved", 4, "look", 4),  # between: the first stage is done, the second not begun
+        ("within", 5, "look", 4),  # in the second stage, before any checkpoint of its own
+        ("within", 7, "warm", 6),  # between the second and the third
+        ("saving", 6, "look", 4),  # while a checkpoint of the second stage is written
+    ],
+)
+def test_a_killed_process_resumes_bitwise_equal(
+    moment, step, stage, left, whole, sources, tmp_path
+):
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "wmdsl.tools.cli", "train", str(SPEC), "-o", str(out),
-               *(f"--data={name}={folder}" for name, folder in sources.items()),
-               "--batch-size", "4", "--checkpoint-every", "2", "--log-every", "1",
-               "--share-every", "3", "--warm-up", "2", "--steps", "9"]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 240
-        while not RunDirectory(out).checkpoint_steps() and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    subprocess.run([*command, "--resume"], check=True, capture_output=True)
+    places = [str(path) for path in (out, sources["films"], sources["robot"])]
+    command = [sys.executable, "-c", KILLED, *places, moment, str(step)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL)
+    assert done.returncode == -signal.SIGKILL
+    run = RunDirectory(out)
+    assert run.checkpoint_steps()[-1] == left
+    position = run.checkpoints / f"step-{left:06d}" / "position.json"
+    assert json.loads(position.read_text())["stage"] == stage
+    train(fresh_module(7), sources, out, STEPS, progress=False, resume=True)
     assert same(whole, out)
+    found, expected = ([line["loss"] for line in metrics(RunDirectory(r))] for r in (out, whole))
+    assert found == expected
 
 
 def test_a_checkpoint_names_its_stage(whole):

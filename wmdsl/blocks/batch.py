@@ -71,6 +71,16 @@ def source_factors(
     return like.new_tensor((*factors, 1.0))[number][:, None]
 
 
+def from_sources(
+    batch: Mapping[str, Tensor], numbers: tuple[int, ...], size: int, like: Tensor
+) -> Tensor:
+    """Which samples [B, 1] come from data sources of these numbers; all where none is named."""
+    number = batch.get("source")
+    if number is None:
+        return torch.ones(size, 1, dtype=torch.bool, device=like.device)
+    return torch.isin(number, number.new_tensor(numbers))[:, None]
+
+
 def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
     """The query of that name; ValueError where there is none."""
     if name not in queries:

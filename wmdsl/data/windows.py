@@ -32,6 +32,7 @@ class Window:
     It may be left out where the data tells it (the longest text for L). An `optional` stream may
     be absent from all datasets; then it needs a shape.  With `views` there are several cameras
     instead of the key: one canvas of that shape, or, `apart`, frames of that shape side by side.
+    A `still` has no axis of time: it is read at its one offset.
     """
 
     stream: str
@@ -41,6 +42,7 @@ class Window:
     optional: bool = False
     views: tuple[Tile, ...] = ()
     apart: bool = False
+    still: bool = False
 
     @property
     def tiles(self) -> tuple[Tile, ...]:
@@ -106,7 +108,7 @@ class WindowedDataset:
     ) -> dict[str, torch.Tensor]:
         """The windows at anchors `indices` [B], by stream.
 
-        Cameras are float32 [B, F, C, H, W] in 0..1, vectors float32 [B, T, D] in raw units, text
+        Cameras are float32 [B, F, C, H, W] in 0..1, stills [B, C, H, W], vectors float32 [B, T, D] in raw units, text
         int64 [B, L]. `<stream>.valid` is bool [B, F | T | L]: False beyond the episode (there
         the nearest row is repeated), where a text is padding, and for a missing stream (zeros).
         `generator` draws one shift of at most `shift_pixels` a sample and camera, the same for
@@ -119,7 +121,7 @@ class WindowedDataset:
         batch = {}
         for window in self.windows:
             values, valid = self._read(window, place, drawn)
-            batch[window.stream] = values
+            batch[window.stream] = values[:, 0] if window.still else values
             batch[f"{window.stream}.valid"] = valid
         return batch
 

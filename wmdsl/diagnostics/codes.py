@@ -170,6 +170,9 @@ _ROWS = (
     Code("WM880", "weights not chosen", "Nothing says what becomes of pretrained weights."),
     Code("WM881", "pretrained weights missing", "A checkpoint is missing or cannot be read."),
     Code("WM882", "pretrained weights do not fit", "A checkpoint has other sizes than the spec."),
+    Code("WM883", "nothing to learn from", "No sample of the data has what a loss term predicts."),
+    Code("WM884", "data set lacks a stream", "What no data set records is zero, and teaches "
+         "nothing.", "warning"),
     # lints
     Code("WM901", "unused parameter", "No value and no `when` names the parameter.", "warning"),
     Code("WM902", "unused import", "Nothing of the imported file is used.", "warning"),

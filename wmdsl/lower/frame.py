@@ -46,6 +46,7 @@ class Frame:
         self._hidden: dict[HiddenKey, list[tuple[Expression, tuple[Placed, ...]]]] = {}
         self.times: dict[str, Expression] = {}  # of the pass that is being written
         self.draws = 1
+        self.samples: Expression | None = None  # those [B, 1] that count at all; None: every one
 
     def local(self, key: object, wanted: str) -> Name:
         """The local variable of a key."""

@@ -89,6 +89,7 @@ class _Loss:
         for trainer in self.trainers.values():
             frame.body.section(_what(trainer.generate), trainer.generate.span)
             trainer.prepare()
+        self._choose_samples()
         noise_again(frame, self.inputs, self.training)
         draw_masks(frame, self.inputs, self.training)
         self._run()
@@ -105,6 +106,22 @@ class _Loss:
         returns = "dict[str, Tensor]"
         statements = frame.body.pruned(EMBODIMENT, CLEAN, SIZE, LIKE)
         return Method(self._name(), parameters, returns, doc, statements)
+
+    def _choose_samples(self) -> None:
+        """Only samples of the layout's data sources count in its errors."""
+        if not self.training.data:
+            return
+        names = ", ".join(self.training.data)
+        guarded = [align for align in self.model.aligns.values() if align.guard is not None]
+        masked = [hand for hand in self.model.hands.values() if hand.mask != "none"]
+        for blunt in (*guarded, *masked):
+            what = f"{blunt.name} counts every sample, layout {self.training.name} those of {names}"
+            raise Unsupported(what, blunt.span)
+        named = data_sources(self.model)
+        numbers = tuple(number(named.index(name)) for name in self.training.data)
+        self.frame.body.section(f"only samples of {names} count", self.training.span)
+        call = Block("from_sources")(BATCH, numbers, SIZE, LIKE)
+        self.frame.samples = self.frame.keep(("samples",), "counted", call)
 
     def _name(self) -> str:
         """`loss`, or `loss_LAYOUT`."""

@@ -13,7 +13,7 @@ from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.frame import GENERATOR, LIKE, SIZE, Frame, repeated
 from wmdsl.lower.passes import Inputs, PassWriter
 from wmdsl.lower.pretrained import groups_in
-from wmdsl.lower.program import Block, Expression, Name, of, torch
+from wmdsl.lower.program import Binary, Block, Expression, Name, of, torch
 from wmdsl.plan.parameters import vocabulary
 
 NOISY = ("flow", "diffusion", "edm")
@@ -312,12 +312,11 @@ def valid(frame: Frame, segment: Segment, codec_name: str = "") -> Expression:
 
 def _valid_samples(frame: Frame, segment: Segment) -> Expression:
     stream = frame.context.stream(segment)
-    key = ("valid", stream.name)
-    if segment.name == "whole":
-        value = Block("validity")(Name("batch"), stream.name, SIZE, 1)
-        return frame.once(key, f"{stream.name}_valid", value)
-    value = Block("validity")(Name("batch"), stream.name, SIZE, stream.window)
-    name = frame.once(key, f"{stream.name}_valid", value)
+    window = 1 if segment.name == "whole" else stream.window
+    value = Block("validity")(Name("batch"), stream.name, SIZE, window)
+    if frame.samples is not None:
+        value = Binary("&", value, frame.samples)
+    name = frame.once(("valid", stream.name), f"{stream.name}_valid", value)
     if len(stream.segments) == 1:
         return name
     start = stream.start(segment.name)

@@ -36,14 +36,15 @@ def build_plan(model: Model, diagnostics: Diagnostics) -> Plan:
     policy = policy_query(flow, queries, usual)
     train = training_pass(flow)
     parameters = count_parameters(model)
+    taught = trainings(model, train)
     plan = Plan(
         model=model,
         train=train,
-        trainings=trainings(model, train),
+        trainings=taught,
         edges=edges_of(flow, policy),
         masks={**_masks(train, queries), **layout_masks(model, flow.spaces)},
         parameters=parameters,
-        train_flops=training_flops(model, train, flow.generates),
+        train_flops=sum(training_flops(model, one.evaluation, one.predicted) for one in taught),
         paradigm=paradigm_of(flow, policy),
         factorisation=factorisation(flow),
         stages=stage_plans(model, parameters),

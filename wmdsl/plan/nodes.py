@@ -105,7 +105,8 @@ class Training:
     """One pass of training: that of a layout, or, with the name "", the only one.
 
     `predicted` are the references of the generated segments that have a loss in it, `share` its
-    share of the samples.  With copies, `copy` is the one that predicts.
+    share of the samples, which come from the sources `data` alone, or from all where it is empty.
+    With copies, `copy` is the one that predicts.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Training:
     copy: str = ""
     renoised: tuple[Renoised, ...] = ()
     drawn: tuple[Drawn, ...] = ()
+    data: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +285,7 @@ class Plan:
     edges: tuple[Edge, ...]
     masks: Mapping[str, Mask]  # "train" and every query that runs
     parameters: Parameters
-    train_flops: int  # one sample, forward
+    train_flops: int  # one sample, forward, in every layout
     paradigm: Paradigm
     factorisation: str
     stages: tuple[StagePlan, ...]

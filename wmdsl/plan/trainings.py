@@ -14,6 +14,7 @@ from wmdsl.check.model import Layout, Model
 from wmdsl.plan.layouts import arranged_space, copied_space, drawn_numbers
 from wmdsl.plan.nodes import Drawn, Pass, Renoised, Space, Training
 from wmdsl.plan.roles import generates_by_segment
+from wmdsl.plan.sources import sources_of
 from wmdsl.syntax import ast
 
 GroupName = tuple[str, str]
@@ -50,6 +51,7 @@ def _training(model: Model, train: Pass, layout: Layout, share: Fraction) -> Tra
         copy=copy,
         renoised=tuple(_renoised(layout, spaces)),
         drawn=tuple(_drawn(model, layout)),
+        data=sources_of(layout),
     )
 
 

@@ -21,6 +21,7 @@ def windows(model: Model, rows_hz: Fraction | int) -> tuple[Window, ...]:
             stream.shape,
             views=tuple(Tile(view.key, view.place) for view in stream.views),
             apart=bool(stream.apart),
+            still=stream.modality == "image",
         )
         for stream in model.streams.values()
         if stream.keys

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wmdsl.driver import front
 from wmdsl.runtime.jobs import Job, run_jobs
 from wmdsl.runtime.run import RunDirectory
 from wmdsl.runtime.settings import TrainSettings
+from wmdsl.weights import named_weights
+from wmdsl.weights.errors import not_chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +19,8 @@ class Budget:
     """What every spec gets: the same steps, seeds, episodes.
 
     `blind_steps` train the blind control of each spec's first seed (0: none); `swaps` maps a task
-    to the task whose instruction is given instead; `parameters` are given to every spec.
+    to the task whose instruction is given instead; `parameters` are given to every spec, `weights`
+    (random, hub or a folder) to those that name pretrained parts.
     """
 
     settings: TrainSettings
@@ -26,6 +30,7 @@ class Budget:
     blind_tasks: tuple[str, ...] = ()
     swaps: Mapping[str, str] | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
+    weights: str | None = None
 
 
 def spec_files(paths: Sequence[str | Path]) -> list[Path]:
@@ -49,6 +54,7 @@ def compare(
     """Train and evaluate every spec; returns the run directories, sighted before blind.
 
     Jobs run as processes, `workers` at a time; calling it again continues where it stopped.
+    Raises WeightsError before the first job where a spec names weights and none are chosen.
     """
     jobs, runs = [], []
     for spec in specs:
@@ -89,9 +95,18 @@ def _train(
     settings = budget.settings
     steps = budget.blind_steps if blind else settings.steps
     given = [f"-P{name}={value}" for name, value in budget.parameters.items()]
+    given += _weights(spec, budget)
     return (
         "train", str(spec), *given, "--data", str(data), "-o", str(run.path), "--steps", str(steps),
         "--seed", str(seed), "--batch-size", str(settings.batch_size),
         "--learning-rate", str(settings.learning_rate), "--ema", str(settings.ema),
         *(("--blind",) if blind else ()), *(("--resume",) if run.training.exists() else ()),
     )  # fmt: skip
+
+
+def _weights(spec: Path, budget: Budget) -> tuple[str, ...]:
+    """What `train` is told of pretrained parts; WeightsError where a spec names some unchosen."""
+    named = named_weights(front(spec, budget.parameters).model)
+    if named and budget.weights is None:
+        raise not_chosen(named)
+    return ("--weights", budget.weights) if named else ()

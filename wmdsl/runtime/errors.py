@@ -7,6 +7,8 @@ from pathlib import Path
 
 from wmdsl.diagnostics.problem import Problem
 
+GAP = "WM884"  # what the data lacks, and training goes on without
+
 
 class RunError(Problem):
     """A fault of a run that its user can mend."""
@@ -58,12 +60,33 @@ def nothing_trained(stage: str) -> RunError:
     )
 
 
-def no_source(stage: str, name: str, known: Iterable[str]) -> RunError:
+def no_source(reader: str, name: str, known: Iterable[str]) -> RunError:
     return RunError(
         "WM871",
-        f"stage {stage} reads the data source {name!r}; there are {', '.join(known)}",
-        stage,
+        f"{reader} reads the data source {name!r}; there are {', '.join(known)}",
+        reader,
         f"add --data {name}=FOLDER, or give one folder without a name for all sources",
+    )
+
+
+def untaught(stage: str, terms: Iterable[str], sources: Iterable[str]) -> RunError:
+    where = f"stage {stage}" if stage else "training"
+    held = ", ".join(name for name in sources if name) or "the data set"
+    return RunError(
+        "WM883",
+        f"{held} cannot teach {' and '.join(terms)}: no sample has what is predicted there",
+        where,
+        "give a data set that records it with --data NAME=FOLDER, or drop the term; "
+        "`wmdsl check FILE --data FOLDER` names the columns that are missing",
+    )
+
+
+def unscaled(stream: str, key: str) -> RunError:
+    return RunError(
+        "WM883",
+        f"no data set records {stream}, so nothing says how its numbers are scaled",
+        key,
+        "bind the stream to a column by its key, or leave its numbers as they are: normalise none",
     )
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import nn
 
-from wmdsl.plan.sources import data_sources
-from wmdsl.runtime import binding, errors
+from wmdsl.plan.sources import data_sources, sources_of
+from wmdsl.runtime import binding, errors, supply
 from wmdsl.runtime.settings import TrainSettings
 from wmdsl.runtime.stages import Phase
 
@@ -24,6 +24,8 @@ class Feed:
     """Loaders by the choice of data sources; `data` are folders by name, "" for one of no name."""
 
     def __init__(self, module: nn.Module, data: Mapping[str, Path], settings: TrainSettings):
+        self.module = module
+        self.plan = module.plan
         self.model = module.plan.model
         self.data = dict(data)
         self.settings = settings
@@ -51,13 +53,54 @@ class Feed:
         streams = self.model.streams.values()
         return {stream.name: stored[stream.key] for stream in streams if stream.key in stored}
 
+    def gaps(self, phases: tuple[Phase, ...]) -> list[str]:
+        """What the data cannot teach, and lacks as an input, in words.
+
+        Raises RunError for a source that is not given, a loss term that nothing teaches, and
+        numbers that no data set has statistics of.
+        """
+        self._check_layouts()
+        columns = {name: self._columns(name) for name in self.data}
+        absent = supply.unrecorded(self.model, columns)
+        found = [
+            f"no data set records {stream.name}: it is zero in every sample"
+            for stream in absent
+            if not supply.predicted(self.model, stream)
+        ]
+        for phase in phases:
+            used = {name: columns[name] for name, share in self._shares(phase) if share}
+            empty, vain = supply.untaught(self.plan, phase.stage, used)
+            if empty:
+                raise errors.untaught(phase.stage, empty, used)
+            where = f"stage {phase.stage}: " if phase.stage else ""
+            found += [f"{where}{term} learns nothing of {part}, which no data set of it records"
+                      for term, part in vain]  # fmt: skip
+        for stream in absent:
+            if hasattr(self.module, f"{stream.name}_mean"):
+                raise errors.unscaled(stream.name, stream.key)
+        return found
+
+    def _check_layouts(self) -> None:
+        """Every source that a layout names must be there, unless one folder stands for all."""
+        if list(self.data) == [""]:
+            return
+        for layout in self.model.layouts.values():
+            unknown = next((name for name in sources_of(layout) if name not in self.data), None)
+            if unknown is not None:
+                raise errors.no_source(f"layout {layout.name}", unknown, self.data)
+
+    def _columns(self, name: str) -> Collection[str]:
+        from wmdsl.data.lerobot import DatasetInfo
+
+        return DatasetInfo.read(self.data[name]).features
+
     def _shares(self, phase: Phase) -> tuple[tuple[str, float], ...]:
         """Shares by source; one data set without a name stands for whatever a stage names."""
         if list(self.data) == [""]:
             return (("", 1.0),)
         unknown = next((name for name in phase.data if name not in self.data), None)
         if unknown is not None:
-            raise errors.no_source(phase.stage, unknown, self.data)
+            raise errors.no_source(f"stage {phase.stage}", unknown, self.data)
         return tuple(phase.data.items()) or tuple((name, 1.0) for name in self.data)
 
     def _loader(self, shares: Mapping[str, float]) -> Loader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -55,13 +56,17 @@ def train(
         raise errors.taken(run.path)
     _prepare_machine(settings)
     feed = Feed(module, folders(data), settings)
-    statistics = feed.statistics(phases(module.plan.model, settings))
+    spans = phases(module.plan.model, settings)
+    gaps = feed.gaps(spans)
+    for gap in gaps:
+        print(f"warning[{errors.GAP}]: {gap}", file=sys.stderr, flush=True)
+    statistics = feed.statistics(spans)
     module.load_statistics(statistics)
     trainer = Trainer(module, feed, run, settings)
     if resume and run.training.exists():
         trainer.resume()
     else:
-        _describe(run, module, feed.data, settings, statistics)
+        _describe(run, module, feed.data, settings, statistics, gaps)
     trainer.run_until(min(settings.steps, stop_after or settings.steps), progress)
     return run.path
 
@@ -293,6 +298,7 @@ def _describe(
     data: dict[str, Path],
     settings: TrainSettings,
     statistics: Statistics,
+    gaps: list[str],
 ) -> None:
     from wmdsl.plan.as_json import to_json
 
@@ -310,6 +316,7 @@ def _describe(
             "spec_sha256": model.sha256,
             "parameters": dict(model.parameters),
             "data": ", ".join(f"{name}={path}".lstrip("=") for name, path in data.items()),
+            "gaps": gaps,
             "recording": _recording(next(iter(data.values()))),
             "weights": chosen_weights(module),
             "settings": settings.to_json(),

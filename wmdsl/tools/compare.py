@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from wmdsl.tools.common import parameters_argument
+from wmdsl.tools.common import parameters_argument, weights_argument
 
 EXAMPLE = (
     "wmdsl compare examples/paradigms examples/hybrids --data data/arm "
@@ -31,6 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1,
                         help="jobs beside each other")  # fmt: skip
+    weights_argument(parser)
     parameters_argument(parser)
 
 
@@ -46,6 +47,7 @@ def run(options: argparse.Namespace) -> int:
         settings, tuple(range(options.seeds)), options.blind_steps, options.episodes,
         names(options.blind_env) if options.blind_env else (),
         dict(pair.split("=", 1) for pair in options.swap), options.parameters,
+        options.weights,
     )  # fmt: skip
     specs = spec_files(options.specs)
     runs = compare(specs, options.data, names(options.env), options.out, budget,

@@ -148,8 +148,8 @@ LAYOUT = Form("layout", "A named arrangement of the same weights in which stream
      Attribute("renoise", "any", "Copies noised again, with the share of samples and the range of "
                "times before the shift: `clean 0.5 within 0..0.5`."),
      Attribute("share", "share", "Share of the training samples.", default="1"),
-     Attribute("data", "names", "Data sources of these samples; all if absent.  Training does not "
-              "heed it yet: every sample trains every layout.")))  # fmt: skip
+     Attribute("data", "names",
+               "Data sources whose samples train it; all if absent.")))  # fmt: skip
 
 STAGE = Form("stage", "A phase of training with its own data, losses and trainable parts.",
     "stage warm_up { train seer; steps 2000 }",

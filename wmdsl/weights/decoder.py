@@ -15,7 +15,7 @@ from wmdsl.weights.named import Named
 from wmdsl.weights.report import PartReport
 from wmdsl.weights.source import Checkpoint, tensors
 
-DECODERS = ("llama", "mistral", "qwen2", "qwen2_5_vl", "qwen3")
+DECODERS = ("llama", "mistral", "qwen2", "qwen2_vl", "qwen2_5_vl", "qwen3", "qwen3_vl")
 PREFIXES = ("model.language_model.", "language_model.model.", "model.")
 
 
@@ -125,6 +125,8 @@ def _settings(
         if isinstance(layer, nn.RMSNorm):
             layer.eps = eps
     base = _rotary_base(config)
+    if _rotary(config).get("mrope_section"):
+        mapped.notes.append("its images had places in rows and columns; here all stand in one row")
     if angles is None:
         mapped.notes.append(f"it had rotary positions, the trunk has {trunk.positions}")
     else:
@@ -132,9 +134,12 @@ def _settings(
         mapped.notes.append(f"rotary base {base:g}, eps of norms {eps:g}")
 
 
+def _rotary(config: Mapping[str, object]) -> Mapping[str, object]:
+    return config.get("rope_parameters") or config.get("rope_scaling") or {}
+
+
 def _rotary_base(config: Mapping[str, object]) -> float:
-    nested = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    return float(config.get("rope_theta") or nested.get("rope_theta") or 10000.0)
+    return float(config.get("rope_theta") or _rotary(config).get("rope_theta") or 10000.0)
 
 
 def _angles(count: int, head_dim: int, base: float) -> Tensor:

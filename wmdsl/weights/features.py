@@ -5,17 +5,17 @@ B batch, F frames, C channels, T groups of frames, W width.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from wmdsl.blocks.autoencoder import full_groups
+from wmdsl.check.model import Codec
 from wmdsl.weights import errors
 from wmdsl.weights.library import Pretrained, model_of, size
 from wmdsl.weights.named import Named
+from wmdsl.weights.pixels import pixels_of
 from wmdsl.weights.report import PartReport
 from wmdsl.weights.source import Checkpoint
 
@@ -86,42 +86,43 @@ def load(
     depth, *cell = codec.attributes["compress"]
     patch = size(config, "patch_size")
     patch = (patch, patch) if isinstance(patch, int) else tuple(patch)
-    pairs = {
-        "channels": (codec.attributes["channels"], config.hidden_size),
-        "compress": ((depth, *cell), (size(config, "tubelet_size") or 1, *patch)),
-    }
+    grid = frame[0] // patch[0], frame[1] // patch[1]
+    tubelet = size(config, "tubelet_size") or 1
+    pairs = {"channels": (codec.attributes["channels"], config.hidden_size)}
+    if codec.attributes["tokens"] is None:
+        pairs["compress"] = (depth, *cell), (tubelet, *patch)
+    else:
+        pairs["compressed frames"] = depth, tubelet
     if checkpoint.kind == "vjepa2":
         pairs["frame"] = (frame, (config.crop_size, config.crop_size))
     wrong = [f"{name} {ours} in the spec, {theirs} in it" for name, (ours, theirs) in pairs.items()
              if ours != theirs]  # fmt: skip
+    wrong += too_many(codec, grid)
     if wrong:
         raise errors.misfit(named, wrong)
-    grid = frame[0] // patch[0], frame[1] // patch[1]
     options = {} if checkpoint.kind in UNSTRETCHED else {"interpolate_pos_encoding": True}
     if checkpoint.kind == "vjepa2":
         options = {"skip_predictor": True}
     if checkpoint.kind == "vit_mae":
         config.mask_ratio = 0.0
-    mean, deviation, note = _pixels(checkpoint)
+    mean, deviation, note = pixels_of(checkpoint)
     module = PretrainedEncoder(
         model, depth, grid, codec.scope == "frame", mean, deviation, options
     )
-    return module, replace(report, notes=(note, *_tokens(model, codec.attributes["tokens"])))
+    return module, replace(report, notes=(note, *averaged(codec)))
 
 
-def _pixels(checkpoint: Checkpoint) -> tuple[Tensor, Tensor, str]:
-    """Mean and deviation of pixels in 0..1 that the encoder was trained with."""
-    file = checkpoint.folder / "preprocessor_config.json"
-    if not file.is_file():
-        half = torch.full((3,), 0.5)
-        return half, half, "no preprocessor_config.json: pixels stay in -1..1"
-    described = json.loads(file.read_text(encoding="utf-8"))
-    mean, deviation = (torch.tensor(described[name]) for name in ("image_mean", "image_std"))
-    return mean, deviation, "pixels are normalised as its preprocessor_config.json says"
+def too_many(codec: Codec, grid: tuple[int, int]) -> list[str]:
+    """What is wrong where a frame has fewer cells than the spec wants tokens of it."""
+    tokens, cells = codec.attributes["tokens"] or 0, grid[0] * grid[1]
+    if tokens <= cells:
+        return []
+    return [f"tokens {tokens} in the spec, {cells} cells a frame in it"]
 
 
-def _tokens(model: Any, tokens: int | None) -> tuple[str, ...]:
-    """What becomes of its tokens where the spec counts them."""
+def averaged(codec: Codec) -> tuple[str, ...]:
+    """What becomes of its cells where the spec counts its tokens."""
+    tokens = codec.attributes["tokens"]
     if tokens is None:
         return ()
     return (f"its patches are averaged to {tokens} tokens a frame; class tokens are left out",)

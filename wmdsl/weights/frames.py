@@ -24,11 +24,12 @@ CLASSES = {
     for name in (
         "AutoencoderKLWan",
         "AutoencoderKLLTXVideo",
+        "AutoencoderKLCogVideoX",
         "AutoencoderKL",
         "AutoencoderKLTemporalDecoder",
     )
 }
-VIDEO = ("AutoencoderKLWan", "AutoencoderKLLTXVideo")  # causal; others encode images
+VIDEO = ("AutoencoderKLWan", "AutoencoderKLLTXVideo", "AutoencoderKLCogVideoX")  # causal
 
 
 class PretrainedAutoencoder(Pretrained):
@@ -160,5 +161,8 @@ def _sizes(model: Any) -> tuple[int, tuple[int, int, int]]:
     if kind == "AutoencoderKLLTXVideo":
         side = model.spatial_compression_ratio
         return config.latent_channels, (model.temporal_compression_ratio, side, side)
+    if kind == "AutoencoderKLCogVideoX":
+        side = 2 ** (len(config.block_out_channels) - 1)
+        return config.latent_channels, (int(config.temporal_compression_ratio), side, side)
     side = 2 ** (len(config.dim_mult) - 1) * (config.patch_size or 1)
     return config.z_dim, (2 ** sum(config.temperal_downsample), side, side)

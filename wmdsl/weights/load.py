@@ -10,7 +10,7 @@ from wmdsl.blocks.resize import resize
 from wmdsl.check.model import CallValue, Codec, Model
 from wmdsl.lower.names import RESERVED, Names
 from wmdsl.plan.parameters import read_streams
-from wmdsl.weights import decoder, errors, features, frames, wan, words
+from wmdsl.weights import codes, decoder, errors, features, frames, towers, wan, words
 from wmdsl.weights.library import Pretrained
 from wmdsl.weights.named import Named, named_weights
 from wmdsl.weights.report import PartReport, Report
@@ -20,6 +20,7 @@ RANDOM = "random"
 MAPS = {"decoder": dict.fromkeys(decoder.DECODERS, decoder.load), "dit": {wan.NAME: wan.load}}
 COMPONENTS = {
     "vae": "vae",
+    "vq": "vqvae",
     "vit": "image_encoder",
     "text_encoder": "text_encoder",
     "tokenizer": "tokenizer",
@@ -82,7 +83,11 @@ def _load(module: nn.Module, model: Model, named: Named, source: str) -> PartRep
         case "vae":
             made, report = frames.load(named, checkpoint)
         case "vit":
-            made, report = features.load(named, checkpoint, stream.shape[-2:])
+            own = checkpoint.kind in (*towers.QWEN, *towers.SAM)
+            loader = towers.load if own else features.load
+            made, report = loader(named, checkpoint, stream.shape[-2:])
+        case "vq":
+            made, report = codes.load(named, checkpoint, stream.shape[-2:])
         case "text_encoder":
             tokens = named.part.attributes["tokens"] or stream.shape[0]
             made, report = words.load(named, checkpoint, tokens)

@@ -64,11 +64,31 @@ def _downloaded(named: Named, hub: str, component: str) -> Path:
         raise errors.absent(named, f"hub:{hub}", first) from None
 
 
-def tensors(named: Named, checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """All weights of a checkpoint by name."""
-    from safetensors.torch import load_file
+def tensors(named: Named, checkpoint: Checkpoint, prefix: str = "") -> dict[str, Tensor]:
+    """The weights of a checkpoint whose names begin with `prefix`, by their whole names."""
+    from safetensors import safe_open
 
+    found = {}
+    for file in _files(named, checkpoint):
+        with safe_open(file, "pt") as stored:
+            names = (name for name in stored.keys() if name.startswith(prefix))  # noqa: SIM118
+            found |= {name: stored.get_tensor(name) for name in names}
+    return found
+
+
+def names_of(named: Named, checkpoint: Checkpoint) -> list[str]:
+    """The names of all weights of a checkpoint, none of which is read."""
+    from safetensors import safe_open
+
+    found: list[str] = []
+    for file in _files(named, checkpoint):
+        with safe_open(file, "pt") as stored:
+            found += stored.keys()
+    return found
+
+
+def _files(named: Named, checkpoint: Checkpoint) -> list[Path]:
     files = sorted(checkpoint.folder.glob("*.safetensors"))
     if not files:
         raise errors.absent(named, checkpoint.folder, "it holds no safetensors")
-    return {name: value for file in files for name, value in load_file(file).items()}
+    return files

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from wmdsl.weights import errors
 from wmdsl.weights.library import Pretrained, imported, model_of
 from wmdsl.weights.named import Named
+from wmdsl.weights.pieces import config_of, piece_of
 from wmdsl.weights.report import PartReport
 from wmdsl.weights.source import Checkpoint
 
@@ -26,6 +27,16 @@ CLASSES = {
     "siglip_text_model": "SiglipTextModel",
 }
 POOLED = ("clip", "clip_text_model")
+# Language models, of which the last hidden states are taken; some are a part of a larger one.
+DECODERS = {
+    "llama": "LlamaModel",
+    "qwen2": "Qwen2Model",
+    "qwen3": "Qwen3Model",
+    "qwen2_vl": "Qwen2VLTextModel",
+    "qwen2_5_vl": "Qwen2_5_VLTextModel",
+    "qwen3_vl": "Qwen3VLTextModel",
+}
+PREFIXES = ("model.language_model.", "language_model.model.", "model.")
 
 
 def texts(bytes_BT: Tensor) -> list[str]:
@@ -78,7 +89,7 @@ def load(
     named: Named, checkpoint: Checkpoint, tokens: int
 ) -> tuple[Pretrained, PartReport]:
     """The encoder of a `text_encoder` with so many tokens; WeightsError where widths differ."""
-    model, report = model_of(named, checkpoint, "transformers", CLASSES)
+    model, report = _encoder(named, checkpoint)
     pooled = checkpoint.kind in POOLED and tokens == 1
     config = model.config
     width = config.projection_dim if pooled else getattr(config, "d_model", config.hidden_size)
@@ -87,7 +98,21 @@ def load(
         raise errors.misfit(named, [f"channels {declared} in the spec, {width} in it"])
     module = PretrainedWords(model, _tokenizer(named, checkpoint), tokens, pooled)
     note = "one token: the projected summary of the text" if pooled else "padding is zero"
-    return module, replace(report, notes=(note,))
+    notes = (note, "the last hidden states of a language model") if _speaks(checkpoint) else (note,)
+    return module, replace(report, notes=notes)
+
+
+def _speaks(checkpoint: Checkpoint) -> bool:
+    return checkpoint.kind in DECODERS
+
+
+def _encoder(named: Named, checkpoint: Checkpoint) -> tuple[Any, PartReport]:
+    """The model that reads the text: an encoder, or the blocks of a language model."""
+    if not _speaks(checkpoint):
+        return model_of(named, checkpoint, "transformers", {**CLASSES, **DECODERS})
+    config = config_of(named, checkpoint).get_text_config()
+    model = getattr(imported("transformers"), DECODERS[checkpoint.kind])(config).eval()
+    return model, piece_of(named, checkpoint, model, PREFIXES)
 
 
 def load_tokenizer(named: Named, checkpoint: Checkpoint) -> tuple[Pretrained, PartReport]:
@@ -109,6 +134,7 @@ def _tokenizer(named: Named, checkpoint: Checkpoint) -> Any:
         tokenizer = load(str(folder), local_files_only=True)
     except (OSError, ValueError) as reason:
         raise errors.absent(named, folder, str(reason).strip().splitlines()[0]) from None
+    tokenizer.padding_side = "right"  # those of language models may pad in front
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

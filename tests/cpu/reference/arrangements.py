@@ -98,19 +98,29 @@ def acted(w, now, action):
     return linear(w("lm.action_out"), out[:, 1:7])
 
 
-def picked(logits, index):
-    return -logits.log_softmax(-1).gather(2, index[..., None])[..., 0].mean()
+def picked(logits, index, counts=None):
+    """The mean over all tokens, or over those of the samples that count."""
+    each = -logits.log_softmax(-1).gather(2, index[..., None])[..., 0].mean(1)
+    if counts is None:
+        return each.mean()
+    return (each * counts).sum() / counts.sum().clamp(min=1)
+
+
+def of_source(batch, number):
+    """1 for each sample of a data source, else 0; None where the batch names no sources."""
+    named = batch.get("source")
+    return None if named is None else (named == number).double()
 
 
 def arranged(table, batch, generator):
-    """The world sees the last word and the first step, each at its own place."""
+    """The world sees the last word and the first step, each at its own place, of films alone."""
     w = Weights(table)
     now, later = batch["word"][:, :2].flatten(1), batch["word"][:, 2:].flatten(1)
     action = binned(scaled(w, "action", batch["action"]), 16, -2, 2)
     act = picked(acted(w, now, action), action)
     parts = [("word_now", now[:, 1:]), ("action", action[:, :2]), ("word_future", later)]
     out = written(w, parts, [1, 2, 3, 8, 9])
-    later = picked(linear(w("lm.word_future_out"), out[:, 2:4]), later)
+    later = picked(linear(w("lm.word_future_out"), out[:, 2:4]), later, of_source(batch, 0))
     return {"loss": 0.75 * act + 0.25 * 0.5 * later, "act": act, "next": later}
 
 

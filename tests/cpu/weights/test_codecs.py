@@ -145,6 +145,31 @@ def test_ltx_vae_of_a_clip_and_of_stills(saved, tmp_path):
     torch.testing.assert_close(module.vae.decode(found, 2)[:, 1:].transpose(1, 2), frame)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("frames", [5, 8])
+def test_cogvideox_vae(frames, saved, tmp_path):
+    torch.manual_seed(1)
+    library = diffusers.AutoencoderKLCogVideoX(
+        block_out_channels=(8, 8, 8, 8), latent_channels=4, layers_per_block=1,
+        norm_num_groups=4, scaling_factor=0.7,
+    )  # fmt: skip
+    saved("a/cog", library)
+    clip = 'codec vae: vae { from "a/cog"; frozen; scope prefix; channels 4; compress 4x8x8 }'
+    module = module_of(*policy(scene(frames), clip, "vae(scene)", "scene"))
+    (part,) = load_pretrained(module, str(tmp_path)).parts
+    x = pixels(frames)
+    ahead = x if frames % 4 == 1 else torch.cat([x[:, :1], x], 1)
+    wanted = library.encode(ahead.transpose(1, 2)).latent_dist.mode()
+    found = module.vae.encode(x).transpose(1, 2)
+    torch.testing.assert_close(found, 0.7 * wanted[:, :, -found.shape[2] :])
+    whole = found if frames % 4 == 1 else torch.cat([found[:, :, :1], found], 2)
+    decoded = library.decode(whole / 0.7).sample[:, :, -frames:]
+    torch.testing.assert_close(
+        module.vae.decode(found.transpose(1, 2), frames).transpose(1, 2), decoded
+    )
+    assert not part.missing and not part.unused
+
+
 def vision(kind):
     torch.manual_seed(1)
     sizes = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, patch_size=8)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.cpu.weights.conftest import as_bytes, module_of, words_of
+from tests.cpu.weights.test_towers import vlm
 from wmdsl.weights import load_pretrained
 from wmdsl.weights.errors import WeightsError
 
@@ -70,22 +71,20 @@ def test_hidden_states(kind, more, biases, saved, tmp_path):
 
 
 @torch.no_grad()
-def test_the_decoder_inside_a_model_of_vision_and_language(saved, tmp_path):
-    torch.manual_seed(1)
-    rope = {"rope_type": "default", "rope_theta": 5000.0, "mrope_section": [2, 3, 3]}
-    config = transformers.Qwen2_5_VLConfig(
-        text_config={**SIZES, "rope_parameters": rope},
-        vision_config=dict(depth=1, hidden_size=16, intermediate_size=16, num_heads=2,
-                           out_hidden_size=32),
-    )  # fmt: skip
-    library = saved("a/lm", transformers.Qwen2_5_VLForConditionalGeneration(config))
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [("Qwen2VL", ""), ("Qwen2_5_VL", ""), ("Qwen3VL", "qk_norm per_head;")],
+)
+def test_the_decoder_inside_a_model_of_vision_and_language(kind, more, saved, tmp_path):
+    library = saved("a/lm", vlm(kind))
     words_of(tmp_path / "a/lm")
-    module = module_of(*lines())
+    module = module_of(*lines(more=more))
     _, trunk = load_pretrained(module, str(tmp_path)).parts
     index = module.words(as_bytes("push the", "push block"))
     wanted = library.model.language_model(input_ids=index).last_hidden_state
     torch.testing.assert_close(hidden(module, index), wanted, rtol=1e-4, atol=1e-5)
     assert all("visual" in name or name == "lm_head.weight" for name in trunk.unused)
+    assert "rows and columns" in "\n".join(trunk.lines())
 
 
 def hidden(module, index):

@@ -1,9 +1,12 @@
-"""The four usual questions to every paradigm, as a table of answers; masks of layouts."""
+"""The four usual questions to every paradigm, as a table of answers; masks and costs of layouts."""
+
+import re
 
 import pytest
 
 from tests.front.plan.specs import dropped, example
 from tests.rules import ROOT
+from wmdsl import driver
 
 E, N = "exact", "no"
 QUESTIONS = ("policy", "passive_world_model", "controllable_world_model", "inverse_dynamics")
@@ -78,3 +81,14 @@ def test_published_masks(path, name, tokens, density, ranges, runtime):
     mask = example(path).masks[name]
     assert (mask.tokens, mask.max_ranges_per_row, mask.runtime) == (tokens, ranges, runtime)
     assert round(mask.density, 3) == density
+
+
+def test_training_costs_what_every_layout_does():
+    """Both layouts run on every sample, and one of them holds less of the tokens."""
+    text = (ROOT / "tests/cpu/emit/specs/arranged.wm").read_text()
+    layouts = re.findall(r"^  layout .*\n", text, re.MULTILINE)
+    assert len(layouts) == 2
+    alone = [driver.front(text.replace(layout, "")).train_flops for layout in layouts]
+    assert driver.front(text).train_flops == sum(alone)
+    everything = driver.front("".join(re.split(r"^  layout .*\n", text, flags=re.M))).train_flops
+    assert all(cost < everything for cost in alone)

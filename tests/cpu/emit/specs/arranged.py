@@ -1,6 +1,6 @@
 """Arranged: p(a|o) p(o'|o,a).
 
-spec sha256 50fe458fc761944f78e2a89c20e067bbf4c689d9b3e7f816e903e7f7ef241ef2
+spec sha256 1591217ad6bf34ca53d8ec9cc8f7d7497fb04c7b92526785a4e9400d89ffa6cb
 edition 2026, wmdsl 0.1.0; edit the spec, not this file
 lines such as model.wm:12 are those of the canonical spec (`wmdsl canon`)
 
@@ -148,6 +148,16 @@ def valid_mean(error_BT: Tensor, valid_BN: Tensor) -> Tensor:
 def cross_entropy(logits_BTV: Tensor, index_BT: Tensor) -> Tensor:
     """Cross-entropy of each token [B, T]."""
     return functional.cross_entropy(logits_BTV.transpose(1, 2), index_BT, reduction="none")
+
+
+def from_sources(
+    batch: Mapping[str, Tensor], numbers: tuple[int, ...], size: int, like: Tensor
+) -> Tensor:
+    """Which samples [B, 1] come from data sources of these numbers; all where none is named."""
+    number = batch.get("source")
+    if number is None:
+        return torch.ones(size, 1, dtype=torch.bool, device=like.device)
+    return torch.isin(number, number.new_tensor(numbers))[:, None]
 
 
 def drawn(logits: Tensor, generator: Generator | None) -> Tensor:
@@ -305,9 +315,13 @@ class Arranged(nn.Module):
         word_now, word_future = word.split([2, 2], dim=1)
         action = samples(batch, "action", 3, 3, (2,), "model.wm:11")
         action = (action - self.action_mean) / self.action_scale
+        like = next(self.parameters())
         size = len(word_now)
 
         # next: word.future by autoregressive (model.wm:36)
+
+        # only samples of films count (model.wm:53)
+        counted = from_sources(batch, (0,), size, like)
 
         # lm (model.wm:23)
         word_now_embed = word_now.flatten(1)  # model.wm:4
@@ -327,7 +341,7 @@ class Arranged(nn.Module):
 
         # next: error (model.wm:36)
         word_future_out = self.lm.word_future_out(lm_out[:, 2:4])
-        word_valid = validity(batch, "word", size, 4)
+        word_valid = validity(batch, "word", size, 4) & counted
         next_ = valid_mean(cross_entropy(word_future_out, word_future_embed), word_valid[:, 2:4])
         return {"loss": 0.5 * next_, "next": next_}
 
