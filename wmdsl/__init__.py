@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
     from wmdsl.diagnostics.diagnostic import Diagnostic
     from wmdsl.plan.nodes import Plan
+    from wmdsl.runtime.session import Session
     from wmdsl.syntax.ast import File
 
-__all__ = ["check", "compile", "emit", "load", "parse", "plan"]
+__all__ = ["check", "compile", "emit", "load", "parse", "plan", "session"]
 __version__ = "0.1.0"
 
 
@@ -66,6 +67,24 @@ def load(run: str | Path) -> nn.Module:
     from wmdsl.runtime.load import load_run
 
     return load_run(run)
+
+
+def session(
+    module: nn.Module,
+    query: str = "policy",
+    *,
+    control_hz: float | None = None,
+    camera_hz: float | None = None,
+    **settings: object,
+) -> Session:
+    """A module in closed loop: `step(observation)` gives the next chunk of actions.
+
+    The keywords are those of `wmdsl.runtime.session.SessionSettings` and `Session`.
+    """
+    from wmdsl.runtime.session import Session, SessionSettings
+
+    chosen = SessionSettings(**settings)  # type: ignore[arg-type]
+    return Session(module, query, chosen, control_hz=control_hz, camera_hz=camera_hz)
 
 
 class _Face(ModuleType):

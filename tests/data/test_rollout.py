@@ -23,7 +23,7 @@ class Recorder:
     """A policy that keeps what it is shown and pushes one way."""
 
     def __init__(self, cameras=(), execute=4, action=(0.0, 0.0, 0.0, 0.0)):
-        self.cameras, self.execute = cameras, execute
+        self.cameras, self.execute, self.between = cameras, execute, {}
         self.action = np.array(action, np.float32)
         self.seen = []
 
@@ -109,7 +109,24 @@ def test_only_what_is_asked_for_is_rendered(line, monkeypatch):
     blind = Recorder(action=[0.1])
     monkeypatch.setattr(Line, "render", None)
     evaluate(blind, line, 2, workers=0, progress=False)
-    assert set(blind.seen[0][0]) == {keys.STATE, keys.TASK, "slot", "step"}
+    assert set(blind.seen[0][0]) == {keys.STATE, keys.TASK, "slot", "step", "between"}
+
+
+def test_a_policy_is_shown_the_steps_between_that_it_wants(line):
+    """Step 3 of each chunk of four with its image, step 1 without; nothing at the start."""
+    policy = Recorder(cameras=(keys.image_key("eye"),), execute=4, action=[0.02])
+    policy.between = {1: (keys.STATE,), 3: (keys.STATE, keys.image_key("eye"))}
+    evaluate(policy, line, 1, workers=0, progress=False)
+    first, second = (observations[0] for observations in policy.seen[:2])
+    assert first["between"] == {} and first["step"] == 0
+    assert list(second["between"]) == [1, 3]
+    for number, seen in second["between"].items():
+        assert seen[keys.STATE] == pytest.approx(first[keys.STATE] + 0.02 * number)
+    assert keys.image_key("eye") not in second["between"][1]
+    shown = second["between"][3]
+    assert int(shown[keys.image_key("eye")][0, 0, 0]) == pytest.approx(
+        100 * shown[keys.STATE][0], abs=1
+    )
 
 
 def test_another_instruction_is_given(line):

@@ -48,6 +48,19 @@ def test_windows_equal_the_rows_of_the_episode(shared_dataset, window):
             assert batch[f"{window.stream}.valid"][sample, index] == exists
 
 
+def test_before_the_first_action_nothing_was_done(shared_dataset):
+    """To repeat the first row there would tell an action that is still to come."""
+    past = Window("past", keys.ACTION, (-8, -1), acted=True)
+    dataset = WindowedDataset(shared_dataset, [past, NOW])
+    batch = dataset.batch(range(len(dataset)))
+    for sample, (number, anchor) in enumerate(places()):
+        for index, offset in enumerate(past.offsets):
+            value, exists = expected_row(keys.ACTION, number, anchor + offset)
+            assert batch["past.valid"][sample, index] == exists
+            wanted = value if exists else np.zeros_like(value)
+            assert np.array_equal(batch["past"][sample, index].numpy(), wanted)
+
+
 def test_without_a_camera_every_row_is_an_anchor(shared_dataset):
     assert len(WindowedDataset(shared_dataset, [ACTION])) == sum(LENGTHS)
 

@@ -14,7 +14,7 @@ from wmdsl.runtime import errors
 from wmdsl.runtime.ask import ask_run
 from wmdsl.runtime.checkpoint import load_tensors
 from wmdsl.runtime.filmstrip import Episode, batch_at, strips, visual_queries
-from wmdsl.runtime.policy import ModulePolicy
+from wmdsl.runtime.session import Session, SessionSettings
 from wmdsl.runtime.smoke import _require_finite, smoke
 
 
@@ -27,23 +27,27 @@ def observation(seed):
     }
 
 
+def at_start(seed, slot):
+    return {**observation(seed), "slot": slot, "step": 0}
+
+
 def test_a_policy_gives_what_the_query_gives(finished):
     module = wmdsl.load(finished)
-    policy = ModulePolicy(module, seed=3)
-    policy.reset(2)
-    chunks = policy.act([observation(0), observation(1)])
+    policy = Session(module, settings=SessionSettings(seed=3))
+    seen = [at_start(0, 0), at_start(1, 1)]
+    chunks = policy.act(seen)
     assert chunks.shape == (2, 2, 2) and policy.execute == 2
     image = torch.from_numpy(observation(1)[keys.image_key("top")]).permute(2, 0, 1)
-    assert torch.equal(policy._tensor(policy.streams[0], [observation(1)])[0, 0], image / 255)
+    batch = policy._batch([policy._look(seen[1])])
+    assert torch.equal(batch["top"][0, 0], image / 255)
     policy.reset(2)
-    assert np.array_equal(chunks, policy.act([observation(0), observation(1)]))
+    assert np.array_equal(chunks, policy.act(seen))
 
 
 def test_a_blind_policy_asks_for_no_image(finished):
-    policy = ModulePolicy(wmdsl.load(finished), blind=True)
-    policy.reset(1)
+    policy = Session(wmdsl.load(finished), settings=SessionSettings(blind=True))
     assert policy.cameras == ()
-    without = {key: value for key, value in observation(0).items() if "images" not in key}
+    without = {key: value for key, value in at_start(0, 0).items() if "images" not in key}
     assert policy.act([without]).shape == (1, 2, 2)
 
 
@@ -53,7 +57,7 @@ def test_a_blind_policy_asks_for_no_image(finished):
 )
 def test_queries_that_cannot_drive_a_robot_are_refused(finished, query, reason):
     with pytest.raises(errors.RunError, match=reason):
-        ModulePolicy(wmdsl.load(finished), query)
+        Session(wmdsl.load(finished), query)
 
 
 def test_a_query_on_data_writes_arrays_and_a_picture(finished, dataset, tmp_path):
@@ -120,7 +124,7 @@ def test_a_misfit_with_the_environment_names_both_sides(finished):
 
     module = wmdsl.load(finished)
     with pytest.raises(errors.RunError, match="has 2 numbers, the environment takes 7"):
-        _check_fit(module, ModulePolicy(module), Spec())
+        _check_fit(module, Session(module), Spec())
 
 
 def test_smoke_searches_with_every_planner():

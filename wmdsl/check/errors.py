@@ -1065,7 +1065,14 @@ def dropout_of_generated(generate: ast.Declaration, stream: Stream) -> Diagnosti
 
 def nothing_to_execute(attribute: ast.Attribute) -> Diagnostic:
     return _error("WM606", "no action is sought, so nothing can be executed", attribute.span, "",
-                  help="remove `execute`")  # fmt: skip
+                  help=f"remove `{attribute.name.text}`")  # fmt: skip
+
+
+def nothing_to_average(attribute: ast.Attribute, action: Segment) -> Diagnostic:
+    return _error("WM606", "every chunk is executed whole, so no two of them speak of one step",
+                  attribute.span, "", (action.span, f"{action.length} steps"),
+                  help="`execute` fewer steps than are predicted, or remove `ensemble`",
+                  )  # fmt: skip
 
 
 # --- training ------------------------------------------------------------------------------------

@@ -44,19 +44,36 @@ def _query(draft: Draft, declaration: ast.Declaration) -> Query:
     _check_apart(declaration, flat, given)
     if draft.trunks:
         _check_generated(draft, declaration, flat)
+    execute = _execute(draft, declaration, values, flat)
+    _check_ensemble(draft, declaration, execute, flat)
     return Query(
         name=declaration.name.text,
         sought=sought,
         given=given,
         steps=_steps(draft, values, flat),
         sampler=_sampler(draft, declaration, values, flat),
-        execute=_execute(draft, declaration, values, flat),
+        execute=execute,
         pinned=_pinned(draft, values, flat + given),
         guidance=_guidance(draft, declaration, values, given),
         terminal=_terminal(draft, values),
         attributes=values.complete(),
         span=declaration.span,
     )
+
+
+def _check_ensemble(
+    draft: Draft, declaration: ast.Declaration, execute: int | None, sought: tuple[Segment, ...]
+) -> None:
+    """Several chunks must speak of one step."""
+    attribute = declaration.attribute("ensemble")
+    if attribute is None:
+        return
+    actions = [s for s in sought if draft.streams[s.stream].modality == "action"]
+    if not actions:
+        raise Mistake(errors.nothing_to_execute(attribute))
+    ahead = sum(offset >= 0 for offset in actions[0].offsets)
+    if execute is None or execute >= ahead:
+        raise Mistake(errors.nothing_to_average(attribute, actions[0]))
 
 
 def _with_slices(draft: Draft, given: tuple[Segment, ...]) -> tuple[Segment, ...]:

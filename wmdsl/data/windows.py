@@ -33,6 +33,8 @@ class Window:
     be absent from all datasets; then it needs a shape.  With `views` there are several cameras
     instead of the key: one canvas of that shape, or, `apart`, frames of that shape side by side.
     A `still` has no axis of time: it is read at its one offset.
+    An `acted` one is zero before the episode's start, when nothing had been done: to repeat its
+    first row would tell the action that is still to come.
     """
 
     stream: str
@@ -43,6 +45,7 @@ class Window:
     views: tuple[Tile, ...] = ()
     apart: bool = False
     still: bool = False
+    acted: bool = False
 
     @property
     def tiles(self) -> tuple[Tile, ...]:
@@ -108,11 +111,12 @@ class WindowedDataset:
     ) -> dict[str, torch.Tensor]:
         """The windows at anchors `indices` [B], by stream.
 
-        Cameras are float32 [B, F, C, H, W] in 0..1, stills [B, C, H, W], vectors float32 [B, T, D] in raw units, text
-        int64 [B, L]. `<stream>.valid` is bool [B, F | T | L]: False beyond the episode (there
-        the nearest row is repeated), where a text is padding, and for a missing stream (zeros).
-        `generator` draws one shift of at most `shift_pixels` a sample and camera, the same for
-        all its frames in whichever streams.
+        Cameras are float32 [B, F, C, H, W] in 0..1, stills [B, C, H, W], vectors float32
+        [B, T, D] in raw units, text int64 [B, L]. `<stream>.valid` is bool [B, F | T | L]: False
+        beyond the episode (there the nearest row is repeated, but for `acted` windows at its
+        start), where a text is padding, and for a missing stream (zeros).  `generator` draws one
+        shift of at most `shift_pixels` a sample and camera, the same for all its frames in
+        whichever streams.
         """
         rows = self._anchors[torch.as_tensor(indices, dtype=torch.int64)]
         episode = self._episode[rows]
@@ -144,10 +148,14 @@ class WindowedDataset:
             sample = (len(window.views),) * window.apart + window.shape
             return torch.zeros(*size, *sample), torch.zeros(size, dtype=torch.bool)
         rows = place.rows[:, None] + torch.tensor(window.offsets)
-        valid = (rows >= place.start[:, None]) & (rows < place.stop[:, None])
+        early = rows < place.start[:, None]
+        valid = ~early & (rows < place.stop[:, None])
         rows = rows.clamp(place.start[:, None], place.stop[:, None] - 1)
         if window.key in self._columns:
-            return self._columns[window.key][rows], valid
+            values = self._columns[window.key][rows]
+            if window.acted:
+                values[early] = 0
+            return values, valid
         frames = [
             self._cameras[tile.key, tile.size].read(rows, self._episode[rows], drawn.get(tile.key))
             for tile in window.tiles

@@ -173,6 +173,7 @@ _ROWS = (
     Code("WM883", "nothing to learn from", "No sample of the data has what a loss term predicts."),
     Code("WM884", "data set lacks a stream", "What no data set records is zero, and teaches "
          "nothing.", "warning"),
+    Code("WM885", "session cannot act", "A session is to act in a way that its query cannot."),
     # lints
     Code("WM901", "unused parameter", "No value and no `when` names the parameter.", "warning"),
     Code("WM902", "unused import", "Nothing of the imported file is used.", "warning"),

@@ -41,13 +41,16 @@ class Policy(Protocol):
     """What evaluation asks of a policy.
 
     `cameras` are the keys of the images it looks at (none if it is blind), `execute` the control
-    steps that it acts before it is asked again.
+    steps that it acts before it is asked again.  `between` are the steps of a chunk at which it
+    wants to be shown what happens, by the number of actions before them (1 .. execute - 1), with
+    the keys that it looks at there.
     """
 
     @property
     def cameras(self) -> Sequence[str]: ...
 
     execute: int
+    between: Mapping[int, Sequence[str]]
 
     def reset(self, count: int) -> None:
         """Forget everything; up to `count` episodes will run beside each other."""
@@ -56,8 +59,9 @@ class Policy(Protocol):
         """Chunks of actions [n, steps >= execute, A], one for each observation.
 
         An observation holds state, images and instruction under the keys of `wmdsl.data.keys`,
-        and two integers for policies with a memory: `slot` (0 .. count - 1, the same throughout
-        an episode) and `step` (control steps since its start).
+        and three entries for policies with a memory: `slot` (0 .. count - 1, the same throughout
+        an episode), `step` (control steps since its start) and `between`: state and images at the
+        steps of the last chunk that the policy wants to be shown.
         """
 
 
@@ -151,9 +155,11 @@ def evaluate(
     films = tuple(str(begin.film) for begin in begins if begin.film)
     slots = min(slots, len(begins))
     workers = min(usable_cores() if workers is None else workers, slots)
-    cameras = tuple(key.removeprefix(keys.IMAGE_PREFIX) for key in policy.cameras)
+    cameras = _cameras(policy.cameras)
+    between = {step: _cameras(looked) for step, looked in policy.between.items()}
+    settings = StepperSettings(cameras, size, supersample, between)
     with ExitStack() as stack:
-        hosts = stack.enter_context(steppers(StepperSettings(cameras, size, supersample), workers))
+        hosts = stack.enter_context(steppers(settings, workers))
         title = f"closed loop, {len(specs)} task{'s' * (len(specs) > 1)}"
         bar = stack.enter_context(Progress(progress, title, len(begins)))
         run = _Lockstep(policy, hosts, begins, slots, bar)
@@ -166,6 +172,12 @@ def evaluate(
         policy_observations=run.policy_observations,
         videos=films,
     )
+
+
+def _cameras(looked: Sequence[str]) -> tuple[str, ...]:
+    """Names of the cameras among the keys that are looked at."""
+    images = [key for key in looked if key.startswith(keys.IMAGE_PREFIX)]
+    return tuple(key.removeprefix(keys.IMAGE_PREFIX) for key in images)
 
 
 @dataclass(slots=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,15 @@ _FILM_SIZE = 256
 
 @dataclass(frozen=True, slots=True)
 class StepperSettings:
-    """What an observation holds: these cameras at this size (see `make` for `supersample`)."""
+    """What an observation holds: these cameras at this size (see `make` for `supersample`).
+
+    `between` are the cameras to be rendered inside a chunk, by the number of actions before.
+    """
 
     cameras: tuple[str, ...]
     size: int
     supersample: int
+    between: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +104,24 @@ class Stepper:
         self._slots[begin.slot] = slot
         observation = environment.reset(begin.seed)
         _film(slot)
-        return Reply(begin.slot, False, False, 0, self._observed(slot, observation))
+        return Reply(begin.slot, False, False, 0, self._observed(slot, observation, {}))
 
     def _act(self, act: Act) -> Reply:
         slot = self._slots[act.slot]
         success = done = False
         observation: dict[str, Any] = {}
-        for action in act.actions:
+        between: dict[int, dict[str, Any]] = {}
+        for number, action in enumerate(act.actions, 1):
             observation, success, done = slot.environment.step(action)
             slot.steps += 1
             _film(slot)
             if success or done:
                 return self._end(slot, success)
-        return Reply(act.slot, False, False, slot.steps, self._observed(slot, observation))
+            if number in self._settings.between:
+                images = self._images(slot, self._settings.between[number])
+                between[number] = {**observation, **images}
+        shown = self._observed(slot, observation, between)
+        return Reply(act.slot, False, False, slot.steps, shown)
 
     def _end(self, slot: _Slot, success: bool) -> Reply:
         if slot.begin.film is not None:
@@ -122,13 +131,18 @@ class Stepper:
         self._idle[slot.begin.name].append(slot.environment)
         return Reply(slot.begin.slot, True, success, slot.steps, None)
 
-    def _observed(self, slot: _Slot, observation: dict[str, Any]) -> dict[str, Any]:
-        images = {
-            keys.image_key(camera): slot.environment.render(camera, self._settings.size)
-            for camera in self._settings.cameras
-        }
-        place = {"slot": slot.begin.slot, "step": slot.steps}
+    def _observed(
+        self, slot: _Slot, observation: dict[str, Any], between: dict[int, dict[str, Any]]
+    ) -> dict[str, Any]:
+        images = self._images(slot, self._settings.cameras)
+        place = {"slot": slot.begin.slot, "step": slot.steps, "between": between}
         return {**observation, **images, **place, keys.TASK: slot.begin.instruction}
+
+    def _images(self, slot: _Slot, cameras: Sequence[str]) -> dict[str, np.ndarray]:
+        return {
+            keys.image_key(camera): slot.environment.render(camera, self._settings.size)
+            for camera in cameras
+        }
 
 
 class WorkerSteppers:

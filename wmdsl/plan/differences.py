@@ -99,6 +99,11 @@ def notes(model: Model, queries: Mapping[str, QueryPlan]) -> tuple[str, ...]:
     for query in model.queries.values():
         if query.execute is not None:
             found.append(_executed(model, query))
+        if query.attributes["ensemble"] is not None:
+            found.append(
+                f"{query.name} averages the chunks that speak of a step; each weighs "
+                f"exp(-{float(query.attributes['ensemble']):g}) times the one asked for before it"
+            )
         if query.attributes["cache"] != "none":
             found.append(
                 f"{query.name} may keep {query.attributes['cache']} states between calls; "

@@ -22,6 +22,7 @@ def windows(model: Model, rows_hz: Fraction | int) -> tuple[Window, ...]:
             views=tuple(Tile(view.key, view.place) for view in stream.views),
             apart=bool(stream.apart),
             still=stream.modality == "image",
+            acted=stream.modality == "action",
         )
         for stream in model.streams.values()
         if stream.keys

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from fractions import Fraction
 from pathlib import Path
 
+from wmdsl.check.model import Stream
 from wmdsl.diagnostics.problem import Problem
 
 GAP = "WM884"  # what the data lacks, and training goes on without
@@ -123,6 +125,51 @@ def environment_misfit(what: str, where: str, help: str) -> RunError:
 
 def unanswerable(query: str, because: str, help: str) -> RunError:
     return RunError("WM878", because, f"query {query}", help)
+
+
+def not_observed(query: str, reference: str) -> RunError:
+    return RunError(
+        "WM878",
+        f"{reference} is given, and nobody can observe it before acting",
+        f"query {query}",
+        "act by a query whose givens lie in the past or now",
+    )
+
+
+def rate_misfit(stream: Stream, control_hz: Fraction) -> RunError:
+    """The stream's samples do not last whole control steps."""
+    steps = control_hz / stream.rate_hz
+    below, above = (control_hz / n for n in (int(steps) + 1, max(int(steps), 1)))
+    return RunError(
+        "WM877",
+        f"{stream.name} runs at {float(stream.rate_hz):g} Hz and the robot is controlled at "
+        f"{float(control_hz):g} Hz: a sample lasts {float(steps):g} control steps",
+        f"stream {stream.name}",
+        f"the nearest rates that fit are {float(below):g} Hz and {float(above):g} Hz; write one in "
+        "the stream and train again",
+    )
+
+
+def none_begins_now(query: str, reference: str, offset: int) -> RunError:
+    return RunError(
+        "WM885",
+        f"no action of {reference}, whose first one is at {offset}, begins now",
+        f"query {query}",
+        "let the action's future begin now: remove its `offset`",
+    )
+
+
+def chunk_too_short(query: str, what: str, help: str) -> RunError:
+    return RunError("WM885", what, f"query {query}", help)
+
+
+def unseen(stream: str, step: int) -> RunError:
+    return RunError(
+        "WM885",
+        f"{stream} is looked at as it was at control step {step}, and was not observed then",
+        f"stream {stream}",
+        "show the session every step that its `between` names",
+    )
 
 
 def not_controllable(query: str, because: str) -> RunError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,13 @@ import torch
 from wmdsl.runtime import errors
 from wmdsl.runtime.load import load_run
 from wmdsl.runtime.observing import image_size
-from wmdsl.runtime.policy import ModulePolicy
 from wmdsl.runtime.run import RunDirectory, write_json
+from wmdsl.runtime.session import Session, SessionSettings
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from wmdsl.environments.base import EnvironmentSpec
 
 LATENCY_CALLS = 20
 
@@ -28,6 +31,7 @@ def evaluate_run(
     *,
     query: str = "policy",
     seed: int = 0,
+    session: SessionSettings | None = None,
     swaps: Mapping[str, str] | None = None,
     workers: int | None = None,
     videos: int = 2,
@@ -36,7 +40,8 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Run a trained policy in closed loop and write `eval.json`, videos and film strips.
 
-    A run that was trained blind is evaluated blind.  `swaps` maps a task to another whose
+    `session` says how it is asked again and again; its seed, bounds and blindness are set here: a
+    run that was trained blind is evaluated blind.  `swaps` maps a task to another whose
     instruction the policy is told instead, in a fifth of the episodes; success still is that of
     the first task.
     """
@@ -47,11 +52,16 @@ def evaluate_run(
     run = RunDirectory(Path(path))
     module = load_run(run.path)
     training = run.read_json(run.training)
-    blind = bool(training["settings"]["blind"])
-    policy = ModulePolicy(module, query, seed=seed, blind=blind)
-    for name in environments:
-        _check_fit(module, policy, registry.spec(name))
-    supersample = training["recording"].get("supersample", SUPERSAMPLE)
+    recording, blind = training["recording"], bool(training["settings"]["blind"])
+    robot = _one_robot([registry.spec(name) for name in environments])
+    bounds = robot.action_low, robot.action_high
+    settings = replace(session or SessionSettings(), bounds=bounds, seed=seed, blind=blind)
+    policy = Session(
+        module, query, settings,
+        control_hz=robot.control_hz, camera_hz=recording.get("camera_hz"),
+    )  # fmt: skip
+    _check_fit(module, policy, robot)
+    supersample = recording.get("supersample", SUPERSAMPLE)
     common = {
         "seed": seed, "size": image_size(module.plan.model), "supersample": supersample,
         "workers": workers, "progress": progress,
@@ -71,6 +81,7 @@ def evaluate_run(
         result["strips"] = _film_strips(run, module, environments[0], supersample)
     report = {
         "query": query, "blind": blind, "seed": seed, "execute": policy.execute,
+        "ensemble": policy.decay, "prefetch": settings.prefetch,
         "latency_ms": latency(module, query), **result,
     }  # fmt: skip
     write_json(run.evaluation, report)
@@ -96,19 +107,27 @@ def _median_ms(module: nn.Module, query: str) -> float:
     return sorted(times)[len(times) // 2]
 
 
-def _check_fit(module: nn.Module, policy: ModulePolicy, spec: Any) -> None:
-    """A policy must be made for the environment's action, rate and cameras."""
+def _one_robot(specs: Sequence[EnvironmentSpec]) -> EnvironmentSpec:
+    """The environments share a session: they must be controlled alike."""
+    first = specs[0]
+    for spec in specs[1:]:
+        alike = (spec.control_hz, spec.action_names, spec.action_low, spec.action_high)
+        if alike != (first.control_hz, first.action_names, first.action_low, first.action_high):
+            raise errors.environment_misfit(
+                f"it is controlled otherwise than {first.name}: other rates, names or bounds",
+                spec.name, "evaluate them one after the other",
+            )  # fmt: skip
+    return first
+
+
+def _check_fit(module: nn.Module, policy: Session, spec: EnvironmentSpec) -> None:
+    """A policy must be made for the environment's action and cameras."""
     stream = module.plan.model.streams[policy.action.stream]
     if stream.shape != (spec.action_dim,):
         raise errors.environment_misfit(
             f"{stream.name} has {stream.shape[0]} numbers, the environment takes "
             f"{spec.action_dim} ({', '.join(spec.action_names)})", spec.name,
             "train on demonstrations of this environment",
-        )  # fmt: skip
-    if stream.rate_hz != spec.control_hz:
-        raise errors.environment_misfit(
-            f"{stream.name} runs at {stream.rate_hz} Hz, the environment at {spec.control_hz} Hz",
-            spec.name, f"write `at {spec.control_hz} Hz` in the stream and train again",
         )  # fmt: skip
     known = {f"observation.images.{camera}" for camera in spec.cameras}
     for key in policy.cameras:

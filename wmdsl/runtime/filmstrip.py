@@ -64,11 +64,14 @@ def _window(stream: Stream, episode: Episode, rows: Sequence[int], rows_hz: int)
         text = torch.from_numpy(encode_text(episode.instruction, stream.shape[0]))
         return text.expand(len(rows), -1)
     wanted = np.asarray(rows)[:, None] + np.asarray(offsets(stream, Fraction(rows_hz)))
+    early = (wanted < 0) & (stream.modality == "action")
     wanted = np.clip(wanted, 0, episode.rows - 1)
     if stream.modality in VIDEO:
         frames = [_frame(stream, episode, row) for row in wanted.flat]
         return torch.from_numpy(np.stack(frames).reshape(*wanted.shape, *stream.sample))
-    return torch.from_numpy(episode.columns[stream.key][wanted]).float()
+    values = torch.from_numpy(episode.columns[stream.key][wanted]).float()
+    values[torch.from_numpy(early)] = 0
+    return values
 
 
 def _frame(stream: Stream, episode: Episode, row: int) -> np.ndarray:

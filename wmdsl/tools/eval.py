@@ -14,6 +14,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--env", required=True, help="environments, separated by commas")
     parser.add_argument("--episodes", type=int, default=50, help="per environment (50)")
     parser.add_argument("--query", default="policy", help="the query that acts (policy)")
+    parser.add_argument("--execute", type=int, metavar="N",
+                        help="actions of a chunk to execute (as the query declares)")  # fmt: skip
+    parser.add_argument("--ensemble", type=float, metavar="DECAY",
+                        help="average overlapping chunks (as the query declares)")  # fmt: skip
+    parser.add_argument("--prefetch", action="store_true",
+                        help="act on what was seen one chunk ago, inferring meanwhile")  # fmt: skip
     parser.add_argument("--planner", metavar="NAMES",
                         help="declared planners that act instead of a query")  # fmt: skip
     parser.add_argument("--limit", type=int, default=160,
@@ -30,6 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from wmdsl.environments.registry import names
     from wmdsl.runtime.evaluate import evaluate_run
+    from wmdsl.runtime.session import SessionSettings
 
     if options.planner:
         return _plan(options)
@@ -39,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
         return 2
     report = evaluate_run(
         options.run, names(options.env), options.episodes, query=options.query, seed=options.seed,
+        session=SessionSettings(options.execute, options.ensemble, options.prefetch),
         swaps=swaps, workers=options.workers, videos=options.videos, strips=options.strips,
     )  # fmt: skip
     for line in lines(report):

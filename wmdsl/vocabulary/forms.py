@@ -134,7 +134,9 @@ QUERY = Form("query", "A question to the density: what is sought given what.",
                "the same answer.", default="none",
                choices=("none", "scratch", "predicted", "committed")),
      Attribute("refresh", "length", "How often slow parts are computed again.", runs=False),
-     Attribute("ensemble", "real", "Temporal ensembling weight.", runs=False)))  # fmt: skip
+     Attribute("ensemble", "real", "Temporal ensembling: the action of a step is the mean of all "
+               "chunks that speak of it; the oldest weighs 1, each later one exp(-ensemble) times "
+               "the one before it.", minimum=0)))  # fmt: skip
 
 LAYOUT = Form("layout", "A named arrangement of the same weights in which streams change roles.",
     "layout world { tokens image.now, action; predict image.future }",
