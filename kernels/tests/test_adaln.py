@@ -63,6 +63,29 @@ def gate_errors(dtype, shape, run):
     )
 
 
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+@pytest.mark.parametrize("shape", [*SHAPES.values(), (8, (64,), 64)], ids=[*SHAPES, "large"])
+def test_small_calls_without_a_gradient(shape, dtype):
+    """They are left to torch, with the same checks and the same results."""
+    batch, lengths, width = shape
+    (x, change, shift, scale), _ = tensors(dtype, batch, lengths, width, 2)
+    with torch.no_grad():
+        pairs = [
+            (modulated_norm(x, shift, scale, lengths), naive_modulated_norm),
+            (gated_residual(x, change, shift, lengths), naive_gated_residual),
+        ]
+        for (found, exact), inputs in zip(
+            pairs, [(x, shift, scale, lengths, "layer"), (x, change, shift, lengths)], strict=True
+        ):
+            wide = [i.double() if torch.is_tensor(i) else i for i in inputs]
+            truth = exact(*wide)
+            assert found.dtype == dtype
+            error = (found - truth).abs().max() / truth.abs().max()
+            assert error.item() <= TOLERANCE[dtype]
+        with pytest.raises(ArgumentError):
+            gated_residual(x, change, shift[..., 1:], lengths)
+
+
 @pytest.mark.parametrize("backend", ["cpu", "torch"])
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)

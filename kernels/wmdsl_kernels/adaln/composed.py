@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
+WIDE = (torch.float32, torch.float64)
+
 
 def modulated_norm(
     x: torch.Tensor,
@@ -20,6 +22,8 @@ def modulated_norm(
     wide, low, high = (_widened(tensor) for tensor in (x, shift, scale))
     norm = functional.layer_norm if kind == "layer" else functional.rms_norm
     normed = norm(wide, wide.shape[-1:], eps=epsilon)
+    if len(lengths) == 1:
+        return torch.addcmul(low, normed, 1 + high).to(x.dtype)
     rows = zip(low.split(1, dim=1), (1 + high).split(1, dim=1), strict=True)
     pairs = zip(normed.split(lengths, dim=1), rows, strict=True)
     moved = [torch.addcmul(row, part, factor) for part, (row, factor) in pairs]
@@ -30,6 +34,8 @@ def gated_residual(
     x: torch.Tensor, change: torch.Tensor, gate: torch.Tensor, lengths: Sequence[int]
 ) -> torch.Tensor:
     """x + gate * change, run by run; half precision is rounded once, at the end."""
+    if len(lengths) == 1:
+        return torch.addcmul(*map(_widened, (x, change, gate))).to(x.dtype)
     tokens = zip(_widened(x).split(lengths, 1), _widened(change).split(lengths, 1), strict=True)
     pairs = zip(tokens, _widened(gate).split(1, dim=1), strict=True)
     moved = [torch.addcmul(part, row, other) for (part, other), row in pairs]
@@ -37,4 +43,4 @@ def gated_residual(
 
 
 def _widened(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+    return tensor if tensor.dtype in WIDE else tensor.float()

@@ -21,9 +21,14 @@ def attend(
 ) -> tuple[torch.Tensor, None]:
     """Output [B, T, H, K]: every query over the one visible key range."""
     visible = slice(*request.shared_range)
-    keys, values = (tensor[:, visible].transpose(1, 2) for tensor in (key, value))
+    return attend_all(query, key[:, visible], value[:, visible], scale), None
+
+
+def attend_all(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None
+) -> torch.Tensor:
+    """Output [B, T, H, K]: every query over all keys."""
     grouped = query.shape[2] != key.shape[2]
-    output = functional.scaled_dot_product_attention(
-        query.transpose(1, 2), keys, values, scale=scale, enable_gqa=grouped
-    )
-    return output.transpose(1, 2), None
+    heads = (tensor.transpose(1, 2) for tensor in (query, key, value))
+    output = functional.scaled_dot_product_attention(*heads, scale=scale, enable_gqa=grouped)
+    return output.transpose(1, 2)

@@ -20,7 +20,7 @@ def describe(
     wants_lse: bool,
 ) -> Request:
     """The request these tensors make; ArgumentError or ScheduleError where they do not fit."""
-    _check_layouts(query, key, value)
+    check_layouts(query, key, value)
     _check_schedule(query, key, schedule)
     tensors = (query, key, value)
     return Request(
@@ -53,7 +53,8 @@ def is_traced(tensor: torch.Tensor) -> bool:
     return torch.compiler.is_compiling() or not plain
 
 
-def _check_layouts(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
+def check_layouts(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
+    """ArgumentError where the three do not fit each other."""
     for name, tensor, layout in (
         ("query", query, QUERY_LAYOUT),
         ("key", key, KEY_LAYOUT),

@@ -6,7 +6,7 @@ import torch
 
 from wmdsl_kernels import errors
 from wmdsl_kernels.attention import dense, flex, naive, xformers_attention
-from wmdsl_kernels.attention.describe import describe
+from wmdsl_kernels.attention.describe import check_layouts, describe
 from wmdsl_kernels.attention.executors import EXECUTORS
 from wmdsl_kernels.attention.operators import execute
 from wmdsl_kernels.attention.refusals import RULES, verdicts
@@ -30,6 +30,9 @@ def attend(
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """`wmdsl_kernels.attention`."""
     query, key, value = _autocast(query, key, value)
+    if schedule is None and backend is None and not return_lse:
+        check_layouts(query, key, value)
+        return dense.attend_all(query, key, value, scale)
     request = describe(query, key, value, schedule, return_lse)
     name = _chosen(request) if backend is None else _accepted(request, backend)
     scale = request.head_dim**-0.5 if scale is None else scale

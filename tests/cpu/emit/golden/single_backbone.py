@@ -218,9 +218,11 @@ class Runs(NamedTuple):
         """The channels cut into equal parts."""
         return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
 
-    def step(self, number: int, size: int) -> Runs:
-        """For `size` samples, what a batch of one row for every step of a sampler says of one."""
-        return Runs(self.rows[number].expand(size, -1, -1), self.lengths)
+    def by_step(self, size: int, count: int) -> list[list[Runs]]:
+        """For each step of a sampler, which a batch of one row for every step stands for, the
+        channels cut into equal parts, for `size` samples."""
+        rows = self.rows[:, None].expand(-1, size, -1, -1).unflatten(-1, (count, -1))
+        return [[Runs(part, self.lengths) for part in step.unbind(-2)] for step in rows.unbind()]
 
 
 def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
@@ -390,12 +392,9 @@ class Told(NamedTuple):
 def folded(trunk: nn.ModuleDict, code: Runs, size: int) -> list[Told]:
     """All that a trunk is told of `size` samples, step by step; `code` has rows [steps, R, W]."""
     shared = trunk["shared"](code) if "shared" in trunk else code
-    blocks = [block.adaln(shared) for block in trunk["blocks"]]
-    norm = trunk["norm"].adaln(code)
-    return [
-        Told([block.step(step, size).chunk(6) for block in blocks], norm.step(step, size).chunk(2))
-        for step in range(len(code.rows))
-    ]
+    blocks = [block.adaln(shared).by_step(size, 6) for block in trunk["blocks"]]
+    norm = trunk["norm"].adaln(code).by_step(size, 2)
+    return [Told(list(told), last) for *told, last in zip(*blocks, norm, strict=True)]
 
 
 def unpatchify(x_BTC: Tensor, shape: tuple[int, int, int, int], height: int, width: int) -> Tensor:

@@ -143,9 +143,11 @@ class Runs(NamedTuple):
         """The channels cut into equal parts."""
         return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
 
-    def step(self, number: int, size: int) -> Runs:
-        """For `size` samples, what a batch of one row for every step of a sampler says of one."""
-        return Runs(self.rows[number].expand(size, -1, -1), self.lengths)
+    def by_step(self, size: int, count: int) -> list[list[Runs]]:
+        """For each step of a sampler, which a batch of one row for every step stands for, the
+        channels cut into equal parts, for `size` samples."""
+        rows = self.rows[:, None].expand(-1, size, -1, -1).unflatten(-1, (count, -1))
+        return [[Runs(part, self.lengths) for part in step.unbind(-2)] for step in rows.unbind()]
 
 
 def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
