@@ -127,6 +127,20 @@ def test_a_misfit_with_the_environment_names_both_sides(finished):
         _check_fit(module, Session(module), Spec())
 
 
+    Spec.action_dim, Spec.cameras = 2, ("side",)
+    with pytest.raises(errors.RunError, match="top reads observation.images.top, which the env"):
+        _check_fit(module, Session(module), Spec())
+
+
+def test_what_no_data_set_recorded_stays_zero(finished):
+    module = wmdsl.load(finished)
+    settings = SessionSettings(blank=("state",))
+    policy = Session(module, settings=settings)
+    seen = {key: value for key, value in at_start(0, 0).items() if key != keys.STATE}
+    batch = policy._batch([policy._look(seen)])
+    assert torch.equal(batch["state"], torch.zeros(1, 1, 3))
+
+
 def test_smoke_searches_with_every_planner():
     planner = "planner look: cem { query world; goal top.future; samples 4; elites 2 }\n}"
     lines = list(smoke(SPEC.read_text().rstrip().removesuffix("}") + planner))

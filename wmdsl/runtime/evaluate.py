@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from wmdsl.data import keys
 from wmdsl.runtime import errors
 from wmdsl.runtime.load import load_run
 from wmdsl.runtime.observing import image_size
@@ -40,10 +41,10 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Run a trained policy in closed loop and write `eval.json`, videos and film strips.
 
-    `session` says how it is asked again and again; its seed, bounds and blindness are set here: a
-    run that was trained blind is evaluated blind.  `swaps` maps a task to another whose
-    instruction the policy is told instead, in a fifth of the episodes; success still is that of
-    the first task.
+    `session` says how it is asked again and again; its seed, bounds and what it hides are set here:
+    a run that was trained blind is evaluated blind, and what no data set recorded stays zero.
+    `swaps` maps a task to another whose instruction the policy is told instead, in a fifth of the
+    episodes; success still is that of the first task.
     """
     from wmdsl.environments import registry
     from wmdsl.environments.base import SUPERSAMPLE
@@ -55,7 +56,10 @@ def evaluate_run(
     recording, blind = training["recording"], bool(training["settings"]["blind"])
     robot = _one_robot([registry.spec(name) for name in environments])
     bounds = robot.action_low, robot.action_high
-    settings = replace(session or SessionSettings(), bounds=bounds, seed=seed, blind=blind)
+    settings = replace(
+        session or SessionSettings(), bounds=bounds, seed=seed, blind=blind,
+        blank=tuple(training.get("unrecorded", ())),
+    )  # fmt: skip
     policy = Session(
         module, query, settings,
         control_hz=robot.control_hz, camera_hz=recording.get("camera_hz"),
@@ -129,12 +133,13 @@ def _check_fit(module: nn.Module, policy: Session, spec: EnvironmentSpec) -> Non
             f"{spec.action_dim} ({', '.join(spec.action_names)})", spec.name,
             "train on demonstrations of this environment",
         )  # fmt: skip
-    known = {f"observation.images.{camera}" for camera in spec.cameras}
-    for key in policy.cameras:
-        if key not in known:
+    shown = {keys.STATE, keys.TASK, *map(keys.image_key, spec.cameras)}
+    for track in policy.tracks:
+        lacking = [key for key in track.stream.keys if track.seen and key not in shown]
+        if lacking:
             raise errors.environment_misfit(
-                f"there is no camera {key.rsplit('.', 1)[-1]}", spec.name,
-                f"the environment has {', '.join(spec.cameras)}",
+                f"{track.stream.name} reads {lacking[0]}, which the environment does not show",
+                spec.name, f"it shows {', '.join(sorted(shown))}",
             )  # fmt: skip
 
 

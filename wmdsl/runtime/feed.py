@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from wmdsl.check.model import Stream
 from wmdsl.plan.sources import data_sources, sources_of
 from wmdsl.runtime import binding, errors, supply
 from wmdsl.runtime.settings import TrainSettings
@@ -61,7 +62,7 @@ class Feed:
         """
         self._check_layouts()
         columns = {name: self._columns(name) for name in self.data}
-        absent = supply.unrecorded(self.model, columns)
+        absent = self.unrecorded()
         found = [
             f"no data set records {stream.name}: it is zero in every sample"
             for stream in absent
@@ -79,6 +80,10 @@ class Feed:
             if hasattr(self.module, f"{stream.name}_mean"):
                 raise errors.unscaled(stream.name, stream.key)
         return found
+
+    def unrecorded(self) -> list[Stream]:
+        """Streams that no data set holds: zero in every sample."""
+        return supply.unrecorded(self.model, {name: self._columns(name) for name in self.data})
 
     def _check_layouts(self) -> None:
         """Every source that a layout names must be there, unless one folder stands for all."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -13,7 +13,7 @@ from wmdsl.check.model import Model, Query, Segment, Stream
 from wmdsl.data import keys
 from wmdsl.data.text import encode_text
 from wmdsl.runtime import errors
-from wmdsl.runtime.binding import VIDEO, image_streams, offsets
+from wmdsl.runtime.binding import VIDEO, offsets
 from wmdsl.runtime.observing import frame
 
 
@@ -22,7 +22,7 @@ class Track:
     """A stream that a query is given, and when it is looked at.
 
     `rows` are the control steps of its samples, relative to now; a text has none.  An `acted` one
-    holds actions that were executed; a `hidden` one shows zeros, as in training without images.
+    holds actions that were executed; a `hidden` one shows zeros, as it did in training.
     """
 
     stream: Stream
@@ -42,14 +42,14 @@ def tracks_of(
     action: Stream,
     control_hz: Fraction,
     camera_hz: Fraction | None = None,
-    blind: bool = False,
+    hidden: Collection[str] = (),
 ) -> tuple[Track, ...]:
     """What a query looks at.  `action` is the stream that is executed, at `control_hz`; a camera
     that was recorded at `camera_hz` showed the frame before where there was none at that moment.
+    `hidden` are the names of streams that show zeros.
 
     Raises RunError for givens that nobody can observe, and for rates without a whole ratio.
     """
-    hidden = image_streams(model) if blind else ()
     found: dict[str, list[Segment]] = {}
     for segment in query.given:
         if not segment.observed:

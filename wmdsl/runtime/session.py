@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from wmdsl.check.model import Query, Segment, Stream
 from wmdsl.data import keys
 from wmdsl.runtime import errors
+from wmdsl.runtime.binding import image_streams
 from wmdsl.runtime.chunks import Chunks
 from wmdsl.runtime.history import History, looks_between, tracks_of
 from wmdsl.runtime.pace import pace_of
@@ -33,6 +34,7 @@ class SessionSettings:
     `prefetch` acts on what was seen one chunk ago, so that an answer may be computed while the
     chunk before it is executed: in a thread, or with `background` off at once, to the same
     result.  `bounds` (lowest, highest) are those to which the robot clips what it executes.
+    A blind session shows the model black images, and zeros in place of the `blank` streams.
     """
 
     execute: int | None = None
@@ -42,6 +44,7 @@ class SessionSettings:
     bounds: Bounds | None = None
     seed: int = 0
     blind: bool = False
+    blank: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -93,8 +96,8 @@ class Session:
                 "execute at most half of a chunk, or do not prefetch",
             )  # fmt: skip
         seen_hz = None if camera_hz is None else Fraction(camera_hz)
-        blind = self.settings.blind
-        self.tracks = tracks_of(model, self.query, stream, hertz, seen_hz, blind)
+        hidden = (*self.settings.blank, *(image_streams(model) if self.settings.blind else ()))
+        self.tracks = tracks_of(model, self.query, stream, hertz, seen_hz, hidden)
         self.between = looks_between(self.tracks, self.execute)
         self._pool: ThreadPoolExecutor | None = None
         self._pending: tuple[list[_Episode], list[int], Future | np.ndarray] | None = None

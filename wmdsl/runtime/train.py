@@ -66,7 +66,7 @@ def train(
     if resume and run.training.exists():
         trainer.resume()
     else:
-        _describe(run, module, feed.data, settings, statistics, gaps)
+        _describe(run, module, feed, settings, statistics, gaps)
     trainer.run_until(min(settings.steps, stop_after or settings.steps), progress)
     return run.path
 
@@ -295,7 +295,7 @@ def resumed_settings(run: RunDirectory, steps: int | None = None) -> TrainSettin
 def _describe(
     run: RunDirectory,
     module: nn.Module,
-    data: dict[str, Path],
+    feed: Feed,
     settings: TrainSettings,
     statistics: Statistics,
     gaps: list[str],
@@ -315,9 +315,10 @@ def _describe(
             "title": model.title,
             "spec_sha256": model.sha256,
             "parameters": dict(model.parameters),
-            "data": ", ".join(f"{name}={path}".lstrip("=") for name, path in data.items()),
+            "data": ", ".join(f"{name}={path}".lstrip("=") for name, path in feed.data.items()),
             "gaps": gaps,
-            "recording": _recording(next(iter(data.values()))),
+            "unrecorded": [stream.name for stream in feed.unrecorded()],
+            "recording": _recording(next(iter(feed.data.values()))),
             "weights": chosen_weights(module),
             "settings": settings.to_json(),
             "torch": torch.__version__,
