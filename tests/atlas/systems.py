@@ -12,3 +12,6 @@ SYSTEMS = (
 # Codes that `compile` ends with at tiny size; a system that runs must leave this table.
 REFUSED: dict[str, set[str]] = {}
 RUNNING = [name for name in SYSTEMS if name not in REFUSED]
+
+# Queries whose deleted parts all come after the answer: they read it, or a tap of its generator.
+BEHIND = {("unipi", "foresee"), ("vidar", "imagine"), ("vpp", "imagine")}

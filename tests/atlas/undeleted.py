@@ -1,16 +1,17 @@
 """A query with the tokens that its plan deletes put back: what the deletion is compared with.
 
-The passes have all token groups of training; what was deleted is fed true values as clean tokens,
-so that no noise is drawn for it and the noise of what is sought stays the same.  Products and
-attention go token by token while both are asked: a matrix product of other height, or a softmax
-over keys of which some are masked, may add its terms in another order.
+The passes have all token groups of training, and the spaces that a query leaves out altogether
+run beside the others; what was deleted is fed true values as clean tokens, so that no noise is
+drawn for it and the noise of what is sought stays the same.  Products and attention go token by
+token while both are asked: a matrix product of other height, or a softmax over keys of which some
+are masked, may add its terms in another order.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -21,14 +22,14 @@ from wmdsl.diagnostics import Diagnostics
 from wmdsl.emit import emit
 from wmdsl.emit.load import load_source
 from wmdsl.lower import lower
-from wmdsl.plan.nodes import Generation, Pass, Plan, QueryPlan, Space
+from wmdsl.plan.nodes import Generation, Pass, Placed, Plan, QueryPlan, Space
 from wmdsl.plan.spaces import kept
 
 SILENT = ("learned", "placeholder", "handed")
 
 
 def undeleted(module: nn.Module, query: str) -> nn.Module:
-    """A module with the same weights whose query deletes nothing inside of the spaces it runs."""
+    """A module with the same weights whose query deletes nothing."""
     plan = module.plan
     whole = replace(plan, queries={query: _whole_query(plan, plan.queries[query])})
     diagnostics = Diagnostics()
@@ -40,24 +41,32 @@ def undeleted(module: nn.Module, query: str) -> nn.Module:
 
 
 def put_back(plan: Plan, query: str) -> tuple[str, ...]:
-    """Segments whose tokens the query deletes in spaces that it runs."""
-    added: dict[str, None] = {}
+    """Groups whose tokens the query deletes and the comparison runs."""
+    return tuple(dict.fromkeys(placed.group.name for placed in _added(plan, query)))
+
+
+def _added(plan: Plan, query: str) -> Iterator[Placed]:
     for step in plan.queries[query].chain:
-        for space, whole in _pairs(plan, query, step.evaluation):
-            live = {placed.key for placed in space.groups}
-            for placed in whole.groups:
-                role = plan.train.roles[placed.key]
-                if placed.key not in live and role not in (*SILENT, "prefix"):
-                    added[placed.group.segment.reference] = None
-    return tuple(added)
+        for live, whole in _pairs(plan, query, step.evaluation):
+            yield from (placed for placed in whole.groups if placed.key not in live)
 
 
 def _whole_query(plan: Plan, query: QueryPlan) -> QueryPlan:
     chain = tuple(
         replace(step, evaluation=_whole_pass(plan, query.name, step)) for step in query.chain
     )
-    added = [name for name in put_back(plan, query.name) if name not in query.given]
-    return replace(query, chain=chain, given=(*query.given, *added))
+    true = [
+        placed.group.segment.whole
+        for placed in _added(plan, query.name)
+        if plan.train.roles[placed.key] not in ("learned", "placeholder", "prefix")
+    ]
+    true += [
+        part.reference
+        for stream in plan.model.streams.values()
+        for part in stream.segments
+        if part.observed
+    ]
+    return replace(query, chain=chain, given=tuple(dict.fromkeys((*query.given, *true))))
 
 
 def _whole_pass(plan: Plan, query: str, step: Generation) -> Pass:
@@ -70,28 +79,66 @@ def _whole_pass(plan: Plan, query: str, step: Generation) -> Pass:
     return replace(step.evaluation, spaces=tuple(spaces), roles=roles)
 
 
-def _pairs(plan: Plan, query: str, evaluation: Pass) -> list[tuple[Space, Space]]:
-    """The spaces of a pass, each beside the one with what the query deletes exactly."""
-    trained = {(space.name, space.time): space for space in plan.train.spaces}
+def _pairs(plan: Plan, query: str, evaluation: Pass) -> list[tuple[set, Space]]:
+    """The keys of what a pass runs of each space, and the space with what is deleted exactly.
+
+    In the order of training, which is that of their dependence.  A space that is left out runs
+    whole where any of it is deleted exactly.
+    """
+    running = {(space.name, space.time): space for space in evaluation.spaces}
     dropped = plan.queries[query].dropped
     gone = {entry.what for entry in dropped if entry.how == "deleted_exactly"}
     found = []
-    for space in evaluation.spaces:
-        live = {placed.key for placed in space.groups}
-        stays = lambda placed, live=live: placed.key in live or placed.group.name in gone  # noqa: E731
-        found.append((space, kept(trained[space.name, space.time], stays, space.layers)))
+    for whole in plan.train.spaces:
+        space = running.get((whole.name, whole.time))
+        if space is not None:
+            live = {placed.key for placed in space.groups}
+            stays = lambda placed, live=live: placed.key in live or placed.group.name in gone  # noqa: E731
+            found.append((live, kept(whole, stays, space.layers)))
+        elif any(placed.group.name in gone for placed in whole.groups):
+            if _can_run(plan, whole, running, found):
+                found.append((set(), whole))
     return found
+
+
+def _can_run(plan: Plan, whole: Space, running: Mapping, found: list[tuple[set, Space]]) -> bool:
+    """Whether all that a space reads is there: what reads an answer, or the tap of a generator at
+    a level of its own, comes after the pass, where it changes nothing."""
+    model, there = plan.model, [*running, *((space.name, space.time) for _, space in found)]
+    groups = {(t, time) for name, time in there for t in _trunks(plan, name)}
+    readers = [cross for cross in model.crosses.values() if set(cross.targets) & set(whole.trunks)]
+    readers += [c for c in model.conditions.values() if c.trunk in whole.trunks]
+    taps = [source for reader in readers for source in reader.sources if source.trunk]
+    handed = any(hand.trunk in whole.trunks for hand in model.hands.values())
+    return not handed and all((tap.trunk, tap.time) in groups for tap in taps)
+
+
+def _trunks(plan: Plan, name: str) -> tuple[str, ...]:
+    return next(space.trunks for space in plan.train.spaces if space.name == name)
+
+
+def _is_reshaped(plan: Plan, query: str) -> bool:
+    """Whether a space that the query runs has other tokens in the comparison."""
+    return any(
+        live and len(live) < len(whole.groups)
+        for step in plan.queries[query].chain
+        for live, whole in _pairs(plan, query, step.evaluation)
+    )
 
 
 def differing(
     module: nn.Module, query: str, batch: Mapping[str, Tensor], seed: int = 5
 ) -> tuple[str, ...]:
-    """Names of the answers that are not bit-equal with and without the deleted tokens."""
+    """Names of the answers that are not bit-equal with and without the deleted tokens.
+
+    Two steps of sampling: what leaks does so in each of them.
+    """
     other = undeleted(module, query)
-    answers = []
+    reshaped, answers = _is_reshaped(module.plan, query), []
     for asked in (module, other):
-        with token_by_token(asked):
-            answers.append(asked.query(query, dict(batch), torch.Generator().manual_seed(seed)))
+        with token_by_token(asked) if reshaped else nullcontext():
+            generator = torch.Generator().manual_seed(seed)
+            answers.append(asked.query(query, dict(batch), generator, steps=2))
     one, two = answers
     assert one.keys() == two.keys()
     return tuple(name for name in one if not torch.equal(one[name], two[name]))

@@ -72,7 +72,7 @@ class Question:
             for space in generation.evaluation.spaces:
                 for placed in space.groups:
                     if placed.group.segment is not None:
-                        used[placed.group.segment.reference] = None
+                        used[placed.group.segment.whole] = None
                 for trunk in space.trunks:
                     used.update(dict.fromkeys(self._sources(trunk)))
         used.update(dict.fromkeys(self._clips()))
