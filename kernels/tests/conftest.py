@@ -36,8 +36,3 @@ def _poisoning(allocate):
         return tensor
 
     return poisoned
-
-
-def pytest_collection_modifyitems(items):
-    """Kernels compile first: Triton's interpreter leaves its language patched in the process."""
-    items.sort(key=lambda item: not item.path.name.startswith("test_compile_gate"))

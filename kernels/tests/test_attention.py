@@ -216,6 +216,21 @@ def test_one_rectangle_takes_torch_attention():
     assert max(errors_against_float64(inputs, dense, gradient, Schedule.dense(5, 9))) < 1e-5
 
 
+def test_a_large_dense_rectangle_takes_our_kernels_on_a_cpu():
+    def chosen(batch, queries, keys, dtype=torch.float32):
+        query = torch.empty(batch, queries, 4, 8, dtype=dtype)
+        key = torch.empty(batch, keys, 2, 8, dtype=dtype)
+        answers = explain_dispatch(query, key, key, Schedule.dense(queries, keys))
+        return next(name for name, accepted, _ in answers if accepted)
+
+    assert chosen(16, 16, 16) == chosen(4, 64, 200) == "cpu"
+    assert chosen(1, 16, 16) == chosen(16, 16, 40) == chosen(1, 2000, 2000) == "sdpa"
+    assert chosen(16, 16, 16, torch.float16) == "sdpa"
+    half_seen = Schedule.from_ranges(64, 64, [(0, 64, 0, 32)])
+    query = torch.empty(16, 64, 4, 8)
+    assert explain_dispatch(query, query, query, half_seen)[0][0] == "sdpa"
+
+
 def test_float64_passes_gradcheck():
     schedule = FAMILIES["empty_rows"]
     inputs, _ = tensors(schedule, torch.float64, heads=(2, 1), head_dim=3, batch=1)

@@ -65,12 +65,37 @@ def test_shares_cover_every_slot(length, programs, processors):
     assert (splits - 1) * share < length <= splits * share
 
 
+class Reader(torch.nn.Module):
+    def forward(self, query, keys, values, slots):
+        return decode_attention(query, keys, values, slots, return_lse=True)
+
+
+def test_compile_and_export_keep_the_operator():
+    inputs = case()
+    expected = Reader()(*inputs)
+    program = torch.export.export(Reader(), inputs)
+    readable = program.graph_module.print_readable(print_output=False)
+    assert "torch.ops.wmdsl_kernels.decode_forward.default" in readable
+    compiled = torch.compile(Reader(), fullgraph=True, backend="aot_eager")
+    for found in (program.module()(*inputs), compiled(*inputs)):
+        for ours, eager in zip(found, expected, strict=True):
+            assert torch.equal(ours, eager)
+
+
+def test_torch_checks_pass():
+    torch.library.opcheck(decode.decode_forward, (*case(), 0.2, "gathered"))
+
+
 def test_bad_slots_are_refused():
     query, keys, values, slots = case()
     with pytest.raises(ArgumentError, match="slots has the dtype torch.int64"):
         decode_attention(query, keys, values, slots.long())
     with pytest.raises(ArgumentError, match=r"slots has the shape \[1, 150\]"):
         decode_attention(query, keys, values, slots[:1])
+    with pytest.raises(ArgumentError, match="query has the dtype torch.int32"):
+        decode_attention(query.int(), keys, values, slots)
+    with pytest.raises(ArgumentError, match="key_pool is on meta"):
+        decode_attention(query, keys.to("meta"), values, slots)
     with pytest.raises(ArgumentError, match="value_pool has the shape"):
         decode_attention(query, keys, values[:, :1], slots)
     with pytest.raises(ArgumentError, match="the last dimension of query has stride"):

@@ -8,7 +8,7 @@ from wmdsl_kernels.adaln import gated_residual, modulated_norm
 from wmdsl_kernels.attention import attention, decode_attention, explain_dispatch
 from wmdsl_kernels.errors import ArgumentError, DispatchError, KernelError, ScheduleError
 from wmdsl_kernels.grouped import grouped_linear
-from wmdsl_kernels.heads import Projection, cached_heads, joint_heads
+from wmdsl_kernels.heads import Projection, cached_heads, joint_heads, rotated_heads
 from wmdsl_kernels.schedule import Schedule
 
 __all__ = [
@@ -26,4 +26,5 @@ __all__ = [
     "grouped_linear",
     "joint_heads",
     "modulated_norm",
+    "rotated_heads",
 ]

@@ -1,24 +1,23 @@
-"""The choice of a back end: the first that does not refuse, or the one that is named."""
+"""What the back ends of row-wise operations accept or refuse."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from wmdsl_kernels import errors, toolchain
-from wmdsl_kernels.attention.describe import capability
+from wmdsl_kernels import toolchain
 from wmdsl_kernels.attention.triton_executor import missing as triton_missing
+from wmdsl_kernels.native import DTYPES
+from wmdsl_kernels.tensors import capability
 
-CPU_DTYPES = (torch.float32, torch.bfloat16)
 TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-AUTOCAST_DTYPES = TRITON_DTYPES
 
 
 @dataclass(frozen=True)
 class Call:
-    """What back ends of row-wise operations accept or refuse a call by."""
+    """The facts of a call that a refusal goes by."""
 
     device: torch.device
     dtype: torch.dtype
@@ -29,31 +28,10 @@ class Call:
 
 
 Refusal = Callable[[Call], str | None]
-"""Why a back end cannot take a call; None where it can."""
 
 
 def never(call: Call) -> None:
     """The refusal of a back end that takes every call."""
-
-
-def choose(refusals: Mapping[str, Refusal], call: Call, named: str | None) -> str:
-    """The back end for the call; DispatchError where the named one is unknown or refuses."""
-    if named is None:
-        return next(name for name, refusal in refusals.items() if refusal(call) is None)
-    if named == "naive":
-        return named
-    if named not in refusals:
-        raise errors.unknown_backend(named, (*refusals, "naive"))
-    reason = refusals[named](call)
-    if reason is not None:
-        raise errors.backend_refuses(named, reason)
-    return named
-
-
-def explained(refusals: Mapping[str, Refusal], call: Call) -> list[tuple[str, bool, str]]:
-    """(back end, whether it accepts, why not) in the order of preference."""
-    reasons = [(name, refusal(call)) for name, refusal in refusals.items()]
-    return [(name, reason is None, reason or "") for name, reason in reasons]
 
 
 def cpu_refusal(package: str) -> Refusal:
@@ -62,7 +40,7 @@ def cpu_refusal(package: str) -> Refusal:
     def refusal(call: Call) -> str | None:
         if call.device.type != "cpu":
             return f"runs on cpu, not on {call.device.type}"
-        if call.dtype not in CPU_DTYPES:
+        if call.dtype not in DTYPES:
             return f"no {call.dtype}"
         if not call.unit_stride:
             return "the last dimension of a tensor is not contiguous"
@@ -88,14 +66,3 @@ def triton_refusal(widest: int, bounded: str = "channels") -> Refusal:
         return triton_missing()
 
     return refusal
-
-
-def common_dtype(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Under autocast, where layers disagree about the dtype, all in the widest; else unchanged."""
-    device = tensors[0].device.type
-    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
-        return tensors
-    wide = tensors[0].dtype
-    for tensor in tensors[1:]:
-        wide = torch.promote_types(wide, tensor.dtype)
-    return tuple(t.to(wide) if t.dtype in AUTOCAST_DTYPES else t for t in tensors)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from wmdsl_kernels import rotated_heads
+
 
 def angles_1d(count: int, head_dim: int) -> Tensor:
     """Angles [T, K / 2] of places 0, 1, 2, ..."""
@@ -51,6 +53,4 @@ def angles_3d(places: list[Tensor], head_dim: int) -> Tensor:
 
 def rotated(x_BTHK: Tensor, angles_TK: Tensor) -> Tensor:
     """The pairs (k, k + K / 2) of each head, turned by the angle of the token."""
-    left, right = x_BTHK.chunk(2, dim=-1)
-    cos, sin = angles_TK.cos()[:, None], angles_TK.sin()[:, None]
-    return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
+    return rotated_heads(x_BTHK, angles_TK.cos(), angles_TK.sin())

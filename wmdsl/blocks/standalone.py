@@ -56,3 +56,10 @@ def gated_residual(
     parts = x_BTW.split(lengths, dim=1), change_BTW.split(lengths, dim=1)
     rows = zip(*parts, gate_BRW.split(1, dim=1), strict=True)
     return torch.cat([torch.addcmul(part, row, other) for part, other, row in rows], dim=1)
+
+
+def rotated_heads(x_BTHK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
+    """The pairs (k, k + K / 2) of each head, turned by the angle of the token."""
+    left, right = x_BTHK.chunk(2, dim=-1)
+    cos, sin = cos_TK[:, None], sin_TK[:, None]
+    return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)

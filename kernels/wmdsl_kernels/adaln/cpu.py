@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import torch
 
-from wmdsl_kernels import toolchain
-
-DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+from wmdsl_kernels import native
+from wmdsl_kernels.tensors import packed_like, unit_strided
 
 
 class _Rows(ctypes.Structure):
@@ -47,7 +46,7 @@ def norm_forward(
     epsilon: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Output [B, T, W], and per token the mean and the reciprocal deviation [B, T, 2] in fp32."""
-    output = torch.empty_like(x, memory_format=torch.contiguous_format)
+    output = packed_like(x)
     statistics = torch.empty(*x.shape[:2], 2, dtype=torch.float32)
     rows = dict(x=x, shift=shift, scale=scale, output=output)
     _run("norm_forward", rows, lengths, statistics=statistics, centred=centred, epsilon=epsilon)
@@ -63,11 +62,9 @@ def norm_backward(
     centred: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of x [B, T, W], shift and scale [B, R, W]."""
-    grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
-    grad_shift, grad_scale = (
-        torch.empty_like(scale, memory_format=torch.contiguous_format) for _ in range(2)
-    )
-    rows = dict(x=x, scale=scale, grad_output=_unit(grad_output), grad_x=grad_x)
+    grad_x = packed_like(x)
+    grad_shift, grad_scale = packed_like(scale), packed_like(scale)
+    rows = dict(x=x, scale=scale, grad_output=unit_strided(grad_output), grad_x=grad_x)
     rows |= dict(grad_shift=grad_shift, grad_scale=grad_scale)
     _run("norm_backward", rows, lengths, statistics=statistics, centred=centred)
     return grad_x, grad_shift, grad_scale
@@ -77,7 +74,7 @@ def gate_forward(
     x: torch.Tensor, change: torch.Tensor, gate: torch.Tensor, lengths: Sequence[int]
 ) -> torch.Tensor:
     """Output [B, T, W]."""
-    output = torch.empty_like(x, memory_format=torch.contiguous_format)
+    output = packed_like(x)
     _run("gate_forward", dict(x=x, change=change, scale=gate, output=output), lengths)
     return output
 
@@ -86,15 +83,11 @@ def gate_backward(
     grad_output: torch.Tensor, change: torch.Tensor, gate: torch.Tensor, lengths: Sequence[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of change [B, T, W] and gate [B, R, W]."""
-    grad_change = torch.empty_like(change, memory_format=torch.contiguous_format)
-    grad_gate = torch.empty_like(gate, memory_format=torch.contiguous_format)
-    rows = dict(change=change, scale=gate, grad_output=_unit(grad_output))
+    grad_change = packed_like(change)
+    grad_gate = packed_like(gate)
+    rows = dict(change=change, scale=gate, grad_output=unit_strided(grad_output))
     _run("gate_backward", rows | dict(grad_change=grad_change, grad_scale=grad_gate), lengths)
     return grad_change, grad_gate
-
-
-def _unit(gradient: torch.Tensor) -> torch.Tensor:
-    return gradient if gradient.stride(2) == 1 else gradient.contiguous()
 
 
 def _run(
@@ -118,7 +111,7 @@ def _run(
         centred=centred,
         threads=torch.get_num_threads(),
     )
-    _kernel(name, tokens.dtype)(ctypes.byref(problem))
+    native.run("adaln", f"{name}_{native.DTYPES[tokens.dtype]}", problem)
 
 
 @lru_cache(maxsize=1024)
@@ -128,11 +121,3 @@ def _borders(lengths: tuple[int, ...]) -> ctypes.Array:
     for length in lengths:
         edges.append(edges[-1] + length)
     return (ctypes.c_int64 * len(edges))(*edges)
-
-
-@cache
-def _kernel(name: str, dtype: torch.dtype):
-    kernel = getattr(toolchain.library("adaln"), f"{name}_{DTYPES[dtype]}")
-    kernel.argtypes = [ctypes.POINTER(_Problem)]
-    kernel.restype = None
-    return kernel

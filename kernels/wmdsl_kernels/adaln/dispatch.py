@@ -13,16 +13,9 @@ from wmdsl_kernels import errors
 from wmdsl_kernels.adaln import composed, naive
 from wmdsl_kernels.adaln.configurations import WIDEST
 from wmdsl_kernels.adaln.operators import execute_gate, execute_norm
-from wmdsl_kernels.attention.describe import is_traced
-from wmdsl_kernels.backends import (
-    Call,
-    choose,
-    common_dtype,
-    cpu_refusal,
-    explained,
-    never,
-    triton_refusal,
-)
+from wmdsl_kernels.backends import Call, cpu_refusal, never, triton_refusal
+from wmdsl_kernels.choice import choose, verdicts
+from wmdsl_kernels.tensors import check_kind, common_dtype, is_traced
 
 KINDS = ("layer", "rms")
 REFUSALS = {"cpu": cpu_refusal("adaln"), "triton": triton_refusal(WIDEST), "torch": never}
@@ -87,7 +80,7 @@ def _is_quick(*tensors: torch.Tensor) -> bool:
 
 def explain(*tensors: torch.Tensor) -> list[tuple[str, bool, str]]:
     """`wmdsl_kernels.adaln.explain_rowwise`."""
-    return explained(REFUSALS, _call(*common_dtype(*tensors)))
+    return verdicts(REFUSALS, _call(*common_dtype(*tensors)))
 
 
 def _call(*tensors: torch.Tensor) -> Call:
@@ -105,8 +98,7 @@ def _checked(
     """The lengths of the runs, once all shapes, dtypes and devices fit."""
     if x.ndim != 3:
         raise errors.wrong_rank("x", "[B, T, W] (batch, tokens, width)", x.shape)
-    if not x.is_floating_point():
-        raise errors.wrong_dtype("x", x.dtype, "a floating dtype")
+    check_kind("x", x, x)
     batch, count, width = x.shape
     lengths = [count] if lengths is None else list(lengths)
     if sum(lengths) != count or min(lengths, default=0) < 1:
@@ -116,8 +108,5 @@ def _checked(
         for name, tensor in named.items():
             if tensor.shape != shape:
                 raise errors.wrong_shape(name, str(list(shape)), tensor.shape)
-            if tensor.dtype != x.dtype:
-                raise errors.wrong_dtype(name, tensor.dtype, f"that of x, {x.dtype}")
-            if tensor.device != x.device:
-                raise errors.wrong_device(name, tensor.device, x.device)
+            check_kind(name, tensor, x)
     return lengths

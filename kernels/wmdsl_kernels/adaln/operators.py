@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from wmdsl_kernels.adaln import cpu, triton_executor
-from wmdsl_kernels.attention.describe import is_traced
+from wmdsl_kernels.tensors import is_traced, packed_like
 
 EXECUTORS = {"cpu": cpu, "triton": triton_executor}
 
@@ -127,26 +127,22 @@ def gated_residual_backward(
 
 @modulated_norm_forward.register_fake
 def _norm_shapes(x, shift, scale, lengths, centred, epsilon, executor):
-    return _packed(x), x.new_empty((*x.shape[:2], 2), dtype=torch.float32)
+    return packed_like(x), x.new_empty((*x.shape[:2], 2), dtype=torch.float32)
 
 
 @modulated_norm_backward.register_fake
 def _norm_gradient_shapes(grad_output, x, scale, statistics, lengths, centred, executor):
-    return _packed(x), _packed(scale), _packed(scale)
+    return packed_like(x), packed_like(scale), packed_like(scale)
 
 
 @gated_residual_forward.register_fake
 def _gate_shapes(x, change, gate, lengths, executor):
-    return _packed(x)
+    return packed_like(x)
 
 
 @gated_residual_backward.register_fake
 def _gate_gradient_shapes(grad_output, change, gate, lengths, executor):
-    return _packed(change), _packed(gate)
-
-
-def _packed(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+    return packed_like(change), packed_like(gate)
 
 
 def _save_norm(ctx, inputs, output):

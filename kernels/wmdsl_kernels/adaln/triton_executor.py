@@ -16,6 +16,7 @@ from wmdsl_kernels.adaln.configurations import (
     RowLaunch,
     row_launch,
 )
+from wmdsl_kernels.tensors import outer_strides, packed_like, unit_strided
 
 
 def norm_forward(
@@ -30,7 +31,7 @@ def norm_forward(
     from wmdsl_kernels.adaln import triton_kernels as kernels
 
     tiles, _ = _tables(tuple(lengths), x.device)
-    output = torch.empty_like(x, memory_format=torch.contiguous_format)
+    output = packed_like(x)
     statistics = torch.empty(*x.shape[:2], 2, dtype=torch.float32, device=x.device)
     kernels.norm_forward_kernel[(len(tiles), x.shape[0])](
         x,
@@ -41,7 +42,7 @@ def norm_forward(
         tiles,
         epsilon,
         x.shape[1],
-        *_strides(x, shift, scale),
+        *outer_strides(x, shift, scale),
         CENTRED=centred,
         **_constants(x),
     )
@@ -59,9 +60,9 @@ def norm_backward(
     """Gradients of x [B, T, W], shift and scale [B, R, W]; deterministic."""
     from wmdsl_kernels.adaln import triton_kernels as kernels
 
-    grad_output = _unit(grad_output)
+    grad_output = unit_strided(grad_output)
     tiles, pointers = _tables(tuple(lengths), x.device)
-    grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
+    grad_x = packed_like(x)
     partial = torch.empty(x.shape[0], len(tiles), 2, x.shape[2], device=x.device)
     kernels.norm_backward_kernel[(len(tiles), x.shape[0])](
         grad_output,
@@ -72,7 +73,7 @@ def norm_backward(
         partial,
         tiles,
         x.shape[1],
-        *_strides(grad_output, x, scale),
+        *outer_strides(grad_output, x, scale),
         CENTRED=centred,
         **_constants(x),
     )
@@ -89,7 +90,7 @@ def gate_forward(
     from wmdsl_kernels.adaln import triton_kernels as kernels
 
     tiles, _ = _tables(tuple(lengths), x.device)
-    output = torch.empty_like(x, memory_format=torch.contiguous_format)
+    output = packed_like(x)
     kernels.gate_forward_kernel[(len(tiles), x.shape[0])](
         x,
         change,
@@ -97,7 +98,7 @@ def gate_forward(
         output,
         tiles,
         x.shape[1],
-        *_strides(x, change, gate),
+        *outer_strides(x, change, gate),
         **_constants(x),
     )
     return output
@@ -109,9 +110,9 @@ def gate_backward(
     """Gradients of change [B, T, W] and gate [B, R, W]; deterministic."""
     from wmdsl_kernels.adaln import triton_kernels as kernels
 
-    grad_output = _unit(grad_output)
+    grad_output = unit_strided(grad_output)
     tiles, pointers = _tables(tuple(lengths), change.device)
-    grad_change = torch.empty_like(change, memory_format=torch.contiguous_format)
+    grad_change = packed_like(change)
     batch, length, width = change.shape
     partial = torch.empty(batch, len(tiles), width, device=change.device)
     kernels.gate_backward_kernel[(len(tiles), batch)](
@@ -122,7 +123,7 @@ def gate_backward(
         partial,
         tiles,
         length,
-        *_strides(grad_output, change, gate),
+        *outer_strides(grad_output, change, gate),
         **_constants(change),
     )
     return grad_change, _summed(partial, pointers, gate)
@@ -133,7 +134,7 @@ def _summed(partial: torch.Tensor, pointers: torch.Tensor, like: torch.Tensor) -
     from wmdsl_kernels.adaln import triton_kernels as kernels
 
     batch, runs, width = like.shape
-    target = torch.empty_like(like, memory_format=torch.contiguous_format)
+    target = packed_like(like)
     kernels.run_sum_kernel[(runs, batch, -(-width // SUM_CHANNELS))](
         partial,
         target,
@@ -159,14 +160,6 @@ def _tables(lengths: tuple[int, ...], device: torch.device) -> tuple[torch.Tenso
         start = stop
     numbers = dict(dtype=torch.int32, device=device)
     return torch.tensor(tiles, **numbers), torch.tensor(pointers, **numbers)
-
-
-def _unit(gradient: torch.Tensor) -> torch.Tensor:
-    return gradient if gradient.stride(2) == 1 else gradient.contiguous()
-
-
-def _strides(*tensors: torch.Tensor) -> list[int]:
-    return [stride for tensor in tensors for stride in tensor.stride()[:2]]
 
 
 def _constants(tensor: torch.Tensor) -> dict[str, int]:

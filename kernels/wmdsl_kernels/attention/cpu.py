@@ -10,22 +10,11 @@ from functools import cache
 
 import torch
 
-from wmdsl_kernels import toolchain
+from wmdsl_kernels import native, toolchain
 from wmdsl_kernels.attention.request import Request
+from wmdsl_kernels.native import Place, place
 from wmdsl_kernels.schedule import UNTILED, ScheduleBuffers
-
-DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
-
-
-class _Tensor(ctypes.Structure):
-    """`struct Tensor` of problem.h."""
-
-    _fields_ = [
-        ("data", ctypes.c_void_p),
-        ("batch", ctypes.c_int64),
-        ("token", ctypes.c_int64),
-        ("head", ctypes.c_int64),
-    ]
+from wmdsl_kernels.tensors import packed_like, unit_strided
 
 
 class _Problem(ctypes.Structure):
@@ -33,7 +22,7 @@ class _Problem(ctypes.Structure):
 
     _fields_ = [
         *(
-            (name, _Tensor)
+            (name, Place)
             for name in ("query", "key", "value", "output")
             + ("grad_output", "grad_query", "grad_key", "grad_value")
         ),
@@ -65,10 +54,10 @@ def forward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Output [B, T, H, K] and LSE [B, H, T] in float32."""
     batch, length, heads, _ = query.shape
-    output = torch.empty_like(query, memory_format=torch.contiguous_format)
+    output = packed_like(query)
     lse = torch.empty(batch, heads, length, dtype=torch.float32)
     problem = _problem(query, key, value, output, lse, schedule, scale)
-    _kernel("forward", query.dtype, scale)(ctypes.byref(problem))
+    _run("forward", problem, query.dtype)
     return output, lse
 
 
@@ -84,19 +73,15 @@ def backward(
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of query, key and value."""
-    if grad_output.stride(3) != 1:
-        grad_output = grad_output.contiguous()
-    gradients = tuple(
-        torch.empty_like(tensor, memory_format=torch.contiguous_format)
-        for tensor in (query, key, value)
-    )
+    gradients = tuple(packed_like(tensor) for tensor in (query, key, value))
     problem = _problem(query, key, value, output, lse, schedule, scale)
-    problem.grad_output = _tensor(grad_output)
-    problem.grad_query, problem.grad_key, problem.grad_value = map(_tensor, gradients)
+    grad_output = unit_strided(grad_output)
+    problem.grad_output = place(grad_output)
+    problem.grad_query, problem.grad_key, problem.grad_value = map(place, gradients)
     if grad_lse is not None:
         grad_lse = grad_lse.contiguous()
         problem.grad_lse = grad_lse.data_ptr()
-    _kernel("backward", query.dtype, scale)(ctypes.byref(problem))
+    _run("backward", problem, query.dtype)
     return gradients
 
 
@@ -106,28 +91,21 @@ def has_tiles() -> bool:
     return bool(toolchain.library().attention_has_tiles())
 
 
-def _kernel(direction: str, dtype: torch.dtype, scale: float):
+def _run(direction: str, problem: _Problem, dtype: torch.dtype) -> None:
     """bf16 takes the tiles, which rely on a positive scale."""
-    tiled = dtype == torch.bfloat16 and scale > 0 and has_tiles()
-    return _function(f"attention_{direction}_{'tiles' if tiled else DTYPES[dtype]}")
-
-
-@cache
-def _function(name: str):
-    kernel = getattr(toolchain.library(), name)
-    kernel.argtypes = [ctypes.POINTER(_Problem)]
-    kernel.restype = None
-    return kernel
+    tiled = dtype == torch.bfloat16 and problem.scale > 0 and has_tiles()
+    kind = "tiles" if tiled else native.DTYPES[dtype]
+    native.run("attention", f"attention_{direction}_{kind}", problem)
 
 
 def _problem(query, key, value, output, lse, schedule: ScheduleBuffers, scale: float) -> _Problem:
     _, tiles, pointers, ranges = schedule.rows
     batch, queries, query_heads, head_dim = query.shape
     return _Problem(
-        query=_tensor(query),
-        key=_tensor(key),
-        value=_tensor(value),
-        output=_tensor(output),
+        query=place(query),
+        key=place(key),
+        value=place(value),
+        output=place(output),
         lse=lse.data_ptr(),
         tiles=tiles.data_ptr(),
         pointers=pointers.data_ptr(),
@@ -142,8 +120,3 @@ def _problem(query, key, value, output, lse, schedule: ScheduleBuffers, scale: f
         scale=scale,
         threads=torch.get_num_threads(),
     )
-
-
-def _tensor(tensor: torch.Tensor) -> _Tensor:
-    batch, token, head, _ = tensor.stride()
-    return _Tensor(tensor.data_ptr(), batch, token, head)

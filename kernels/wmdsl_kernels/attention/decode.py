@@ -2,7 +2,7 @@
 
 A denoising loop attends from 16-64 action tokens to thousands of cached video keys. The keys lie in
 a pool in any order; `slots` says which of them a sample sees. On a GPU nothing is gathered: the
-kernel reads the pool by index. On a CPU the slots of each sample are gathered.
+kernel reads the pool by index. Where it cannot run, the slots of each sample are gathered.
 B batch, A queries, S slots, P pool size, H query heads, G key heads, K head dim.
 """
 
@@ -13,10 +13,15 @@ import torch
 from wmdsl_kernels import errors
 from wmdsl_kernels.attention import attention
 from wmdsl_kernels.attention.configurations import head_width
+from wmdsl_kernels.attention.refusals import LARGEST_TRITON_HEAD_DIM
+from wmdsl_kernels.backends import Call, never, triton_refusal
+from wmdsl_kernels.choice import choose
+from wmdsl_kernels.tensors import check_kind, is_traced, outer_strides, packed_like
 
 KEYS_PER_STEP = 64
 SMALLEST_TILE, LARGEST_TILE = 16, 64
 PROGRAMS_PER_PROCESSOR = 2
+REFUSALS = {"triton": triton_refusal(LARGEST_TRITON_HEAD_DIM), "gathered": never}
 POOL_LAYOUT = "[P, G, K] (slots, key heads, head dim)"
 
 
@@ -31,16 +36,18 @@ def decode(
     """`wmdsl_kernels.decode_attention`."""
     _check(query, key_pool, value_pool, slots)
     scale = query.shape[3] ** -0.5 if scale is None else scale
-    run = _split if query.is_cuda else _gathered
+    call = Call(query.device, query.dtype, query.shape[3], unit_stride=True)
+    executor = choose(REFUSALS, call, None)
+    run = decode_forward if is_traced(query) else _execute
     with torch.no_grad():
-        output, lse = run(query, key_pool, value_pool, slots, scale)
+        output, lse = run(query, key_pool, value_pool, slots, scale, executor)
     return (output, lse) if return_lse else output
 
 
 def _gathered(query, key_pool, value_pool, slots, scale):
     batch, tokens, heads, _ = query.shape
     output = torch.zeros_like(query, memory_format=torch.contiguous_format)
-    lse = torch.full((batch, heads, tokens), -torch.inf, dtype=torch.float32)
+    lse = torch.full((batch, heads, tokens), -torch.inf, dtype=torch.float32, device=query.device)
     for sample in range(batch):
         present = slots[sample][slots[sample] >= 0].long()
         if len(present) == 0:
@@ -80,9 +87,7 @@ def _split(query, key_pool, value_pool, slots, scale):
         rows,
         length,
         share,
-        *query.stride()[:3],
-        *key_pool.stride()[:2],
-        *value_pool.stride()[:2],
+        *outer_strides(query, key_pool, value_pool),
         **constants,
         ROWS=tile,
         KEYS=KEYS_PER_STEP,
@@ -90,7 +95,7 @@ def _split(query, key_pool, value_pool, slots, scale):
         num_warps=4,
         num_stages=2,
     )
-    output = torch.empty_like(query, memory_format=torch.contiguous_format)
+    output = packed_like(query)
     lse = torch.empty(batch, heads, tokens, dtype=torch.float32, device=query.device)
     kernels.merge_kernel[(rows, lines)](
         partial,
@@ -100,12 +105,36 @@ def _split(query, key_pool, value_pool, slots, scale):
         rows,
         splits,
         tokens,
-        *output.stride()[:3],
+        *outer_strides(output),
         **constants,
         SPLITS=1 << (splits - 1).bit_length(),
         num_warps=4,
     )
     return output, lse
+
+
+def _execute(query, key_pool, value_pool, slots, scale, executor):
+    run = _split if executor == "triton" else _gathered
+    return run(query, key_pool, value_pool, slots, scale)
+
+
+@torch.library.custom_op("wmdsl_kernels::decode_forward", mutates_args=())
+def decode_forward(
+    query: torch.Tensor,
+    key_pool: torch.Tensor,
+    value_pool: torch.Tensor,
+    slots: torch.Tensor,
+    scale: float,
+    executor: str,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Output [B, A, H, K] and LSE [B, H, A]: what tracers see of a call."""
+    return _execute(query, key_pool, value_pool, slots, scale, executor)
+
+
+@decode_forward.register_fake
+def _shapes(query, key_pool, value_pool, slots, scale, executor):
+    batch, tokens, heads, _ = query.shape
+    return packed_like(query), query.new_empty((batch, heads, tokens), dtype=torch.float32)
 
 
 def _shares(length: int, programs: int, processors: int) -> tuple[int, int]:
@@ -123,15 +152,13 @@ def _processors(device: torch.device) -> int:
 def _check(query, key_pool, value_pool, slots) -> None:
     if query.ndim != 4:
         raise errors.wrong_rank("query", "[B, A, H, K]", query.shape)
+    check_kind("query", query, query)
     for name, pool in (("key_pool", key_pool), ("value_pool", value_pool)):
         if pool.ndim != 3:
             raise errors.wrong_rank(name, POOL_LAYOUT, pool.shape)
         if pool.shape != key_pool.shape or pool.shape[2] != query.shape[3]:
             raise errors.wrong_shape(name, f"[P, G, {query.shape[3]}], alike", pool.shape)
-        if pool.dtype != query.dtype:
-            raise errors.wrong_dtype(name, pool.dtype, query.dtype)
-        if pool.device != query.device:
-            raise errors.wrong_device(name, pool.device, query.device)
+        check_kind(name, pool, query)
         if pool.stride(2) != 1:
             raise errors.strided_head_dim(name, pool.stride(2))
     if query.stride(3) != 1:

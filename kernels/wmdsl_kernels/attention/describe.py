@@ -7,6 +7,7 @@ import torch
 from wmdsl_kernels import errors
 from wmdsl_kernels.attention.request import Request
 from wmdsl_kernels.schedule import Schedule
+from wmdsl_kernels.tensors import capability, check_kind, is_traced
 
 QUERY_LAYOUT = "[B, T, H, K] (batch, query tokens, heads, head dim)"
 KEY_LAYOUT = "[B, S, G, K] (batch, key tokens, key heads, head dim)"
@@ -41,18 +42,6 @@ def describe(
     )
 
 
-def capability(device: torch.device) -> int:
-    """The compute capability of a GPU as one number, 90 for Hopper."""
-    major, minor = torch.cuda.get_device_capability(device)
-    return 10 * major + minor
-
-
-def is_traced(tensor: torch.Tensor) -> bool:
-    """Whether torch.compile, torch.export or a fake tensor mode is looking on."""
-    plain = type(tensor) in (torch.Tensor, torch.nn.Parameter)
-    return torch.compiler.is_compiling() or not plain
-
-
 def check_layouts(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
     """ArgumentError where the three do not fit each other."""
     for name, tensor, layout in (
@@ -62,10 +51,7 @@ def check_layouts(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -
     ):
         if tensor.ndim != 4:
             raise errors.wrong_rank(name, layout, tensor.shape)
-        if tensor.device != query.device:
-            raise errors.wrong_device(name, tensor.device, query.device)
-        if tensor.dtype != query.dtype or not tensor.is_floating_point():
-            raise errors.wrong_dtype(name, tensor.dtype, "one floating dtype for all three")
+        check_kind(name, tensor, query)
     batch, _, query_heads, head_dim = query.shape
     _, key_length, key_heads, _ = key.shape
     if key.shape[0] != batch or key.shape[3] != head_dim:

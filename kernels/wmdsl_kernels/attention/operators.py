@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import torch
 
-from wmdsl_kernels.attention.describe import is_traced
 from wmdsl_kernels.attention.executors import EXECUTORS
 from wmdsl_kernels.schedule import ScheduleBuffers, TableBuffers
+from wmdsl_kernels.tensors import is_traced, packed_like
 
 
 def execute(
@@ -106,7 +106,7 @@ def _forward_shapes(query, key, value, schedule, query_tile, key_tile, scale, ex
     batch, length, heads, _ = query.shape
     dtype = torch.promote_types(query.dtype, torch.float32)
     lse = query.new_empty((batch, heads, length), dtype=dtype)
-    return torch.empty_like(query, memory_format=torch.contiguous_format), lse
+    return packed_like(query), lse
 
 
 @attention_backward.register_fake
@@ -124,10 +124,7 @@ def _backward_shapes(
     scale,
     executor,
 ):
-    return tuple(
-        torch.empty_like(tensor, memory_format=torch.contiguous_format)
-        for tensor in (query, key, value)
-    )
+    return tuple(packed_like(tensor) for tensor in (query, key, value))
 
 
 def _save(ctx, inputs, output):

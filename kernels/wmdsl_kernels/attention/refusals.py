@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from wmdsl_kernels import choice
 from wmdsl_kernels.attention.request import ITEM_BYTES, Request
 
 Rule = Callable[[Request], str | None]
@@ -93,16 +94,49 @@ RULES: dict[str, Rule] = {
     "flex": flex,
     "xformers": xformers,
 }
-"""In the order of preference; `naive` takes everything and runs only when named."""
+"""In the usual order of preference; `naive` takes everything and runs only when named."""
+
+
+MANY_QUERIES, MANY_ROWS, MOST_KEYS = 64, 1024, 1024
+"""On a CPU a dense rectangle of so many queries, or as many as keys, so many query rows over batch
+and heads, and no more keys than these goes to the C++ kernels: there they beat torch's attention
+(`bench/RESULTS.md`). Fewer queries do not pay for packing the keys; a traced module stays free of
+our operators where torch has its own.
+"""
+
+
+def preferred(request: Request) -> list[str]:
+    """All back ends, the best one first."""
+    dense = request.shared_range == (0, request.key_length)
+    rows = request.batch * request.query_length * request.query_heads
+    if (
+        dense
+        and request.device == "cpu"
+        and not request.traced
+        and request.query_length >= min(request.key_length, MANY_QUERIES)
+        and rows >= MANY_ROWS
+        and request.key_length <= MOST_KEYS
+    ):
+        return ["cpu", *(name for name in RULES if name != "cpu")]
+    return list(RULES)
+
+
+def refusals(missing: Callable[[str], str | None]) -> dict[str, Rule]:
+    """The rules, each followed by what the machine lacks for its back end.
+
+    `missing(name)` says it, None where nothing.
+    """
+
+    def whole(name: str, rule: Rule) -> Rule:
+        return lambda request: rule(request) or missing(name)
+
+    return {name: whole(name, rule) for name, rule in RULES.items()}
 
 
 def verdicts(request: Request, missing: Callable[[str], str | None]) -> list[tuple[str, bool, str]]:
-    """(back end, whether it accepts, why not) in the order of preference.
-
-    `missing(name)` says what the machine lacks for a back end, None where nothing.
-    """
-    reasons = [(name, rule(request) or missing(name)) for name, rule in RULES.items()]
-    return [(name, reason is None, reason or "") for name, reason in reasons]
+    """(back end, whether it accepts, why not) in the order of preference; `missing` as above."""
+    rules = refusals(missing)
+    return choice.verdicts({name: rules[name] for name in preferred(request)}, request)
 
 
 def _elsewhere(request: Request, device: str) -> str | None:

@@ -10,9 +10,9 @@ from importlib.util import find_spec
 import torch
 
 from wmdsl_kernels.attention.configurations import Configuration, configuration, head_width
-from wmdsl_kernels.attention.describe import capability
 from wmdsl_kernels.attention.request import ITEM_BYTES, Request
 from wmdsl_kernels.schedule import ScheduleBuffers
+from wmdsl_kernels.tensors import capability, outer_strides, packed_like
 from wmdsl_kernels.tracing import constant_result
 
 DELTA_ROWS = 32
@@ -49,7 +49,7 @@ def forward(
     batch, length, heads, _ = query.shape
     rows = schedule.rows
     launch = _configuration(query, schedule).forward
-    output = torch.empty_like(query, memory_format=torch.contiguous_format)
+    output = packed_like(query)
     lse = torch.empty(batch, heads, length, dtype=torch.float32, device=query.device)
     kernels.forward_kernel[(len(rows.tiles), batch * heads)](
         query,
@@ -62,7 +62,7 @@ def forward(
         rows.ranges,
         scale,
         length,
-        *_strides(query, key, value, output),
+        *outer_strides(query, key, value, output),
         HEADS=heads,
         GROUP=heads // key.shape[2],
         ROWS=rows.tile,
@@ -106,7 +106,7 @@ def _delta(output, grad_output, grad_lse) -> torch.Tensor:
         delta if grad_lse is None else grad_lse.contiguous(),
         delta,
         length,
-        *_strides(output, grad_output),
+        *outer_strides(output, grad_output),
         HEADS=heads,
         HEAD_DIM=head_dim,
         WIDTH=head_width(head_dim),
@@ -124,7 +124,7 @@ def _grad_query(operands, statistics, schedule: ScheduleBuffers, scale: float) -
     batch, length, heads, _ = query.shape
     rows = schedule.rows
     launch = _configuration(query, schedule).grad_query
-    grad_query = torch.empty_like(query, memory_format=torch.contiguous_format)
+    grad_query = packed_like(query)
     kernels.grad_query_kernel[(len(rows.tiles), batch * heads)](
         *operands,
         grad_query,
@@ -134,7 +134,7 @@ def _grad_query(operands, statistics, schedule: ScheduleBuffers, scale: float) -
         rows.ranges,
         scale,
         length,
-        *_strides(query, key, value, grad_output, grad_query),
+        *outer_strides(query, key, value, grad_output, grad_query),
         HEADS=heads,
         GROUP=heads // key.shape[2],
         ROWS=rows.tile,
@@ -155,8 +155,8 @@ def _grad_key_value(operands, statistics, schedule: ScheduleBuffers, scale: floa
     columns = schedule.columns
     launch = _configuration(query, schedule).grad_key_value
     descriptors = launch.descriptors and _aligned(query) and _aligned(grad_output)
-    grad_key = torch.empty_like(key, memory_format=torch.contiguous_format)
-    grad_value = torch.empty_like(value, memory_format=torch.contiguous_format)
+    grad_key = packed_like(key)
+    grad_value = packed_like(value)
     kernels.grad_key_value_kernel[(len(columns.tiles), batch * key_heads)](
         _described(query, launch.step) if descriptors else query,
         key,
@@ -170,7 +170,7 @@ def _grad_key_value(operands, statistics, schedule: ScheduleBuffers, scale: floa
         columns.ranges,
         scale,
         length,
-        *_strides(query, key, value, grad_output, grad_key),
+        *outer_strides(query, key, value, grad_output, grad_key),
         KEY_HEADS=key_heads,
         GROUP=heads // key_heads,
         ROWS=launch.step,
@@ -192,10 +192,6 @@ def _configuration(query: torch.Tensor, schedule: ScheduleBuffers) -> Configurat
 def _shared_constants(query: torch.Tensor) -> dict[str, object]:
     head_dim = query.shape[3]
     return {"HEAD_DIM": head_dim, "WIDTH": head_width(head_dim), "PRECISION": "ieee"}
-
-
-def _strides(*tensors: torch.Tensor) -> list[int]:
-    return [stride for tensor in tensors for stride in tensor.stride()[:3]]
 
 
 def _aligned(tensor: torch.Tensor) -> bool:

@@ -8,17 +8,12 @@ import torch
 from torch.nn import functional
 
 from wmdsl_kernels import errors
-from wmdsl_kernels.backends import (
-    AUTOCAST_DTYPES,
-    Call,
-    choose,
-    explained,
-    never,
-    triton_refusal,
-)
+from wmdsl_kernels.backends import Call, never, triton_refusal
+from wmdsl_kernels.choice import choose, verdicts
 from wmdsl_kernels.grouped.configurations import MOST_EXPERTS
 from wmdsl_kernels.grouped.naive import naive_grouped_linear
 from wmdsl_kernels.grouped.operators import execute
+from wmdsl_kernels.tensors import autocast, check_kind
 
 REFUSALS = {"triton": triton_refusal(MOST_EXPERTS, "experts"), "torch": never}
 """What a call without `backend` chooses from, in this order; `naive` runs only when named."""
@@ -36,7 +31,7 @@ def project(
         raise errors.uneven_experts(len(inputs), len(weights), len(biases))
     if not inputs:
         raise errors.no_streams()
-    inputs, weights, biases = (_autocast(column) for column in (inputs, weights, biases))
+    inputs, weights, biases = (autocast(*column) for column in (inputs, weights, biases))
     _check(inputs, weights, biases)
     name = choose(REFUSALS, _call(inputs, weights), backend)
     if name == "torch":
@@ -51,24 +46,12 @@ def explain(
     inputs: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]
 ) -> list[tuple[str, bool, str]]:
     """`wmdsl_kernels.grouped.explain_grouped`."""
-    return explained(REFUSALS, _call(_autocast(inputs), _autocast(weights)))
+    return verdicts(REFUSALS, _call(autocast(*inputs), autocast(*weights)))
 
 
 def _call(inputs: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]) -> Call:
     unit = all(tensor.stride(-1) == 1 for tensor in (*inputs, *weights))
     return Call(inputs[0].device, inputs[0].dtype, len(inputs), unit)
-
-
-def _autocast(tensors: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
-    """The tensors in autocast's dtype where it is on."""
-    found = []
-    for tensor in tensors:
-        device = None if tensor is None else tensor.device.type
-        known = device is not None and torch.amp.is_autocast_available(device)
-        if known and torch.is_autocast_enabled(device) and tensor.dtype in AUTOCAST_DTYPES:
-            tensor = tensor.to(torch.get_autocast_dtype(device))
-        found.append(tensor)
-    return found
 
 
 def _check(inputs, weights, biases) -> None:
@@ -82,13 +65,5 @@ def _check(inputs, weights, biases) -> None:
             raise errors.wrong_shape(f"bias {number}", f"[{weight.shape[0]}]", bias.shape)
         named = (("input", x), ("weight", weight), ("bias", bias))
         for name, tensor in named:
-            _check_kind(f"{name} {number}", tensor, first)
-
-
-def _check_kind(name: str, tensor: torch.Tensor | None, first: torch.Tensor) -> None:
-    if tensor is None:
-        return
-    if tensor.dtype != first.dtype or not tensor.is_floating_point():
-        raise errors.wrong_dtype(name, tensor.dtype, "one floating dtype for all")
-    if tensor.device != first.device:
-        raise errors.wrong_device(name, tensor.device, first.device)
+            if tensor is not None:
+                check_kind(f"{name} {number}", tensor, first)

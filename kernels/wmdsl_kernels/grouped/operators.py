@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import torch
 
-from wmdsl_kernels.attention.describe import is_traced
 from wmdsl_kernels.grouped import triton_executor
+from wmdsl_kernels.tensors import is_traced
 
 EXECUTORS = {"triton": triton_executor}
 

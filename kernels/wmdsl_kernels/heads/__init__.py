@@ -43,13 +43,31 @@ def joint_heads(
     """Query [B, T, H, K], key and value [B, T, G, K] of all streams, one after the other.
 
     Queries and keys are RMS-normalised, then each pair of channels is turned: the channels k and
-    k + K / 2, or 2 k and 2 k + 1 where `interleaved`. Norm weights and tables may have another
-    floating dtype than the heads. Differentiable once, but for the tables. Raises ArgumentError for
-    what does not fit, and DispatchError where the named back end refuses.
+    k + K / 2, or 2 k and 2 k + 1 where `interleaved`. There may be no key heads.
+    Norm weights and tables may have another floating dtype than the heads. Differentiable once, but
+    for the tables. Raises ArgumentError for what does not fit, and DispatchError where the named
+    back end refuses.
     """
     from wmdsl_kernels.heads.dispatch import join
 
     return join(streams, heads, key_heads, interleaved, epsilon, backend)
+
+
+def rotated_heads(
+    x: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    *,
+    interleaved: bool = False,
+    backend: str | None = None,
+) -> torch.Tensor:
+    """Heads [B, T, H, K] whose pairs of channels are turned, contiguous.
+
+    Pairs, tables and errors as in `joint_heads`, of which this is the case of queries alone.
+    """
+    from wmdsl_kernels.heads.dispatch import turn
+
+    return turn(x, cos, sin, interleaved, backend)
 
 
 def cached_heads(
@@ -86,4 +104,4 @@ def explain_heads(
     return explain(streams, heads, key_heads)
 
 
-__all__ = ["Projection", "cached_heads", "explain_heads", "joint_heads"]
+__all__ = ["Projection", "cached_heads", "explain_heads", "joint_heads", "rotated_heads"]

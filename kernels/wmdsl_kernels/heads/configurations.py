@@ -39,4 +39,4 @@ def head_launch(heads: int, key_heads: int, head_dim: int) -> HeadLaunch:
 
 
 def _power_of_two(count: int) -> int:
-    return 1 << (count - 1).bit_length()
+    return 1 << max(count - 1, 0).bit_length()

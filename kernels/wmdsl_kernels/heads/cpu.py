@@ -6,32 +6,23 @@ B batch, T tokens, H query heads, G key heads, K head dim.
 from __future__ import annotations
 
 import ctypes
-from functools import cache
 
 import torch
 
-from wmdsl_kernels import toolchain
+from wmdsl_kernels import native
 from wmdsl_kernels.heads import Projection
+from wmdsl_kernels.native import Place, place
+from wmdsl_kernels.tensors import packed_like, unit_strided
 
-DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 CHUNK = 64
 """Tokens whose share of the norms' gradients is added up together; that of heads.cpp."""
-
-
-class _Place(ctypes.Structure):
-    """`struct Place` of heads.cpp."""
-
-    _fields_ = [
-        ("data", ctypes.c_void_p),
-        *((name, ctypes.c_int64) for name in ("batch", "token", "head")),
-    ]
 
 
 class _Stream(ctypes.Structure):
     """`struct Stream` of heads.cpp."""
 
     _fields_ = [
-        *((name, _Place) for name in ("projected", "grad_projected")),
+        *((name, Place) for name in ("projected", "grad_projected")),
         *((name, ctypes.c_void_p) for name in ("query_norm", "key_norm", "cos", "sin")),
         ("grad_norms", ctypes.c_void_p),
         *((name, ctypes.c_int64) for name in ("tokens", "first", "table_heads")),
@@ -44,7 +35,7 @@ class _Problem(ctypes.Structure):
 
     _fields_ = [
         ("streams", ctypes.c_void_p),
-        *((name, _Place) for name in ("query", "key", "value")),
+        *((name, Place) for name in ("query", "key", "value")),
         ("slots", ctypes.c_void_p),
         *((name, ctypes.c_int64) for name in ("batch", "count", "heads", "key_heads", "head_dim")),
         ("epsilon", ctypes.c_float),
@@ -63,7 +54,7 @@ def forward(
         first.new_empty((first.shape[0], tokens, count, first.shape[3]))
         for count in (heads, key_heads, key_heads)
     )
-    places = [_place(tensor) for tensor in (query, key, value)]
+    places = [place(tensor) for tensor in (query, key, value)]
     _run("forward", streams, heads, key_heads, interleaved, epsilon, places)
     return query, key, value
 
@@ -81,9 +72,9 @@ def store(
     """Query [B, T, H, K]; keys and values are written to their slots of the pools."""
     batch, tokens, _, width = stream.heads.shape
     query = stream.heads.new_empty((batch, tokens, heads, width))
-    pools = [_Place(pool.data_ptr(), 0, *pool.stride()[:2]) for pool in (key_pool, value_pool)]
+    pools = [Place(pool.data_ptr(), 0, *pool.stride()[:2]) for pool in (key_pool, value_pool)]
     slots = slots.contiguous()
-    places = [_place(query), *pools]
+    places = [place(query), *pools]
     _run("forward", [stream], heads, key_heads, interleaved, epsilon, places, slots=slots)
     return query
 
@@ -97,12 +88,10 @@ def backward(
     epsilon: float,
 ) -> list[tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]]:
     """Per stream the gradients of its heads and its norms, given those of query, key and value."""
-    gradients = tuple(g if g.stride(3) == 1 else g.contiguous() for g in gradients)
-    found = [
-        torch.empty_like(stream.heads, memory_format=torch.contiguous_format) for stream in streams
-    ]
+    gradients = tuple(map(unit_strided, gradients))
+    found = [packed_like(stream.heads) for stream in streams]
     norms = [_norm_sums(stream, heads + key_heads) for stream in streams]
-    places = [_place(tensor) for tensor in gradients]
+    places = [place(tensor) for tensor in gradients]
     shared = (heads, key_heads, interleaved, epsilon)
     _run("backward", streams, *shared, places, gradients=list(zip(found, norms, strict=True)))
     return [
@@ -138,7 +127,7 @@ def _run(
     key_heads: int,
     interleaved: bool,
     epsilon: float,
-    places: list[_Place],
+    places: list[Place],
     slots: torch.Tensor | None = None,
     gradients: list[tuple[torch.Tensor, torch.Tensor]] | None = None,
 ) -> None:
@@ -162,13 +151,13 @@ def _run(
         interleaved=interleaved,
         threads=torch.get_num_threads(),
     )
-    _kernel(direction, projected.dtype)(ctypes.byref(problem))
+    native.run("heads", f"heads_{direction}_{native.DTYPES[projected.dtype]}", problem)
 
 
 def _stream(stream: Projection, held: list[torch.Tensor | None], first: int, gradient) -> _Stream:
     described = _Stream(
-        _place(stream.heads),
-        _Place(),
+        place(stream.heads),
+        Place(),
         *(None if tensor is None else tensor.data_ptr() for tensor in held),
         tokens=stream.heads.shape[1],
         first=first,
@@ -177,7 +166,7 @@ def _stream(stream: Projection, held: list[torch.Tensor | None], first: int, gra
         key_across=stream.key_norm is not None and stream.key_norm.ndim == 2,
     )
     if gradient is not None:
-        described.grad_projected = _place(gradient[0])
+        described.grad_projected = place(gradient[0])
         described.grad_norms = gradient[1].data_ptr()
     return described
 
@@ -186,15 +175,3 @@ def _tables(stream: Projection) -> list[torch.Tensor | None]:
     """Norm weights and rotary tables as the kernels read them: contiguous fp32."""
     _, *small = stream
     return [None if tensor is None else tensor.detach().float().contiguous() for tensor in small]
-
-
-def _place(tensor: torch.Tensor) -> _Place:
-    return _Place(tensor.data_ptr(), *tensor.stride()[:3])
-
-
-@cache
-def _kernel(direction: str, dtype: torch.dtype):
-    kernel = getattr(toolchain.library("heads"), f"heads_{direction}_{DTYPES[dtype]}")
-    kernel.argtypes = [ctypes.POINTER(_Problem)]
-    kernel.restype = None
-    return kernel

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 import torch
 
 from wmdsl_kernels import errors
-from wmdsl_kernels.backends import Call, choose, cpu_refusal, explained, never, triton_refusal
+from wmdsl_kernels.backends import Call, cpu_refusal, never, triton_refusal
+from wmdsl_kernels.choice import choose, verdicts
 from wmdsl_kernels.heads import Projection, composed, naive
 from wmdsl_kernels.heads.configurations import WIDEST, tile_width
 from wmdsl_kernels.heads.operators import execute_cached, execute_joint
+from wmdsl_kernels.tensors import check_kind
 
 REFUSALS = {"cpu": cpu_refusal("heads"), "triton": triton_refusal(WIDEST), "torch": never}
 """What a call without `backend` chooses from, in this order; `naive` runs only when named."""
@@ -37,6 +39,20 @@ def join(
         query, key, value = (part.to(streams[0].heads.dtype) for part in exact)
         return query, key, value
     return execute_joint(streams, heads, key_heads, interleaved, epsilon, name)
+
+
+def turn(
+    x: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    interleaved: bool,
+    backend: str | None,
+) -> torch.Tensor:
+    """`wmdsl_kernels.rotated_heads`: the query heads of a stream without keys."""
+    if x.ndim != 4:
+        raise errors.wrong_rank("x", "[B, T, H, K]", x.shape)
+    stream = Projection(x, cos=cos, sin=sin)
+    return join([stream], x.shape[2], 0, interleaved, 0.0, backend)[0]
 
 
 def store(
@@ -66,7 +82,7 @@ def explain(
     streams: Sequence[Projection], heads: int, key_heads: int
 ) -> list[tuple[str, bool, str]]:
     """`wmdsl_kernels.heads.explain_heads`."""
-    return explained(REFUSALS, _call(_checked(streams, heads, key_heads), heads))
+    return verdicts(REFUSALS, _call(_checked(streams, heads, key_heads), heads))
 
 
 def _call(streams: list[Projection], heads: int, *pools: torch.Tensor) -> Call:
@@ -83,7 +99,7 @@ def _checked(streams: Sequence[Projection], heads: int, key_heads: int) -> list[
     """The streams, once all shapes, dtypes and devices fit."""
     if not streams:
         raise errors.no_streams()
-    if heads % key_heads:
+    if key_heads and heads % key_heads:
         raise errors.heads_not_grouped(heads, key_heads)
     first = streams[0].heads
     for number, stream in enumerate(streams):
@@ -101,10 +117,7 @@ def _check_projection(name: str, found: torch.Tensor, first: torch.Tensor, rows:
     expected = [first.shape[0], found.shape[1], rows, first.shape[3]]
     if list(found.shape) != expected:
         raise errors.wrong_shape(name, str(expected), found.shape)
-    if not found.is_floating_point() or found.dtype != first.dtype:
-        raise errors.wrong_dtype(name, found.dtype, "one floating dtype for all streams")
-    if found.device != first.device:
-        raise errors.wrong_device(name, found.device, first.device)
+    check_kind(name, found, first)
 
 
 def _check_norms(number: int, stream: Projection, heads: int, key_heads: int) -> None:
@@ -134,7 +147,7 @@ def _check_tables(number: int, stream: Projection, heads: int, key_heads: int) -
         _check_place(name, table, stream.heads.device)
     if stream.cos.shape != stream.sin.shape:
         raise errors.wrong_shape(f"sin of stream {number}", "that of cos", stream.sin.shape)
-    if stream.cos.ndim == 3 and heads != key_heads:
+    if stream.cos.ndim == 3 and key_heads not in (0, heads):
         raise errors.tables_per_head(heads, key_heads)
 
 
@@ -151,10 +164,7 @@ def _check_cache(heads, key_heads: int, key_pool, value_pool, slots) -> None:
     for name, pool in (("key_pool", key_pool), ("value_pool", value_pool)):
         if pool.ndim != 3 or list(pool.shape[1:]) != [key_heads, heads.shape[3]]:
             raise errors.wrong_shape(name, f"[P, {key_heads}, {heads.shape[3]}]", pool.shape)
-        if pool.dtype != heads.dtype:
-            raise errors.wrong_dtype(name, pool.dtype, heads.dtype)
-        if pool.device != heads.device:
-            raise errors.wrong_device(name, pool.device, heads.device)
+        check_kind(name, pool, heads)
     if slots.dtype != torch.int32:
         raise errors.wrong_dtype("slots", slots.dtype, "torch.int32")
     if slots.device != heads.device:

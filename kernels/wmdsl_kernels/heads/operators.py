@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import torch
 
-from wmdsl_kernels.attention.describe import is_traced
 from wmdsl_kernels.heads import Projection, cpu, triton_executor
+from wmdsl_kernels.tensors import is_traced, packed_like
 
 EXECUTORS = {"cpu": cpu, "triton": triton_executor}
 FIELDS = len(Projection._fields)
@@ -155,7 +155,7 @@ def _joint_gradient_shapes(
     grad_query, grad_key, grad_value, projections, query_norms, key_norms, *_
 ):
     columns = (*projections, *query_norms, *key_norms)
-    return [torch.empty_like(t, memory_format=torch.contiguous_format) for t in columns]
+    return [packed_like(tensor) for tensor in columns]
 
 
 @cached_heads_forward.register_fake

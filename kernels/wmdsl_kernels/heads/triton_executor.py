@@ -10,6 +10,7 @@ import torch
 from wmdsl_kernels.heads import Projection
 from wmdsl_kernels.heads.configurations import TOKENS_PER_PROGRAM, head_launch
 from wmdsl_kernels.heads.cpu import norm_gradients
+from wmdsl_kernels.tensors import outer_strides, packed_like, unit_strided
 
 PARTS = 3
 """Query, key and value: the last axis of a launch."""
@@ -27,7 +28,7 @@ def forward(
     )
     start = 0
     for stream in streams:
-        strides = _strides(query, key, value)
+        strides = outer_strides(query, key, value)
         _place(stream, (query, key, value), strides, None, start, interleaved, epsilon)
         start += stream.heads.shape[1]
     return query, key, value
@@ -47,7 +48,7 @@ def store(
     batch, tokens, _, width = stream.heads.shape
     query = stream.heads.new_empty((batch, tokens, heads, width))
     pools = (key_pool, value_pool)
-    strides = [*_strides(query), *(s for pool in pools for s in (0, *pool.stride()[:2]))]
+    strides = [*outer_strides(query), *(s for pool in pools for s in (0, *pool.stride()[:2]))]
     _place(stream, (query, *pools), strides, slots.contiguous(), 0, interleaved, epsilon)
     return query
 
@@ -61,7 +62,7 @@ def backward(
     epsilon: float,
 ) -> list[tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]]:
     """Per stream the gradients of its heads and its norms; deterministic."""
-    gradients = tuple(g if g.stride(3) == 1 else g.contiguous() for g in gradients)
+    gradients = tuple(map(unit_strided, gradients))
     found, start = [], 0
     for stream in streams:
         grad, sums = _return(stream, gradients, start, interleaved, epsilon)
@@ -103,7 +104,7 @@ def _return(stream: Projection, gradients, start, interleaved, epsilon):
     projected = stream.heads
     grad_query, grad_key, _ = gradients
     heads, key_heads = grad_query.shape[2], grad_key.shape[2]
-    grad = torch.empty_like(projected, memory_format=torch.contiguous_format)
+    grad = packed_like(projected)
     norms, tables, table_strides, modes = _small(stream)
     programs, batch, _ = _grid(projected)
     partial = torch.zeros(
@@ -120,7 +121,7 @@ def _return(stream: Projection, gradients, start, interleaved, epsilon):
         projected.shape[1],
         start,
         *projected.stride()[:2],
-        *_strides(*gradients),
+        *outer_strides(*gradients),
         *table_strides,
         **modes,
         **_constants(projected, heads, key_heads, interleaved),
@@ -150,10 +151,6 @@ def _single(tensor: torch.Tensor | None, unused: torch.Tensor) -> torch.Tensor:
 
 def _grid(projected: torch.Tensor) -> tuple[int, int, int]:
     return -(-projected.shape[1] // TOKENS_PER_PROGRAM), projected.shape[0], PARTS
-
-
-def _strides(*tensors: torch.Tensor) -> list[int]:
-    return [stride for tensor in tensors for stride in tensor.stride()[:3]]
 
 
 def _constants(projected, heads: int, key_heads: int, interleaved: bool) -> dict[str, int]:

@@ -19,6 +19,9 @@ from triton.runtime import interpreter
 STOCK_DOT = interpreter.InterpreterBuilder.create_dot
 STOCK_TRUNCATION = interpreter.InterpreterBuilder.create_fp_trunc
 
+LANGUAGE = (tl, tl.core, tl.math, tl.standard, tl.tensor, tl.dtype, tl.core.tensor_descriptor_base)
+"""The modules and classes that the interpreter rebinds names of while a kernel runs."""
+
 
 @contextmanager
 def interpreted(*modules: ModuleType) -> Iterator[None]:
@@ -26,24 +29,38 @@ def interpreted(*modules: ModuleType) -> Iterator[None]:
 
     Triton's own `tl.sum`, `tl.max` and the like are kernels too, and are interpreted with them.
     (Gluon copies them when it is imported, so it is imported above, before any of this.)
+    Behind it everything is as before, so that the same process can compile kernels.
     """
-    compiled = [
-        (module, name, kernel)
-        for module in (*modules, tl, tl.standard)
-        for name, kernel in vars(module).items()
-        if isinstance(kernel, triton.runtime.JITFunction)
-    ]
-    interpreter.InterpreterBuilder.create_dot = _exact_dot
-    interpreter.InterpreterBuilder.create_fp_trunc = _rounding
-    for module, name, kernel in compiled:
-        setattr(module, name, interpreter.InterpretedFunction(kernel.fn))
+    with _restored(*LANGUAGE, *modules, interpreter.InterpreterBuilder):
+        interpreter.InterpreterBuilder.create_dot = _exact_dot
+        interpreter.InterpreterBuilder.create_fp_trunc = _rounding
+        for module in (*modules, tl, tl.standard):
+            for name, kernel in list(vars(module).items()):
+                if isinstance(kernel, triton.runtime.JITFunction):
+                    setattr(module, name, interpreter.InterpretedFunction(kernel.fn))
+        try:
+            yield
+        finally:
+            # They read names that the interpreter put into the modules of their kernels.
+            interpreter.InterpretedFunction.rewritten_fn.clear()
+
+
+@contextmanager
+def _restored(*spaces: ModuleType | type) -> Iterator[None]:
+    """Give modules and classes back the names they had.
+
+    The interpreter itself forgets that where a kernel calls another one.
+    """
+    before = [dict(vars(space)) for space in spaces]
     try:
         yield
     finally:
-        interpreter.InterpreterBuilder.create_dot = STOCK_DOT
-        interpreter.InterpreterBuilder.create_fp_trunc = STOCK_TRUNCATION
-        for module, name, kernel in compiled:
-            setattr(module, name, kernel)
+        for space, names in zip(spaces, before, strict=True):
+            for name in vars(space).keys() - names.keys():
+                delattr(space, name)
+            for name, value in names.items():
+                if vars(space)[name] is not value:
+                    setattr(space, name, value)
 
 
 def _exact_dot(builder, left, right, added, input_precision, max_num_imprecise_acc):

@@ -1,5 +1,7 @@
 // C[M, N] = or += A[M, depth] B[depth, N] in fp32, register-blocked, for operands that sit in cache.
 #pragma once
+#include <algorithm>
+
 #include "vector.h"
 
 struct Left {
@@ -62,8 +64,8 @@ static void gemm_columns(int64_t rows, Left a, Right b, int64_t depth, Result c)
   }
 }
 
-// `panels` groups of LANES columns.
-static void gemm(int64_t rows, int64_t panels, Left a, Right b, int64_t depth, Result c) {
+// `panels` groups of LANES columns, at most DEEPEST depths of them.
+static void gemm_slice(int64_t rows, int64_t panels, Left a, Right b, int64_t depth, Result c) {
   for (; panels >= MICRO_COLUMNS; panels -= MICRO_COLUMNS) {
     gemm_columns<MICRO_COLUMNS>(rows, a, b, depth, c);
     b.data += MICRO_COLUMNS * b.panel;
@@ -74,4 +76,18 @@ static void gemm(int64_t rows, int64_t panels, Left a, Right b, int64_t depth, R
     if (panels == 2) return gemm_columns<2>(rows, a, b, depth, c);
   }
   if (panels == 1) gemm_columns<1>(rows, a, b, depth, c);
+}
+
+// The columns that a micro kernel takes stay in the nearest cache for all rows.
+constexpr int64_t DEEPEST = 128;
+
+static void gemm(int64_t rows, int64_t panels, Left a, Right b, int64_t depth, Result c) {
+  const int64_t slices = (depth + DEEPEST - 1) / DEEPEST;
+  const int64_t step = (depth + slices - 1) / slices;
+  for (int64_t at = 0; at < depth; at += step) {
+    gemm_slice(rows, panels, a, b, std::min(step, depth - at), c);
+    a.data += step * a.column;
+    b.data += step * b.row;
+    c.accumulate = true;
+  }
 }

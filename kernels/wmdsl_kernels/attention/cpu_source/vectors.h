@@ -67,14 +67,16 @@ static inline void mask_edges(float* row, Span keys, Span panels, float filler) 
 
 class VectorForward {
  public:
-  static constexpr int64_t ROWS = 72, KEYS = 256;
+  // A tile of rows meets a span of keys slice by slice, while these are in cache.
+  static constexpr int64_t ROWS = 288, SLICE = 72, KEYS = 256;
 
   explicit VectorForward(const Problem& problem)
       : p(problem), width(round_up(p.head_dim, LANES)), padded(round_up(p.keys, LANES)) {}
 
   int64_t scratch_bytes() const {
     return Scratch::bytes<float>(2 * padded * width + LANES * width) +
-           Scratch::bytes<float>(ROWS * (2 * width + KEYS)) + 2 * Scratch::bytes<float>(ROWS);
+           Scratch::bytes<float>(2 * ROWS * width + SLICE * KEYS) +
+           2 * Scratch::bytes<float>(ROWS);
   }
 
   template <class T>
@@ -83,7 +85,7 @@ class VectorForward {
     scratch.reserve(scratch_bytes());
     key_panels = scratch.take<float>(2 * padded * width + LANES * width);
     value_rows = key_panels + padded * width;
-    query_rows = scratch.take<float>(ROWS * (2 * width + KEYS));
+    query_rows = scratch.take<float>(2 * ROWS * width + SLICE * KEYS);
     sums = query_rows + ROWS * width;
     scores = sums + ROWS * width;
     largest = scratch.take<float>(ROWS);
@@ -109,7 +111,12 @@ class VectorForward {
     std::fill(largest, largest + count, -std::numeric_limits<float>::infinity());
     std::fill(total, total + count, 0.f);
     std::fill(sums, sums + count * width, 0.f);
-    for_keys(p, block, KEYS, [&](Span keys) { visit(count, keys); });
+    const int64_t slices = (count + SLICE - 1) / SLICE;
+    const int64_t step = round_up((count + slices - 1) / slices, MICRO_ROWS);
+    for_keys(p, block, KEYS, [&](Span keys) {
+      for (int64_t first = 0; first < count; first += step)
+        visit({first, std::min(first + step, count)}, keys);
+    });
     float* lse = p.lse + (b * p.query_heads + h) * p.queries + rows.start;
     for (int64_t row = 0; row < count; ++row) {
       lse[row] = largest[row] + std::log(total[row]);
@@ -120,19 +127,20 @@ class VectorForward {
     }
   }
 
-  void visit(int64_t count, Span keys) {
+  void visit(Span rows, Span keys) {
     const Span panels = panels_of(keys);
-    gemm(count, panels.length(), {query_rows, width, 1},
+    gemm(rows.length(), panels.length(), {query_rows + rows.start * width, width, 1},
          {key_panels + panels.start * width * LANES, LANES, width * LANES}, width,
          {scores, KEYS, false});
-    for (int64_t row = 0; row < count; ++row) soften(row, keys, panels);
-    gemm(count, width / LANES, {scores + keys.start - panels.start * LANES, KEYS, 1},
-         {value_rows + keys.start * width, width, LANES}, keys.length(), {sums, width, true});
+    for (int64_t row = rows.start; row < rows.stop; ++row)
+      soften(row, scores + (row - rows.start) * KEYS, keys, panels);
+    gemm(rows.length(), width / LANES, {scores + keys.start - panels.start * LANES, KEYS, 1},
+         {value_rows + keys.start * width, width, LANES}, keys.length(),
+         {sums + rows.start * width, width, true});
   }
 
   // Online softmax of one row of scores: turn it into weights and rescale what was summed.
-  void soften(int64_t row, Span keys, Span panels) {
-    float* score = scores + row * KEYS;
+  void soften(int64_t row, float* score, Span keys, Span panels) {
     const int64_t columns = panels.length() * LANES;
     mask_edges(score, keys, panels, -std::numeric_limits<float>::infinity());
     const Vector before = splat(largest[row]);

@@ -34,7 +34,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from wmdsl_kernels import Schedule, attention
+from wmdsl_kernels import Schedule, attention, rotated_heads
 
 
 class Heads(nn.Module):
@@ -236,9 +236,7 @@ def angles_1d(count: int, head_dim: int) -> Tensor:
 
 def rotated(x_BTHK: Tensor, angles_TK: Tensor) -> Tensor:
     """The pairs (k, k + K / 2) of each head, turned by the angle of the token."""
-    left, right = x_BTHK.chunk(2, dim=-1)
-    cos, sin = angles_TK.cos()[:, None], angles_TK.sin()[:, None]
-    return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
+    return rotated_heads(x_BTHK, angles_TK.cos(), angles_TK.sin())
 
 
 def samples(

@@ -30,7 +30,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from wmdsl_kernels import Schedule, attention, gated_residual, modulated_norm
+from wmdsl_kernels import Schedule, attention, gated_residual, modulated_norm, rotated_heads
 
 
 class TimeCode(nn.Module):
@@ -192,9 +192,7 @@ def schedule_of(seen_TT: Tensor) -> Schedule:
 
 def rotated(x_BTHK: Tensor, angles_TK: Tensor) -> Tensor:
     """The pairs (k, k + K / 2) of each head, turned by the angle of the token."""
-    left, right = x_BTHK.chunk(2, dim=-1)
-    cos, sin = angles_TK.cos()[:, None], angles_TK.sin()[:, None]
-    return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
+    return rotated_heads(x_BTHK, angles_TK.cos(), angles_TK.sin())
 
 
 def samples(

@@ -32,7 +32,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from wmdsl_kernels import attention, gated_residual, modulated_norm
+from wmdsl_kernels import attention, gated_residual, modulated_norm, rotated_heads
 
 
 class Places(nn.Module):
@@ -199,9 +199,7 @@ def moments(first: float, step: float, frames: int, count: int) -> Tensor:
 
 def rotated(x_BTHK: Tensor, angles_TK: Tensor) -> Tensor:
     """The pairs (k, k + K / 2) of each head, turned by the angle of the token."""
-    left, right = x_BTHK.chunk(2, dim=-1)
-    cos, sin = angles_TK.cos()[:, None], angles_TK.sin()[:, None]
-    return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
+    return rotated_heads(x_BTHK, angles_TK.cos(), angles_TK.sin())
 
 
 def samples(

@@ -35,7 +35,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from wmdsl_kernels import attention, gated_residual, modulated_norm
+from wmdsl_kernels import attention, gated_residual, modulated_norm, rotated_heads
 
 
 class CausalConv(nn.Conv3d):
@@ -401,9 +401,7 @@ class CrossAttention(nn.Module):
 
 def rotated(x_BTHK: Tensor, angles_TK: Tensor) -> Tensor:
     """The pairs (k, k + K / 2) of each head, turned by the angle of the token."""
-    left, right = x_BTHK.chunk(2, dim=-1)
-    cos, sin = angles_TK.cos()[:, None], angles_TK.sin()[:, None]
-    return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
+    return rotated_heads(x_BTHK, angles_TK.cos(), angles_TK.sin())
 
 
 def samples(

@@ -30,7 +30,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from wmdsl_kernels import Schedule, attention
+from wmdsl_kernels import Schedule, attention, rotated_heads
 
 
 class ConvGrid(nn.Module):
@@ -140,9 +140,7 @@ class Film(nn.Module):
 
 def rotated(x_BTHK: Tensor, angles_TK: Tensor) -> Tensor:
     """The pairs (k, k + K / 2) of each head, turned by the angle of the token."""
-    left, right = x_BTHK.chunk(2, dim=-1)
-    cos, sin = angles_TK.cos()[:, None], angles_TK.sin()[:, None]
-    return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
+    return rotated_heads(x_BTHK, angles_TK.cos(), angles_TK.sin())
 
 
 def whole(batch: Mapping[str, Tensor], name: str, shape: tuple[int, ...], at: str) -> Tensor:
