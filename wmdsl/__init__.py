@@ -43,17 +43,27 @@ def plan(path_or_text: str | Path, **params: object) -> Plan:
     return driver.front(path_or_text, params)
 
 
-def emit(path_or_text: str | Path, *, standalone: bool = False, **params: object) -> str:
-    """The PyTorch source of a spec: one readable file, the same bytes for the same spec."""
+def emit(
+    path_or_text: str | Path,
+    *,
+    standalone: bool = False,
+    log_density: bool = False,
+    **params: object,
+) -> str:
+    """The PyTorch source of a spec: one readable file, the same bytes for the same spec.
+
+    With `log_density` it has the log-densities of queries instead of losses and queries.
+    """
     from wmdsl import driver
 
-    return driver.source(path_or_text, params, standalone=standalone)
+    return driver.source(path_or_text, params, standalone=standalone, densities=log_density)
 
 
 def compile(path_or_text: str | Path, *, naive: bool = False, **params: object) -> nn.Module:
     """The module that a spec describes: the emitted source, imported.
 
-    It has `loss(batch)`, `query(name, batch, generator=...)`, `plan` and `source`.
+    It has `loss(batch)`, `query(name, batch, generator=...)`, `log_density(name, batch, ...)`,
+    `plan` and `source`.
 
     With `naive` its queries compute everything in every step: the same answers, for comparison.
     """

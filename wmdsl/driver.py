@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ class Options:
     stop_after: str = "plan"
     standalone: bool = False
     naive: bool = False  # queries without deletion, hoisting and caches, for comparison
+    densities: bool = False  # log-densities of queries instead of losses and queries
     observe: Observer = lambda stage, value: None
 
 
@@ -88,7 +90,8 @@ def _lower(plan: Any, options: Options, diagnostics: Diagnostics) -> Any:
     if lower(plan, diagnostics) is None:
         return None
     canonical = Source("model.wm", plan.model.canonical)
-    return lower(run(canonical, Options(naive=options.naive), diagnostics), diagnostics)
+    again = run(canonical, Options(naive=options.naive), diagnostics)
+    return lower(again, diagnostics, options.densities)
 
 
 def _emit(program: Any, options: Options) -> str:
@@ -135,8 +138,8 @@ def front(path_or_text: str | Path, parameters: Mapping[str, object] = {}, **opt
     return value
 
 
-def source(path_or_text: str | Path, parameters: Mapping[str, object], *, standalone: bool) -> str:
-    return front(path_or_text, parameters, stop_after="emit", standalone=standalone)
+def source(path_or_text: str | Path, parameters: Mapping[str, object], **options: bool) -> str:
+    return front(path_or_text, parameters, stop_after="emit", **options)
 
 
 def module(
@@ -148,4 +151,6 @@ def module(
     seen: dict[str, Any] = {}
     options = {"stop_after": "emit", "observe": seen.__setitem__, "naive": naive}
     text = front(path_or_text, parameters, **options)
-    return load_source(text, seen["plan"])
+    found = load_source(text, seen["plan"])
+    found.density_source = partial(source, found.spec, {}, densities=True)
+    return found

@@ -25,6 +25,11 @@ def velocity_of(clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
     return alpha * noise - sigma * clean
 
 
+def direction(clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+    """The derivative of the path by its time."""
+    return math.pi / 2 * velocity_of(clean, noise, time)
+
+
 def ends_from_eps(x: Tensor, eps: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
     """(clean, noise) that a predicted noise implies; the share of data is taken as 0.02 or more."""
     alpha, sigma = levels(time)

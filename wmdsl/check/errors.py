@@ -1035,6 +1035,12 @@ def not_guided(item: ast.Item, name: str, denoised: Sequence[str]) -> Diagnostic
                   help=help)  # fmt: skip
 
 
+def no_density(span: Span, name: str, because: str) -> Diagnostic:
+    return _error("WM812", f"answers to {name} have no log-density: {because}", span, "",
+                  help="`wmdsl plan --query` says of every query which log-density it has",
+                  )  # fmt: skip
+
+
 def terminal_malformed(item: ast.Item) -> Diagnostic:
     return _error("WM124", f"`{item.span.text}` is no noise level", item.span, "",
                   help="write one level for all, or `terminal camera 0.8`")  # fmt: skip

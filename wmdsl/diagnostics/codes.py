@@ -141,6 +141,7 @@ _ROWS = (
     Code("WM809", "slice without a runtime", "A slice of a segment can be read, not generated."),
     Code("WM810", "rate not known", "A stream without a declared rate can be planned, not run."),
     Code("WM811", "combination without a runtime", "These parts cannot run together yet."),
+    Code("WM812", "no log-density", "The answers to a query have no log-density."),
     # what is wrong outside of a spec: data, simulators, runs, the machine
     Code("WM851", "data set missing", "A data set, or a file of it, is missing."),
     Code("WM852", "data set unreadable", "A file of a data set cannot be read."),

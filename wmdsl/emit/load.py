@@ -6,7 +6,7 @@ import hashlib
 import linecache
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import CodeType, ModuleType, TracebackType
 from typing import Any
@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 from wmdsl.diagnostics.problem import SpecError
+from wmdsl.lower.densities import density_name
 from wmdsl.lower.names import class_name
 from wmdsl.lower.queries import method_name
-from wmdsl.lower.questions import refusal
+from wmdsl.lower.questions import density_refusal, refusal
 from wmdsl.plan.named import questions
 from wmdsl.plan.nodes import Plan
 
@@ -32,6 +33,8 @@ class Compiled:
     spec: str  # canonical text
     source: str  # emitted text
     answers: tuple[str, ...]  # names that `query` takes
+    density_source: Callable[[], str]  # emits the file of log-densities
+    _densities: nn.Module | None = None
 
     def loss(self, *arguments: Any, **keywords: Any) -> dict[str, torch.Tensor]:
         with _located(self._file, self.spec):
@@ -46,6 +49,34 @@ class Compiled:
             _refuse(self.plan, name)
         with _located(self._file, self.spec):
             return super().query(name, *arguments, **keywords)
+
+    def log_density(
+        self, name: str, batch: Mapping[str, torch.Tensor], *arguments: Any, **keywords: Any
+    ) -> dict[str, torch.Tensor]:
+        """How likely the answers that a batch holds are as answers to a query, in nats [B].
+
+        `log_density(name, batch, generator, steps)`; along a flow also `probes`, the random
+        directions of its divergence, None: exact.  Raises SpecError with the reason where the plan
+        says that there is none.  Not for `torch.inference_mode`: it takes gradients.
+        """
+        asked = questions(self.plan).get(name)
+        if asked is None or not asked.chain:
+            _refuse(self.plan, name)
+        found = density_refusal(self.plan, name)
+        if found is not None:
+            raise SpecError((found,))
+        scorer = self._scorer()
+        with _located(scorer._file, self.spec):
+            return getattr(scorer, density_name(asked))(batch, *arguments, **keywords)
+
+    def _scorer(self) -> nn.Module:
+        """The module of the emitted log-densities, with the weights that stand here."""
+        if self._densities is None:
+            found = load_source(self.density_source(), self.plan)
+            object.__setattr__(self, "_densities", found)  # no part of this module's own state
+        self._densities.to(next(self.parameters()))
+        self._densities.load_state_dict(self.state_dict(), assign=True)
+        return self._densities.train(self.training)
 
     def search(self, name: str, *arguments: Any, **keywords: Any) -> dict[str, torch.Tensor]:
         """What a declared planner finds: `search(name, batch, goal, generator, warm)`.

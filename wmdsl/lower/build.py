@@ -5,6 +5,7 @@ from __future__ import annotations
 from wmdsl.diagnostics import Diagnostics
 from wmdsl.lower.codecs import direct
 from wmdsl.lower.context import Context, number
+from wmdsl.lower.densities import density_methods
 from wmdsl.lower.errors import Unsupported, cannot_run
 from wmdsl.lower.header import header
 from wmdsl.lower.loss import loss_methods
@@ -18,14 +19,18 @@ from wmdsl.lower.stages import trained_method
 from wmdsl.plan.nodes import Plan
 
 
-def lower(plan: Plan, diagnostics: Diagnostics) -> Program | None:
-    """The target program; None with an error for each part of the spec that cannot run yet."""
+def lower(plan: Plan, diagnostics: Diagnostics, densities: bool = False) -> Program | None:
+    """The target program; None with an error for each part of the spec that cannot run yet.
+
+    With `densities` it has the log-densities of queries instead of losses and queries.
+    """
     for missing in plan.model.unrunnable:
         diagnostics.add(cannot_run(missing.code, f"{missing.what} cannot run yet", missing.span))
     if diagnostics.has_errors:
         return None
     try:
-        return _program(Context(plan, emitted(plan)))
+        context = Context(plan, emitted(plan))
+        return _densities(context) if densities else _program(context)
     except Unsupported as found:
         diagnostics.add(cannot_run("WM811", str(found), found.span))
         return None
@@ -43,6 +48,19 @@ def _program(context: Context) -> Program:
         class_name=class_name(model.name),
         doc=f"The model `{model.name}`.",
         methods=(setup, *context.methods.values(), *loss, *training, *queries, *searches),
+    )
+
+
+def _densities(context: Context) -> Program:
+    model = context.model
+    setup, densities = constructor(context), density_methods(context)
+    return Program(
+        title=f"{class_name(model.name)}: log-densities of {context.plan.factorisation}",
+        header=header(context.plan),
+        constants=tuple(context.schedules.values()),
+        class_name=class_name(model.name),
+        doc=f"The model `{model.name}`, asked how likely recorded answers are.",
+        methods=(setup, *context.methods.values(), *densities),
     )
 
 

@@ -142,7 +142,7 @@ class Denoiser(Generating):
         generate = self.generate(reference)
         pair = now, then = self._pair(reference)
         if generate.objective == "edm":
-            self._level(reference, now)
+            self.level(reference, now)
             return now, then
         if generate.shift != 1:
             if pair == (NOW, THEN):
@@ -150,19 +150,19 @@ class Denoiser(Generating):
                 now, then = (self.frame.local((name, generate.name), name) for name in wanted)
             for name, time in zip((now, then), pair, strict=True):
                 self.frame.body.assign(name, shifted(generate, time))
-        self._tell(reference, now)
+        self.tell(reference, now)
         return now, then
 
-    def _level(self, reference: str, at: Expression) -> None:
+    def level(self, reference: str, at: Expression) -> None:
         """What the trunk reads at a level of EDM, and the time it is told."""
         scaled = Block("scaled")(self.x(reference), at, deviation(self.generate(reference)))
         wanted = f"{self.name_of(reference)}_scaled"
         scaled = self.frame.keep(("scaled", reference), wanted, scaled)
         for group in self.groups(reference):
             self.inputs.tokens[group.trunk, group.name] = scaled
-        self._tell(reference, Block("told")(at))
+        self.tell(reference, Block("told")(at))
 
-    def _tell(self, reference: str, time: Expression) -> None:
+    def tell(self, reference: str, time: Expression) -> None:
         """The time of a segment's tokens, under its name where somebody is told it in a step."""
         time = of(LIKE, "new_full")((SIZE, 1), time)
         if self.stepper.tells(reference):
@@ -191,16 +191,16 @@ class Denoiser(Generating):
         """A step along what is predicted here: Euler's, DDIM's or an ancestral one."""
         generate, x = self.generate(reference), self.x(reference)
         if generate.predict == "data" or generate.objective == "edm":
-            clean = self._clean(reference, now)
+            clean = self.clean(reference, now)
             self.frame.body.assign(x, of(torch, "lerp")(clean, x, then / now), generate.span)
             return
         if generate.objective == "flow":
-            velocity = self._named(reference, "velocity", self.output(reference))
+            velocity = self.named(reference, "velocity", self.output(reference))
             self.frame.body.assign(x, x + (then - now) * velocity)
             return
         at, later = (of(LIKE, "new_full")((1, 1, 1), time) for time in (now, then))
         found = Block(f"ends_from_{generate.predict}")(x, self.output(reference), at)
-        found = self._named(reference, "ends", found)
+        found = self.named(reference, "ends", found)
         if self.generation.sampler == "ancestral":
             fresh = self.frame.normal(of(x, "shape"))
             self.frame.body.assign(x, Block("ancestral")(found[0], found[1], fresh, at, later))
@@ -212,23 +212,23 @@ class Denoiser(Generating):
         found = {}
         for reference, (now, then) in times.items():
             x = self.x(reference)
-            slope = self._named(reference, "slope", self._slope(reference, now))
+            slope = self.named(reference, "slope", self.slope(reference, now))
             start = self.frame.keep(("start", reference), f"{self.name_of(reference)}_start", x)
             self.frame.body.assign(x, x + (then - now) * slope)
             found[reference] = slope, start
         with self.frame.body.branch(THEN):
             for reference, (_, then) in times.items():
                 if self.objective(reference) == "edm":
-                    self._level(reference, then)
+                    self.level(reference, then)
                 else:
-                    self._tell(reference, then)
+                    self.tell(reference, then)
             self.stepper.tell(AHEAD)
             self.stepper.step()
             self.stepper.tell("")
             for reference, (now, then) in times.items():
                 slope, start = found[reference]
                 wanted = f"{self.name_of(reference)}_slope{AHEAD}"
-                ahead = self._slope(reference, then)
+                ahead = self.slope(reference, then)
                 ahead = self.frame.keep(("slope", reference, AHEAD), wanted, ahead)
                 half = (then - now) / 2
                 self.frame.body.assign(self.x(reference), start + half * (slope + ahead))
@@ -237,10 +237,10 @@ class Denoiser(Generating):
         """A step of second order from this prediction and the one before."""
         generate, x, last = self.generate(reference), self.x(reference), self._last(reference)
         if generate.objective == "flow" and generate.predict == "velocity":
-            velocity = self._named(reference, "velocity", self.output(reference))
+            velocity = self.named(reference, "velocity", self.output(reference))
             moved = Block("adams_bashforth")(x, velocity, last, now, then)
         else:
-            clean = self._named(reference, "clean", self._clean(reference, now))
+            clean = self.named(reference, "clean", self.clean(reference, now))
             if generate.objective == "flow":
                 moved = Block("adams_bashforth")(x, (x - clean) / now, last, now, then)
             else:
@@ -256,14 +256,14 @@ class Denoiser(Generating):
         """Those of data and noise at a point of the path."""
         return expression((1, at)) if generate.objective == "edm" else Block("on_cosine")(at)
 
-    def _slope(self, reference: str, at: Expression) -> Expression:
+    def slope(self, reference: str, at: Expression) -> Expression:
         """How x changes with the time of a flow, or with the level of EDM."""
         generate = self.generate(reference)
         if generate.objective == "flow" and generate.predict != "data":
             return self.output(reference)
-        return (self.x(reference) - self._clean(reference, at)) / at
+        return (self.x(reference) - self.clean(reference, at)) / at
 
-    def _clean(self, reference: str, at: Expression) -> Expression:
+    def clean(self, reference: str, at: Expression) -> Expression:
         """The data that the head's output implies, but for a flow that predicts velocities."""
         generate, output = self.generate(reference), self.output(reference)
         if generate.objective == "edm":
@@ -273,7 +273,7 @@ class Denoiser(Generating):
         at = of(LIKE, "new_full")((1, 1, 1), at)
         return Block(f"ends_from_{generate.predict}")(self.x(reference), output, at)[0]
 
-    def _named(self, reference: str, what: str, value: Expression) -> Name:
+    def named(self, reference: str, what: str, value: Expression) -> Name:
         """The value under its segment's name, with its line of the spec."""
         wanted = f"{self.name_of(reference)}_{what}"
         return self.frame.keep((what, reference), wanted, value, self.generate(reference).span)

@@ -24,7 +24,7 @@ RESERVED = frozenset(
 LOCALS = frozenset(
     """
     self batch generator steps stage now then pairs path level like size clean torch nn functional
-    math depth dict enumerate len next range str super tuple zip
+    math depth dict enumerate len next range str super tuple zip half trace probes
     """.split()
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from wmdsl.check import errors
 from wmdsl.diagnostics.diagnostic import Diagnostic
 from wmdsl.lower.context import Context
+from wmdsl.lower.densities import scorable
 from wmdsl.lower.errors import Unsupported, cannot_run
 from wmdsl.lower.queries import query_method
 from wmdsl.plan.named import questions
@@ -40,4 +41,14 @@ def refusal(plan: Plan, name: str) -> Diagnostic | None:
     if question.answerable == "no":
         return errors.not_answerable(span, name, question.because, question.blamed, question.help)
     missing = unsupported(plan, question)
+    return None if missing is None else cannot_run("WM811", str(missing), missing.span)
+
+
+def density_refusal(plan: Plan, name: str) -> Diagnostic | None:
+    """Why the answers to a question have no log-density; None where they have."""
+    question = questions(plan)[name]
+    span = plan.model.queries[question.name].span if question.declared else plan.model.span
+    if question.density.answer == "no":
+        return errors.no_density(span, name, question.density.because)
+    missing = scorable(Context(plan, (question,)), question)
     return None if missing is None else cannot_run("WM811", str(missing), missing.span)

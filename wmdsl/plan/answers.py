@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from wmdsl.check.queries import left_out
 from wmdsl.plan.asked import Asked
 from wmdsl.plan.chain import Step, chain_of
+from wmdsl.plan.density import density_of
 from wmdsl.plan.flow import Flow
 from wmdsl.plan.nodes import Dropped, Pass, QueryPlan
 from wmdsl.plan.refusals import Unanswerable, at
@@ -60,6 +61,7 @@ def _answered(flow: Flow, asked: Asked, steps: tuple[Step, ...]) -> QueryPlan:
         chain=tuple(step.generation for step in steps),
         declared=asked.declared,
         passes=2 if guidance else 1,
+        density=density_of(flow, asked, tuple(step.generation for step in steps), bool(guidance)),
     )
 
 

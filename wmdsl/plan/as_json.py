@@ -183,6 +183,7 @@ def _query(query: QueryPlan) -> dict[str, object]:
         "sought": list(query.sought),
         "answerable": query.answerable,
         "because": query.because,
+        "log_density": {"answer": query.density.answer, "because": query.density.because},
         "live": list(query.live),
         "dropped": [{"what": entry.what, "how": entry.how} for entry in query.dropped],
         "steps": dict(query.steps),

@@ -177,6 +177,8 @@ def _query(query: QueryPlan) -> Iterator[str]:
         yield from _wrapped(f"{deep}runs ", _generation(step))
     if query.chain:
         yield f"{deep}{query.tokens} tokens, {flops(query.flops)}, K and V {memory(query.kv_bytes)}"
+        density = query.density
+        yield from _wrapped(f"{deep}log-density: {density.answer}: ", density.because)
     if query.dropped:
         drops = ", ".join(f"{entry.what} ({entry.how})" for entry in query.dropped)
         yield from _wrapped(f"{deep}drops ", drops)

@@ -188,6 +188,14 @@ class Saving:
 
 
 @dataclass(frozen=True, slots=True)
+class Density:
+    """Whether the log-density of an answer can be computed: exact | estimate | bound | no."""
+
+    answer: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
 class QueryPlan:
     name: str
     given: tuple[str, ...]
@@ -207,6 +215,7 @@ class QueryPlan:
     savings: tuple[Saving, ...] = ()
     blamed: Span | None = field(default=None, compare=False)  # the line that forbids it
     help: str = ""  # what to write so that it has an answer
+    density: Density = Density("no", "the query has no answer")
 
 
 @dataclass(frozen=True, slots=True)

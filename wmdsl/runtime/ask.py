@@ -23,6 +23,41 @@ def ask_run(
     `answer.safetensors` holds the answer and, as `truth.<stream>`, what the data has there.  Raises
     SpecError where the spec forbids the answer.
     """
+    module, batch = _recorded(path, query, data, samples, seed)
+    model = module.plan.model
+    with torch.inference_mode():
+        answer = module.query(query, batch, generator=torch.Generator().manual_seed(seed))
+    out.mkdir(parents=True, exist_ok=True)
+    truth = {f"truth.{name}": _sought(batch[name], model, name) for name in answer if name in batch}
+    save_tensors(out / "answer.safetensors", {**answer, **truth})
+    written = [out / "answer.safetensors"]
+    seen = next((name for name in answer if name in binding.image_streams(model)), None)
+    if seen:
+        written.append(picture(out / f"{query}.png", model, seen, batch, answer[seen]))
+    return written
+
+
+def score_run(
+    path: Path, query: str, data: Path, out: Path, samples: int = 8, seed: int = 0
+) -> tuple[Path, float, float]:
+    """How likely a run finds what the data has at random moments, as answers to `query`.
+
+    Returns the file written (`log_density.safetensors`), the mean in nats and its standard error.
+    Raises SpecError where the plan says that there is no log-density.
+    """
+    module, batch = _recorded(path, query, data, samples, seed)
+    found = module.log_density(query, batch, generator=torch.Generator().manual_seed(seed))
+    out.mkdir(parents=True, exist_ok=True)
+    save_tensors(out / "log_density.safetensors", found)
+    each = found["log_density"]
+    error = each.std() / samples**0.5 if samples > 1 else torch.nan
+    return out / "log_density.safetensors", float(each.mean()), float(error)
+
+
+def _recorded(
+    path: Path, query: str, data: Path, samples: int, seed: int
+) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
+    """A run's module, and a batch of random moments of a data set."""
     from wmdsl.data.lerobot import DatasetInfo
     from wmdsl.data.windows import WindowedDataset
 
@@ -38,16 +73,7 @@ def ask_run(
     batch = dataset.batch(chosen)
     if RunDirectory(path).read_json(RunDirectory(path).training)["settings"]["blind"]:
         batch |= {name: torch.zeros_like(batch[name]) for name in binding.image_streams(model)}
-    with torch.inference_mode():
-        answer = module.query(query, batch, generator=torch.Generator().manual_seed(seed))
-    out.mkdir(parents=True, exist_ok=True)
-    truth = {f"truth.{name}": _sought(batch[name], model, name) for name in answer if name in batch}
-    save_tensors(out / "answer.safetensors", {**answer, **truth})
-    written = [out / "answer.safetensors"]
-    seen = next((name for name in answer if name in binding.image_streams(model)), None)
-    if seen:
-        written.append(picture(out / f"{query}.png", model, seen, batch, answer[seen]))
-    return written
+    return module, batch
 
 
 def _sought(values: torch.Tensor, model: object, name: str) -> torch.Tensor:

@@ -17,6 +17,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", type=Path, help="a file; standard output if absent")
     parser.add_argument("--standalone", action="store_true",
                         help="import torch alone: attention is written out")  # fmt: skip
+    parser.add_argument("--log-density", action="store_true",
+                        help="log-densities of queries instead of losses and queries")  # fmt: skip
     parser.add_argument("--check", action="store_true",
                         help="write nothing; fail if OUT is not what would be written")  # fmt: skip
     parameters_argument(parser)
@@ -25,7 +27,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     import wmdsl
 
-    text = wmdsl.emit(options.file, standalone=options.standalone, **options.parameters)
+    text = wmdsl.emit(options.file, standalone=options.standalone,
+                      log_density=options.log_density, **options.parameters)  # fmt: skip
     if options.check:
         return _compare(text, options.out)
     if options.out is None:

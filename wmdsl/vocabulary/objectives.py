@@ -53,7 +53,11 @@ OBJECTIVES = table(
                            choices=("eps", "x0", "v"))), source="DDPM, arXiv 2006.11239"),
     Kind("regression", "Learned queries are turned into the data in one pass.",
          (Attribute("distance", "choice", "Loss.", default="l1",
-                    choices=("l1", "l2", "smooth_l1")),), source="ACT, arXiv 2304.13705"),
+                    choices=("l1", "l2", "smooth_l1")),
+          Attribute("scale", "real", "What the error stands for in a log-density: the deviation of "
+                    "a normal law (l2) or the width of a Laplace law (l1) of normalised numbers.",
+                    minimum=0.000001)),
+         source="ACT, arXiv 2304.13705"),
     Kind("autoregressive", "Next-token prediction over a discrete codec.",
          (Attribute("z_loss", "real", "Weight of the squared log-partition.", default="0"),)),
     Kind("masked", "Masked tokens of a discrete codec are predicted in parallel rounds.",
