@@ -36,7 +36,8 @@ class Flow:
     @classmethod
     def of(cls, model: Model) -> Flow:
         spaces, roles = training_spaces(model), training_roles(model)
-        sights = {space.name: visible_groups(model, space) for space in spaces}
+        by_name = {space.name: space for space in spaces}
+        sights = {name: visible_groups(model, space) for name, space in by_name.items()}
         graph = Graph.of(dict.fromkeys(_links(model, spaces, sights, roles)))
         externs = {part.reference: extern for extern in model.externs.values()
                    for part in extern.gives}  # fmt: skip

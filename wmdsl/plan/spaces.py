@@ -134,7 +134,7 @@ def kept(space: Space, keep: Callable[[Placed], bool], layers: int) -> Space:
         trunks=trunks,
         groups=tuple(groups),
         tokens=place,
-        rows=space.rows.among(tokens),
+        rows=space.rows.among(tokens) if place < space.tokens else space.rows,
         layers=layers,
     )
 
