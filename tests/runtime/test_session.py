@@ -176,6 +176,36 @@ def test_a_step_that_was_not_shown_is_named(modules, dataset):
         session.act([{**episode.at(4), "slot": 0, "step": 12}])
 
 
+def test_predictions_stand_in_until_reality_arrives(dataset):
+    """`cache predicted`: where a frame was not shown there is the one foreseen for it."""
+    sought = "policy: action.future, top.future |"
+    text = SPEC.read_text().replace("policy: action.future |", sought)
+    spec = text.replace("execute execute", "execute execute; cache predicted")
+    module, episode = module_of(4, spec), Recorded(dataset, 0)
+    windows = binding.windows(module.plan.model, Fraction(ROWS_HZ))
+    anchors = np.array([episode.first, episode.first + 8])
+    loaded = WindowedDataset(dataset, windows, anchors=anchors).batch([0, 1])
+    first = {name: window[:1] for name, window in loaded.items()}
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        foreseen = module.query("policy", first, generator=generator)["top"]
+    state = {number: {keys.STATE: episode.at(number)[keys.STATE]} for number in (4, 6)}
+    shown = {4: episode.at(4), 6: episode.at(6)}
+    found = {}
+    for name, between in {"not": state, "shown": shown}.items():
+        session = wmdsl.session(module, control_hz=ROWS_HZ)
+        session.step(episode.at(0))
+        told = {"slot": 0, "step": 8, "between": between, "executed": episode.actions[:8]}
+        found[name] = session._batch([session._look({**episode.at(8), **told})])["top"][0]
+    assert torch.equal(found["shown"], loaded["top"][1, :2])
+    assert torch.equal(found["not"], torch.stack([foreseen[0, 0], loaded["top"][1, 1]]))
+    committed = module_of(4, spec.replace("cache predicted", "cache committed"))
+    session = wmdsl.session(committed, control_hz=ROWS_HZ)
+    session.step(episode.at(0))
+    with pytest.raises(errors.RunError, match="WM885.*top.*control step 4"):
+        session.step(episode.at(8), state)
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.1, 2.0])
 def test_ensembling_is_the_weighted_mean_of_all_chunks_that_speak_of_a_step(
     modules, dataset, decay

@@ -102,12 +102,19 @@ def looks_between(tracks: Iterable[Track], execute: int) -> dict[int, tuple[str,
     return {step: tuple(found[step]) for step in sorted(found)}
 
 
+Samples = dict[str, dict[int, np.ndarray]]  # by stream and control step
+
+
 class History:
-    """One episode: what was seen and done, by control step."""
+    """One episode: what was seen and done, by control step.
+
+    What was predicted stands for what has not been seen, until it is.
+    """
 
     def __init__(self, tracks: Sequence[Track]) -> None:
         self._tracks = tracks
-        self._samples: dict[str, dict[int, np.ndarray]] = {t.stream.name: {} for t in tracks}
+        self._samples: Samples = {track.stream.name: {} for track in tracks}
+        self._predicted: Samples = {track.stream.name: {} for track in tracks}
 
     def see(self, row: int, observation: Mapping[str, Any]) -> None:
         """Keep what an observation shows of each stream; it may lack what nobody looks at."""
@@ -122,6 +129,10 @@ class History:
             if track.acted:
                 self._samples[track.stream.name] |= dict(enumerate(actions, row))
 
+    def predict(self, stream: str, rows: Iterable[int], samples: np.ndarray) -> None:
+        """Keep what a stream is predicted to show [rows, *sample]; later predictions replace it."""
+        self._predicted[stream] |= dict(zip(rows, samples, strict=True))
+
     def windows(self, row: int) -> dict[str, np.ndarray]:
         """The window of every stream at a control step, in raw units; what is older is dropped.
 
@@ -130,10 +141,13 @@ class History:
         """
         found = {track.stream.name: self._window(track, row) for track in self._tracks}
         for track in self._tracks:
-            samples = self._samples[track.stream.name]
-            for old in [at for at in samples if at < row + min(track.rows, default=0)]:
-                del samples[old]
+            self._forget(track.stream.name, row + min(track.rows, default=0))
         return found
+
+    def _forget(self, stream: str, before: int) -> None:
+        for samples in (self._samples[stream], self._predicted[stream]):
+            for old in [at for at in samples if at < before]:
+                del samples[old]
 
     def _window(self, track: Track, row: int) -> np.ndarray:
         if not track.rows:
@@ -147,10 +161,12 @@ class History:
     def _at(self, track: Track, row: int) -> np.ndarray:
         if track.acted and row < 0:
             return np.zeros(track.stream.sample, np.float32)
-        samples = self._samples[track.stream.name]
-        if max(row, 0) not in samples:
-            raise errors.unseen(track.stream.name, max(row, 0))
-        return samples[max(row, 0)]
+        name, row = track.stream.name, max(row, 0)
+        if row in self._samples[name]:
+            return self._samples[name][row]
+        if row not in self._predicted[name]:
+            raise errors.unseen(name, row)
+        return self._predicted[name][row]
 
 
 def _sample(stream: Stream, observation: Mapping[str, Any]) -> np.ndarray:

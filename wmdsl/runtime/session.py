@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from wmdsl.check.model import Query, Segment, Stream
 from wmdsl.data import keys
 from wmdsl.runtime import errors
-from wmdsl.runtime.binding import image_streams
+from wmdsl.runtime.binding import image_streams, offsets
 from wmdsl.runtime.chunks import Chunks
 from wmdsl.runtime.history import History, looks_between, tracks_of
 from wmdsl.runtime.pace import pace_of
@@ -45,6 +45,14 @@ class SessionSettings:
     seed: int = 0
     blind: bool = False
     blank: tuple[str, ...] = ()
+
+
+class _Answer(NamedTuple):
+    """What is to be done from now on [n, ahead, A] in control steps, and kept predictions of
+    other streams [n, frames, *sample]."""
+
+    actions: np.ndarray
+    predicted: dict[str, np.ndarray]
 
 
 @dataclass(slots=True, eq=False)
@@ -99,8 +107,9 @@ class Session:
         hidden = (*self.settings.blank, *(image_streams(model) if self.settings.blind else ()))
         self.tracks = tracks_of(model, self.query, stream, hertz, seen_hz, hidden)
         self.between = looks_between(self.tracks, self.execute)
+        self._kept = self._predictions(hertz)
         self._pool: ThreadPoolExecutor | None = None
-        self._pending: tuple[list[_Episode], list[int], Future | np.ndarray] | None = None
+        self._pending: tuple[list[_Episode], list[int], Future | _Answer] | None = None
         self.reset(1)
 
     @property
@@ -161,7 +170,7 @@ class Session:
         fresh = [e for e in live if e.step == 0 or not self.settings.prefetch]
         if fresh:
             steps = [episode.step for episode in fresh]
-            _keep(fresh, steps, self._infer(self._batch(fresh)))
+            self._keep(fresh, steps, self._infer(self._batch(fresh)))
         self._prefetch([episode for episode in live if episode not in fresh])
         chunks = np.stack([self._give(episode) for episode in live])
         self.used = tuple(episode.chunks.newest for episode in live)
@@ -191,11 +200,11 @@ class Session:
         }
 
     @torch.inference_mode()
-    def _infer(self, batch: dict[str, Tensor]) -> np.ndarray:
-        """What is to be done from now on [n, ahead, A], in control steps."""
+    def _infer(self, batch: dict[str, Tensor]) -> _Answer:
         answer = self.module.query(self.query.name, batch, generator=self.generator)
         actions = answer[self.action.stream].float().numpy()
-        return np.repeat(actions, self.pace.hold, axis=1)[:, self.pace.behind :]
+        held = np.repeat(actions, self.pace.hold, axis=1)[:, self.pace.behind :]
+        return _Answer(held, {name: answer[name].float().numpy() for name in self._kept})
 
     def _give(self, episode: _Episode) -> np.ndarray:
         """The actions of the next control steps, which count as executed."""
@@ -225,7 +234,28 @@ class Session:
             return
         episodes, steps, found = self._pending
         self._pending = None
-        _keep(episodes, steps, found.result() if isinstance(found, Future) else found)
+        self._keep(episodes, steps, found.result() if isinstance(found, Future) else found)
+
+    def _keep(self, episodes: Sequence[_Episode], steps: Sequence[int], answer: _Answer) -> None:
+        for number, (episode, step) in enumerate(zip(episodes, steps, strict=True)):
+            episode.chunks.add(step, answer.actions[number])
+            for name, rows in self._kept.items():
+                samples = answer.predicted[name][number]
+                episode.history.predict(name, [step + row for row in rows], samples)
+
+    def _predictions(self, control_hz: Fraction) -> dict[str, tuple[int, ...]]:
+        """Streams whose predictions are kept until reality arrives, with their control steps."""
+        if self.query.attributes["cache"] != "predicted":
+            return {}
+        read = {track.stream.name: track.stream for track in self.tracks if track.seen}
+        found = {}
+        for segment in self.query.all_sought:
+            if segment.stream in read and segment.stream not in found:
+                stream = read[segment.stream]
+                start = stream.start(segment.name)
+                rows = offsets(stream, control_hz)[start : start + segment.length]
+                found[stream.name] = rows
+        return found
 
     def _decay(self) -> float | None:
         """The decay of temporal ensembling: of the settings, else of the query."""
@@ -239,11 +269,6 @@ class Session:
                 "execute fewer steps than are predicted, or take no ensemble",
             )  # fmt: skip
         return float(wanted)
-
-
-def _keep(episodes: Sequence[_Episode], steps: Sequence[int], answers: np.ndarray) -> None:
-    for episode, step, actions in zip(episodes, steps, answers, strict=True):
-        episode.chunks.add(step, actions)
 
 
 def _declared(module: nn.Module, name: str) -> Query:

@@ -130,8 +130,9 @@ QUERY = Form("query", "A question to the density: what is sought given what.",
      Attribute("cfg", "per_stream", "Classifier-free guidance: how far what is sought "
                "moves away from the answer without the given streams that have a dropout, or else "
                "the given texts.", minimum=0),
-     Attribute("cache", "choice", "What may be kept between calls; a call computes it again, with "
-               "the same answer.", default="none",
+     Attribute("cache", "choice", "What a session holds between two calls: what was observed "
+               "(`committed`), or `predicted` frames too, where and until nothing was observed.  "
+               "Keys and values are computed again, with the same answer.", default="none",
                choices=("none", "scratch", "predicted", "committed")),
      Attribute("refresh", "length", "How often slow parts are computed again.", runs=False),
      Attribute("ensemble", "real", "Temporal ensembling: the action of a step is the mean of all "
