@@ -7,6 +7,7 @@ import torch
 from tests.data.conftest import CAMERA, LENGTHS, SIZE, STRIDE, TASKS, episode, features
 from wmdsl.data import frames, keys
 from wmdsl.data.errors import DataError
+from wmdsl.data.lerobot import Feature
 from wmdsl.data.loader import Loader, Source
 from wmdsl.data.sampler import Sampler
 from wmdsl.data.text import encode_text
@@ -243,3 +244,21 @@ def test_a_still_has_no_axis_of_time(shared_dataset):
     batch = WindowedDataset(shared_dataset, [still, Window("now", CAMERA, (0,))]).batch([0, 3])
     assert torch.equal(batch["still"], batch["now"][:, 0])
     assert batch["still.valid"].shape == (2, 1)
+
+
+def test_numbers_of_a_row_may_be_padding(tmp_path):
+    """A column beside the numbers says which of them a body has; without one it has all."""
+    written = [Feature(keys.ACTION, "float32", (2,), ("x", "y"), 40),
+               Feature(f"{keys.ACTION}.numbers", "float32", (2,), ("x", "y"), 40)]  # fmt: skip
+    rows = {keys.ACTION: np.ones((8, 2), np.float32)}
+    told = {**rows, f"{keys.ACTION}.numbers": np.tile(np.float32([1, 0]), (8, 1))}
+    found = []
+    for name, count, vectors in (("told", 2, told), ("untold", 1, rows)):
+        with DatasetWriter(tmp_path / name, 40, written[:count], "synthetic") as writer:
+            writer.add_episode(vectors, {}, "push")
+            writer.finish({"made": "for a test"})
+        window = Window("action", keys.ACTION, (0, 6), shape=(2,), padded=True)
+        found.append(WindowedDataset(tmp_path / name, [window]).batch([0, 4]))
+    assert found[0]["action.numbers"].tolist() == 2 * [[[True, False], [True, False]]]
+    assert found[0]["action.valid"].tolist() == [[True, True], [True, False]]
+    assert found[1]["action.numbers"].all()

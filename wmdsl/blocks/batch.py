@@ -44,6 +44,28 @@ def validity(batch: Mapping[str, Tensor], name: str, size: int, window: int) -> 
     return valid
 
 
+def numbers_present(
+    batch: Mapping[str, Tensor], name: str, size: int, window: int, shape: tuple[int, ...]
+) -> Tensor:
+    """Which numbers [B, window, *shape] are no padding: `NAME.numbers`, all where it is absent."""
+    found = batch.get(f"{name}.numbers")
+    if found is None:
+        return torch.ones(size, window, *shape, dtype=torch.bool, device=batch[name].device)
+    return found
+
+
+def present(batch: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+    """The first samples of a stream with 0 in place of padding."""
+    found = batch.get(f"{name}.numbers")
+    if found is None:
+        return x
+    kept = found[:, : x.shape[1]]
+    if kept.shape != x.shape:
+        shapes = list(found.shape), list(batch[name].shape)
+        raise ValueError(f"batch['{name}.numbers'] is {shapes[0]}, but is to be {shapes[1]}")
+    return x * kept
+
+
 def whole_groups(valid_BN: Tensor, groups: int) -> Tensor:
     """Which groups of samples are valid throughout [B, groups]; the first may lack samples."""
     each = -(-valid_BN.shape[1] // groups)

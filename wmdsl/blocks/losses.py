@@ -19,6 +19,12 @@ def valid_mean(error_BT: Tensor, valid_BN: Tensor) -> Tensor:
     return (error_BN * weight_BN).sum() / weight_BN.sum().clamp(min=1)
 
 
+def over_numbers(error_BT: Tensor, valid_BTC: Tensor) -> Tensor:
+    """Errors that are means over channels, of which the others are 0, as means over valid ones."""
+    count = valid_BTC.to(error_BT.dtype).sum(dim=-1)
+    return error_BT * valid_BTC.shape[-1] / count.clamp(min=1)
+
+
 def chosen_mean(error_BT: Tensor, chosen_BT: Tensor, valid_BN: Tensor) -> Tensor:
     """Mean of the errors of chosen tokens of valid samples; 0 where there are none."""
     each = error_BT.shape[1] // valid_BN.shape[1]

@@ -34,7 +34,8 @@ class Window:
     instead of the key: one canvas of that shape, or, `apart`, frames of that shape side by side.
     A `still` has no axis of time: it is read at its one offset.
     An `acted` one is zero before the episode's start, when nothing had been done: to repeat its
-    first row would tell the action that is still to come.
+    first row would tell the action that is still to come.  Of `padded` vectors a batch says which
+    numbers a body has, as the column `KEY.numbers` does of each row; all where there is none.
     """
 
     stream: str
@@ -46,6 +47,7 @@ class Window:
     apart: bool = False
     still: bool = False
     acted: bool = False
+    padded: bool = False
 
     @property
     def tiles(self) -> tuple[Tile, ...]:
@@ -87,6 +89,7 @@ class WindowedDataset:
         self.missing = tuple(w.stream for w in self.windows if not _present(self.dataset, w))
         self._cameras = _load_cameras(self.dataset, self.windows, cache)
         self._columns = _load_columns(self.dataset, self.windows)
+        self._numbers = _load_numbers(self.dataset, self.windows)
         self._text = _encode_tasks(self.dataset, self.windows)
         self._task = torch.from_numpy(self.dataset.row_tasks())
         episodes = self.dataset.episodes
@@ -127,6 +130,8 @@ class WindowedDataset:
             values, valid = self._read(window, place, drawn)
             batch[window.stream] = values[:, 0] if window.still else values
             batch[f"{window.stream}.valid"] = valid
+            if window.padded:
+                batch[f"{window.stream}.numbers"] = self._present(window, place)
         return batch
 
     def columns(self) -> dict[str, np.ndarray]:
@@ -163,6 +168,15 @@ class WindowedDataset:
         if not window.views:
             return frames[0], valid
         return assembled(frames, window.views, window.shape, window.apart), valid
+
+    def _present(self, window: Window, place: _Place) -> torch.Tensor:
+        """Which numbers of a padded window a body has, bool [B, T, D]."""
+        shape = (len(place.rows), len(window.offsets), *window.shape)
+        if window.stream in self.missing:
+            return torch.zeros(shape, dtype=torch.bool)
+        if window.key not in self._numbers:
+            return torch.ones(shape, dtype=torch.bool)
+        return self._numbers[window.key][place.rows][:, None].expand(shape)
 
     def _draw_shifts(
         self, batch: int, limit: int, generator: torch.Generator | None
@@ -266,6 +280,19 @@ def _load_columns(dataset: Dataset, windows: Sequence[Window]) -> dict[str, torc
     wanted = {w.key: None for w in windows if w.key in features and not features[w.key].is_camera}
     columns = dataset.columns(list(wanted))
     return {key: torch.from_numpy(values).float() for key, values in columns.items()}
+
+
+def _load_numbers(dataset: Dataset, windows: Sequence[Window]) -> dict[str, torch.Tensor]:
+    """Which numbers of each row are no padding, bool [N, D], by the key of what they are."""
+    found = {}
+    for window in windows:
+        name = f"{window.key}.numbers"
+        if window.padded and name in dataset.info.features:
+            shape = dataset.info.feature(name).shape
+            if shape != window.shape:
+                raise errors.wrong_shape(name, shape, window.shape, dataset.root)
+            found[window.key] = torch.from_numpy(dataset.columns([name])[name]) > 0.5
+    return found
 
 
 def _encode_tasks(dataset: Dataset, windows: Sequence[Window]) -> dict[str, torch.Tensor]:

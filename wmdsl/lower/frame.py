@@ -123,6 +123,10 @@ class Frame:
         elif stream.normalise != "none":
             mean, scale = of(me, f"{stream.name}_mean"), of(me, f"{stream.name}_scale")
             self.body.assign(name, (name - mean) / scale)
+        if by_number(stream):
+            if len(stream.sample) != 1:
+                raise Unsupported(f"`valid mask` of {stream.name}, no vector,", stream.span)
+            self.body.assign(name, Block("present")(BATCH, stream.name, name))
 
     def _cut(self, stream: Stream, window: Name, length: int) -> None:
         """Cut a window into its segments; a lone one needs no cut."""
@@ -366,6 +370,11 @@ class Frame:
 
     def normal(self, shape: Expression | tuple) -> Expression:
         return Block("normal_twice" if self.left_out else "normal")(shape, LIKE, GENERATOR)
+
+
+def by_number(stream: Stream) -> bool:
+    """Whether a batch may say of every number whether it is padding."""
+    return stream.attributes.get("valid") == "mask"
 
 
 def repeated(value: Expression, draws: int) -> Expression:

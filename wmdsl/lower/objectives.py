@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from wmdsl.check.model import CallValue, Generate, Segment, TokenGroup
+from wmdsl.check.model import CallValue, Generate, Segment, Stream, TokenGroup
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
-from wmdsl.lower.frame import GENERATOR, LIKE, SIZE, Frame, repeated
+from wmdsl.lower.frame import GENERATOR, LIKE, SIZE, Frame, by_number, repeated
 from wmdsl.lower.passes import Inputs, PassWriter
 from wmdsl.lower.pretrained import groups_in
 from wmdsl.lower.program import Binary, Block, Expression, Name, of, torch
@@ -218,18 +218,41 @@ class Trainer:
         key = ("out", group.trunk, group.name)
         output = self.frame.keep(key, wanted, writer.output(group, shift))
         tokens = self._tokens(segment, group)
+        if by_number(self.context.stream(segment)) and not self._is_plain(group):
+            what = f"`valid mask` of {segment.reference}, whose tokens are not its numbers,"
+            raise Unsupported(what, self.generate.span)
         if self.generate.objective in SYMBOLIC:
             return self._symbol_error(segment, group, output, tokens)
         distance = self.generate.distance if self.generate.objective == "regression" else "l2"
         if self.generate.objective == "edm":
             output = self._clean(segment, group, output)
-        error = Block(distance)(output, self._target(segment, group, tokens))
+        error = self._distance(distance, segment, group, output, tokens)
         weight = self._weight(segment, group)
         error = error if weight is None else weight * error
         counted = valid(self.frame, segment, group.codec)
         if self.draws > 1:
             counted = repeated(counted, self.draws)
         return Block("valid_mean")(error, counted)
+
+    def _is_plain(self, group: TokenGroup) -> bool:
+        """Whether a head predicts the numbers of a step themselves."""
+        return self.context.model.codecs[group.codec].kind in ("linear", "mlp")
+
+    def _distance(
+        self, distance: str, segment: Segment, group: TokenGroup, output: Expression,
+        tokens: Expression,
+    ) -> Expression:  # fmt: skip
+        """The error of each token; of a stream with padding over its valid numbers alone."""
+        target = self._target(segment, group, tokens)
+        stream = self.context.stream(segment)
+        if not by_number(stream):
+            return Block(distance)(output, target)
+        kept = numbers_of(self.frame, segment)
+        if self.draws > 1:
+            wanted = f"{self.frame.name_of(segment)}_kept_drawn"
+            key = ("kept", "drawn", segment.reference)
+            kept = self.frame.once(key, wanted, repeated(kept, self.draws))
+        return Block("over_numbers")(Block(distance)(kept * output, kept * target), kept)
 
     def _clean(self, segment: Segment, group: TokenGroup, output: Expression) -> Expression:
         """The data that an EDM head's output implies."""
@@ -314,10 +337,30 @@ def _valid_samples(frame: Frame, segment: Segment) -> Expression:
     stream = frame.context.stream(segment)
     window = 1 if segment.name == "whole" else stream.window
     value = Block("validity")(Name("batch"), stream.name, SIZE, window)
+    if by_number(stream):
+        value = Binary("&", value, of(_numbers(frame, stream), "any")(dim=2))
     if frame.samples is not None:
         value = Binary("&", value, frame.samples)
     name = frame.once(("valid", stream.name), f"{stream.name}_valid", value)
+    return _part(stream, segment, name)
+
+
+def _numbers(frame: Frame, stream: Stream) -> Expression:
+    """Which numbers of a stream's window are no padding [B, window, D]."""
+    arguments = stream.name, SIZE, stream.window, stream.sample
+    value = Block("numbers_present")(Name("batch"), *arguments)
+    return frame.once(("numbers", stream.name), f"{stream.name}_kept", value)
+
+
+def numbers_of(frame: Frame, segment: Segment) -> Expression:
+    """Which numbers of a segment are no padding [B, n, D]."""
+    stream = frame.context.stream(segment)
+    return _part(stream, segment, _numbers(frame, stream))
+
+
+def _part(stream: Stream, segment: Segment, window: Expression) -> Expression:
+    """Of a stream's window what belongs to a segment."""
     if len(stream.segments) == 1:
-        return name
+        return window
     start = stream.start(segment.name)
-    return name[:, slice(start, start + segment.length)]
+    return window[:, slice(start, start + segment.length)]

@@ -23,6 +23,7 @@ def windows(model: Model, rows_hz: Fraction | int) -> tuple[Window, ...]:
             apart=bool(stream.apart),
             still=stream.modality == "image",
             acted=stream.modality == "action",
+            padded=stream.attributes.get("valid") == "mask",
         )
         for stream in model.streams.values()
         if stream.keys

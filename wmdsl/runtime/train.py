@@ -176,7 +176,7 @@ class Trainer:
         size = len(batch[self.shuffled[0]])
         order = torch.randperm(size, generator=self.pixels)
         for name in self.shuffled:
-            for key in (name, f"{name}.valid"):
+            for key in (name, f"{name}.valid", f"{name}.numbers"):
                 if key in batch:
                     batch[key] = batch[key][order]
 

@@ -40,7 +40,8 @@ STREAM = Form("stream", "What is seen, done or said: one modality, one rate, nam
      Attribute("augment", "integer", "Largest random shift of training "
                "frames in pixels; the largest of all cameras holds for each of them.",
                default="0", minimum=0),
-     Attribute("valid", "choice", "Where padding is declared.", choices=("mask", "none")),
+     Attribute("valid", "choice", "`mask`: numbers of a sample may be padding, which reads as 0 "
+               "and has no error.", choices=("mask", "none")),
      Attribute("dropout", "share", "Share of the training samples that do not see it: zeros stand "
                "for it, and a query may be guided away from that."),
      Attribute("embodiments", "names", "Embodiments, each with projections of its own into and "

@@ -356,7 +356,60 @@ def kinds(table, batch, generator):
     return {"loss": act + 0.5 * foresight, "act": act, "foresight": foresight}
 
 
+def numbers_of(batch, name):
+    """1 for every number that counts, else 0, in the shape of the stream."""
+    ones = torch.ones_like(batch[name])
+    whole = batch.get(f"{name}.valid", ones[..., 0])
+    return ones * whole[..., None] * batch.get(f"{name}.numbers", ones)
+
+
+def filled(w, batch, name):
+    """Numbers in the units of the module; 0 where a body has none."""
+    return scaled(w, name, batch[name]) * batch.get(f"{name}.numbers", 1.0)
+
+
+def mean_of_numbers(error, counts):
+    """Over steps with any number that counts; of each step over those numbers alone."""
+    steps = [
+        (error[b, t] * counts[b, t]).sum() / counts[b, t].sum()
+        for b in range(len(error))
+        for t in range(error.shape[1])
+        if counts[b, t].any()
+    ]
+    return sum(steps) / max(len(steps), 1)
+
+
+def padded_body(w, state, action, goal, clocks):
+    """Velocities of the trunk of `padded`; past and future of the action are apart."""
+    own, zero = w("policy"), torch.zeros(len(state), dtype=torch.float64)
+    named = {"state": state, "action_past": action[0], "action_future": action[1], "goal": goal}
+    parts = [tokens(own(f"{name}_in"), x) for name, x in named.items()]
+    (out,) = run([coded(own, 2, parts, [zero, zero, *clocks])], full(8))
+    return linear(own("action_future_out"), out[:, 3:7]), linear(own("goal_out"), out[:, 7:])
+
+
+def padded(table, batch, generator):
+    """Two noises of every sample, one behind the other."""
+    w, size = Weights(table), len(batch["state"])
+    state, action, goal = (
+        filled(w, batch, name).repeat_interleave(2, 0) for name in ("state", "action", "goal")
+    )
+    cleans, clocks, noises, noisy = (action[:, 2:], goal), [], [], []
+    for clean in cleans:
+        clocks.append(uniform(2 * size, generator))
+        noises.append(normal(clean.shape, generator))
+        noisy.append(mixed_with(clean, noises[-1], clocks[-1][:, None]))
+    found = padded_body(w, state, (action[:, :2], noisy[0]), noisy[1], clocks)
+    counts = numbers_of(batch, "action")[:, 2:], numbers_of(batch, "goal")
+    act, aim = (
+        mean_of_numbers((out - (noise - clean)) ** 2, count.repeat_interleave(2, 0))
+        for out, noise, clean, count in zip(found, noises, cleans, counts, strict=True)
+    )
+    return {"loss": act + 0.3 * aim, "act": act, "aim": aim}
+
+
 LOSSES = {
+    "padded": padded,
     "views": views,
     "arranged": arranged,
     "copied": copied,

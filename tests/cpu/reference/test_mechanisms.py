@@ -56,3 +56,34 @@ def test_a_foreign_sample_gives_a_layout_no_gradient(compiled):
     assert float(none.detach()) == 0
     found = torch.autograd.grad(none, weights, allow_unused=True)
     assert all(not gradient.any() for gradient in found if gradient is not None)
+
+
+def padding():
+    """What a batch says of its numbers; one step has none, another is beyond its episode."""
+    generator = torch.Generator().manual_seed(2)
+    action = torch.rand(3, 6, 3, generator=generator) < 0.6
+    action[0, 4] = False
+    state = torch.rand(3, 1, 4, generator=generator) < 0.5
+    valid = torch.ones(3, 6, dtype=torch.bool)
+    valid[1, 5] = False
+    goal = torch.tensor([[True], [False], [True]])
+    return {"action.numbers": action, "action.valid": valid, "state.numbers": state,
+            "goal.valid": goal}  # fmt: skip
+
+
+def test_padded_numbers_read_as_zero_and_have_no_error(compiled):
+    module = compiled(SPECS / "padded.wm")
+    batch = {**random_batch(module, 3), **padding()}
+    assert_same_loss(module, LOSSES["padded"], batch)
+    other = dict(batch)
+    for name in ("action", "state"):
+        other[name] = torch.where(batch[f"{name}.numbers"], batch[name], 1e3)
+    one, two = (module.loss(b, torch.Generator().manual_seed(1)) for b in (batch, other))
+    torch.testing.assert_close(one, two, rtol=0, atol=0)
+    one, two = (
+        module.query("policy", b, torch.Generator().manual_seed(1), steps=2)
+        for b in (batch, other)
+    )
+    torch.testing.assert_close(one, two, rtol=0, atol=0)
+    with pytest.raises(ValueError, match=r"numbers'\] is \[3, 6\]"):
+        module.loss({**batch, "action.numbers": batch["action.valid"]})
