@@ -1,12 +1,14 @@
 """Jobs side by side, and what a comparison makes of specs and budgets."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from tests.runtime.conftest import SPEC
+from wmdsl.runtime import compare as comparison
 from wmdsl.runtime import errors
-from wmdsl.runtime.compare import Budget, _job, spec_files
+from wmdsl.runtime.compare import Budget, Faithful, _job, compare, spec_files
 from wmdsl.runtime.jobs import Job, last_count, run_jobs
 from wmdsl.runtime.settings import TrainSettings
 from wmdsl.weights.errors import WeightsError
@@ -77,3 +79,33 @@ def test_weights_are_given_to_the_specs_that_name_any(tmp_path):
     assert "--weights" not in _job(SPEC, *arguments, budget, 0, False).commands[0]
     with pytest.raises(WeightsError, match="names pretrained weights: a/b"):
         _job(named, *arguments, Budget(TrainSettings(), (0,)), 0, False)
+
+
+def test_only_specs_with_a_roll_out_go_through_the_suite(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(comparison, "run_jobs", lambda jobs, *rest: ran.append(jobs))
+    plain = Path("examples/paradigms/no_world_model.wm")
+    faithful = Faithful(situations=3, probe_episodes=4, probe_steps=5, shuffled=True)
+    budget = Budget(TrainSettings(steps=6), seeds=(0, 1), faithful=faithful)
+    compare([SPEC, plain], tmp_path, ["suite/task"], tmp_path, budget, progress=False)
+    trained, rolled = ({job.title: job.commands for job in jobs} for jobs in ran)
+    assert list(rolled) == ["tiny seed 0 faithful", "tiny seed 1 faithful"]
+    (baseline,) = trained["tiny shuffled"]
+    assert "--shuffle-actions" in baseline and baseline[baseline.index("--steps") + 1] == "6"
+    ((verb, run, *words),) = rolled["tiny seed 1 faithful"]
+    assert (verb, run) == ("faithful", str(tmp_path / "runs" / "tiny-seed1"))
+    told = dict(zip(words[::2], words[1::2], strict=True))
+    assert told["--shuffled"] == str(tmp_path / "runs" / "tiny-shuffled")
+    settings = ("--situations", "--probe-episodes", "--probe-steps")
+    assert tuple(told[name] for name in settings) == ("3", "4", "5")
+
+
+def test_a_run_that_was_rolled_out_is_not_rolled_out_again(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(comparison, "run_jobs", lambda jobs, *rest: ran.append(jobs))
+    folder = tmp_path / "runs" / "tiny-seed0"
+    folder.mkdir(parents=True)
+    (folder / "faithful.json").write_text("{}")
+    budget = Budget(TrainSettings(steps=6), seeds=(0,), faithful=Faithful())
+    compare([SPEC], tmp_path, ["suite/task"], tmp_path, budget, progress=False)
+    assert [job.title for job in ran[0]] == ["tiny seed 0"] and ran[1] == []

@@ -1141,6 +1141,34 @@ def tokens_alike(declaration: ast.Declaration, group: TokenGroup, trunk: Trunk) 
                   help="write `positions learned` or a rotary kind")  # fmt: skip
 
 
+def not_additive(
+    declaration: ast.Declaration, group: TokenGroup, codec: Codec | None
+) -> Diagnostic:
+    others = ((codec.span, "tokens that are no samples"),) if codec else ()
+    return _error("WM404", f"a change of `{group.name}` cannot be added to the sample before it",
+                  declaration.attribute("predict").span, "adds tokens", (group.span, "tokens"),
+                  *others, help="generate it through `patch` or `linear`, or predict `data`",
+                  )  # fmt: skip
+
+
+def nothing_before(declaration: ast.Declaration, group: TokenGroup) -> Diagnostic:
+    stream = group.segment.stream
+    return _error("WM710", f"`{group.name}` begins its stream: there is no sample to change from",
+                  declaration.attribute("predict").span, "the change of what was before",
+                  (group.segment.span, "declared here"),
+                  help=f"give `{stream}` a `now`, or predict `data`")  # fmt: skip
+
+
+def before_unseen(
+    declaration: ast.Declaration, group: TokenGroup, before: Segment
+) -> Diagnostic:
+    return _error("WM710", f"`{group.name}` does not see `{before.reference}`, from which it is to "
+                  "change", declaration.attribute("predict").span, "is added to it",
+                  (group.span, "tokens"),
+                  help=f"let all of `{group.name}` see `{before.reference}` in the same attention "
+                  "space, or predict `data`")  # fmt: skip
+
+
 def guard_needed(declaration: ast.Declaration, guards: Iterable[str]) -> Diagnostic:
     return _error("WM707", f"{_name(declaration)} lets the gradient into its target; both sides "
                   "may collapse to a constant", declaration.attribute("gradient").span,

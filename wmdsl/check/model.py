@@ -112,6 +112,12 @@ class Stream:
     def segment(self, name: str) -> Segment | None:
         return next((segment for segment in self.segments if segment.name == name), None)
 
+    def before(self, segment: Segment) -> Segment | None:
+        """The segment that ends where this one begins."""
+        names = [part.name for part in self.segments]
+        place = names.index(segment.name)
+        return self.segments[place - 1] if place else None
+
     def start(self, name: str) -> int:
         """Index in the window at which a segment, or a slice of it, begins."""
         base, _, rest = name.partition("[")

@@ -6,6 +6,7 @@ from wmdsl.check import errors
 from wmdsl.check.causal import is_causal
 from wmdsl.check.codecs import kind_of, tokens_of
 from wmdsl.check.couplings import clause_of, weight
+from wmdsl.check.masks import spaces
 from wmdsl.check.model import CallValue, Generate, Segment, TokenGroup
 from wmdsl.check.names import GroupName, all_segments
 from wmdsl.check.scope import Draft, Mistake, Values
@@ -16,6 +17,7 @@ from wmdsl.vocabulary import FORMS, LAWS, OBJECTIVES, TRUNKS
 
 DENOISING = ("flow", "diffusion", "edm")
 DISCRETE = ("autoregressive", "masked")
+ADDITIVE = ("patch", "linear", "mlp")  # whose tokens are the samples themselves
 PREDICTS = {"flow": "velocity", "regression": "data", "autoregressive": "tokens",
             "masked": "tokens", "edm": "x0", "contrastive": "data"}  # fmt: skip
 
@@ -50,6 +52,8 @@ def _generate(draft: Draft, declaration: ast.Declaration) -> Generate:
     groups = tuple(group for segment in found for group in _predicting(draft, segment, clause))
     for group in groups:
         _check_group(draft, declaration, kind.name, group)
+        if values.get("predict") == "change":
+            _check_change(draft, declaration, group)
     return Generate(
         name=declaration.name.text,
         segments=found,
@@ -131,6 +135,34 @@ def _check_group(
         causal, rule = is_causal(draft, group, trunk)
         if not causal:
             raise Mistake(errors.not_causal(declaration, group, rule))
+
+
+def _check_change(draft: Draft, declaration: ast.Declaration, group: TokenGroup) -> None:
+    """A change is added to the sample before: in numbers, and seen by what predicts it."""
+    codec = draft.codecs.get(group.codec)
+    if codec is None or codec.kind not in ADDITIVE:
+        raise Mistake(errors.not_additive(declaration, group, codec))
+    before = draft.streams[group.segment.stream].before(group.segment)
+    if before is None:
+        raise Mistake(errors.nothing_before(declaration, group))
+    if not _sees(draft, group, before):
+        raise Mistake(errors.before_unseen(declaration, group, before))
+
+
+def _sees(draft: Draft, group: TokenGroup, segment: Segment) -> bool:
+    """Whether all tokens of a group see all those of a segment."""
+    home = next(trunks for trunks in spaces(draft).values() if group.trunk in trunks)
+    standing = {
+        (trunk, found.name)
+        for trunk in home
+        for found in draft.trunks[trunk].groups
+        if found.segment.reference == segment.reference
+    }
+    rules = [rule for attend in draft.attends.values() for rule in attend.rules]
+    own = [rule for rule in rules if (group.trunk, group.name) in rule.subjects]
+    if not own:
+        return bool(standing) and draft.trunks[group.trunk].kind != "decoder"
+    return any(standing & set(rule.objects) and not rule.relations for rule in own)
 
 
 def check_horizons(draft: Draft) -> None:

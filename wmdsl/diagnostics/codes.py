@@ -130,6 +130,7 @@ _ROWS = (
     Code("WM707", "guard needed", "A gradient into the target without a guard."),
     Code("WM708", "training contradicts", "Two settings of training contradict each other."),
     Code("WM709", "not causal", "Autoregressive tokens see what they must predict."),
+    Code("WM710", "nothing to change from", "A change needs a sample before it that is seen."),
     # constructs without a runtime
     Code("WM801", "modality without a runtime", "Streams of this modality cannot run yet."),
     Code("WM802", "codec without a runtime", "Codecs of this kind cannot run yet."),

@@ -9,7 +9,7 @@ from wmdsl.lower.context import number
 from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.frame import LIKE, SIZE
 from wmdsl.lower.generation import Generating
-from wmdsl.lower.objectives import NOISY, deviation, levels_of, shifted
+from wmdsl.lower.objectives import DATA, NOISY, deviation, levels_of, shifted
 from wmdsl.lower.program import Block, Expression, Name, expression, of, torch
 from wmdsl.lower.stepping import COUNT, LEVEL, PATH
 
@@ -190,7 +190,7 @@ class Denoiser(Generating):
     def _step(self, reference: str, now: Expression, then: Expression) -> None:
         """A step along what is predicted here: Euler's, DDIM's or an ancestral one."""
         generate, x = self.generate(reference), self.x(reference)
-        if generate.predict == "data" or generate.objective == "edm":
+        if generate.predict in DATA or generate.objective == "edm":
             clean = self.clean(reference, now)
             self.frame.body.assign(x, of(torch, "lerp")(clean, x, then / now), generate.span)
             return
@@ -259,7 +259,7 @@ class Denoiser(Generating):
     def slope(self, reference: str, at: Expression) -> Expression:
         """How x changes with the time of a flow, or with the level of EDM."""
         generate = self.generate(reference)
-        if generate.objective == "flow" and generate.predict != "data":
+        if generate.objective == "flow" and generate.predict not in DATA:
             return self.output(reference)
         return (self.x(reference) - self.clean(reference, at)) / at
 

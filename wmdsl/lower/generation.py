@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from wmdsl.check.model import Align, Generate, Model, Segment, TokenGroup
 from wmdsl.check.queries import left_out
+from wmdsl.lower.changes import added, last_tokens
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.frame import LIKE, SIZE, Frame
 from wmdsl.lower.loss import hand_over
@@ -121,6 +122,9 @@ class Generating:
         self._hand_over()
         self._hold()
         self._pin()
+        for reference in self.moving:
+            if self.generate(reference).predict == "change":
+                last_tokens(self.frame, self.groups(reference)[0])
         self.produce()
 
     def produce(self) -> None:
@@ -214,7 +218,9 @@ class Generating:
 
     def output(self, reference: str) -> Expression:
         """What the head puts out; under guidance the same for both halves of the batch."""
-        output = self.writer.output(self.groups(reference)[0])
+        group = self.groups(reference)[0]
+        output = self.writer.output(group)
+        output = added(self.frame, self.generate(reference), group, output)
         if not self.query.guidance:
             return output
         scale = self.query.guidance.get(self.query.segments[reference].stream, 1)

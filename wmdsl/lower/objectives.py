@@ -8,6 +8,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from wmdsl.check.model import CallValue, Generate, Segment, Stream, TokenGroup
+from wmdsl.lower.changes import added
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.frame import GENERATOR, LIKE, SIZE, Frame, by_number, repeated
@@ -19,6 +20,7 @@ from wmdsl.plan.parameters import vocabulary
 NOISY = ("flow", "diffusion", "edm")
 SYMBOLIC = ("autoregressive", "masked")
 TARGETS = {"eps": "noise", "x0": "clean", "v": "velocity_of"}
+DATA = ("data", "change")  # of flow: what is known of a head's output is the clean end
 
 
 def groups_of(context: Context, generate: Generate, segment: Segment) -> list[TokenGroup]:
@@ -216,7 +218,8 @@ class Trainer:
         shift = self.generate.objective == "autoregressive"
         wanted = f"{self.frame.name_of(segment)}_out"
         key = ("out", group.trunk, group.name)
-        output = self.frame.keep(key, wanted, writer.output(group, shift))
+        output = added(self.frame, self.generate, group, writer.output(group, shift), self.draws)
+        output = self.frame.keep(key, wanted, output)
         tokens = self._tokens(segment, group)
         if by_number(self.context.stream(segment)) and not self._is_plain(group):
             what = f"`valid mask` of {segment.reference}, whose tokens are not its numbers,"
@@ -273,7 +276,7 @@ class Trainer:
         return Block("edm_weight")(level, deviation(self.generate))
 
     def _target(self, segment: Segment, group: TokenGroup, tokens: Expression) -> Expression:
-        if self.generate.predict == "data" or self.generate.objective == "edm":
+        if self.generate.predict in DATA or self.generate.objective == "edm":
             return tokens
         noise = self._noise[segment.reference]
         if self.generate.objective == "flow":
@@ -305,6 +308,10 @@ class Trainer:
         output = writer.output(group, shift=self.generate.objective == "autoregressive")
         if self.generate.objective in SYMBOLIC:
             clean = of(output, "argmax")(dim=-1)
+        elif self.generate.predict == "change":
+            wanted = f"{name}_change"
+            told = self.frame.keep(("told", reference), wanted, of(output, "detach")())
+            clean = added(self.frame, self.generate, group, told)
         elif self.generate.objective == "regression":
             clean = of(output, "detach")()
         elif self.generate.objective == "edm":

@@ -56,6 +56,14 @@ def advance_of(model: Model, query: QueryPlan) -> Advance:
     )
 
 
+def roll_out(plan: Plan, name: str | None = None) -> Advance:
+    """How pictures are rolled out under given actions.  Raises NoRollOut with the reason."""
+    advance = advance_of(plan.model, controllable(plan, name))
+    if advance.frames is None or advance.frames not in advance.places:
+        raise NoRollOut(f"{advance.query} predicts no picture that it reads again")
+    return advance
+
+
 def controllable(plan: Plan, name: str | None = None) -> QueryPlan:
     """The query to roll out: the one named, the first declared that foresees under actions, or
     the canonical one.  Raises NoRollOut for a name that nobody knows.

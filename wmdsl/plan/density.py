@@ -100,7 +100,7 @@ def _regression(generate: Generate, names: str) -> Density:
 
 def first_level(generate: Generate) -> bool:
     """Whether the path has no slope at clean data."""
-    return generate.objective != "edm" and generate.predict in ("data", "x0")
+    return generate.objective != "edm" and generate.predict in ("data", "change", "x0")
 
 
 def numbers_of(model: Model, generate: Generate, reference: str) -> int:

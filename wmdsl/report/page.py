@@ -11,15 +11,23 @@ from typing import Any
 
 from wmdsl.report import plots
 from wmdsl.report.runs import Entry, Finished, group
-from wmdsl.runtime.run import write_text
+from wmdsl.runtime.run import write_json, write_text
 
 CANONICAL = ("policy", "passive_world_model", "controllable_world_model", "inverse_dynamics")
 
 
 def write_report(runs: Sequence[Path], out: Path, title: str, summary: str) -> Path:
-    """Write the report of trained and evaluated runs to `out` and return its path."""
+    """Write the report of trained and evaluated runs to `out` and return its path.
+
+    Where runs went through the faithfulness suite, `faithful.json` beside it holds their numbers.
+    """
+    from wmdsl.report.faithfulness import faithfulness
+
     entries = group(Finished.read(path) for path in runs)
     tasks = list(dict.fromkeys(t for e in entries for run in e.sighted for t in run.tasks))
+    found = faithfulness(entries)
+    if found:
+        write_json(out.with_name("faithful.json"), found)
     page = _template().render(
         title=title,
         summary=summary,
@@ -28,6 +36,7 @@ def write_report(runs: Sequence[Path], out: Path, title: str, summary: str) -> P
         success_plot=_safe(plots.success(entries, tasks)) if tasks else "",
         couplings=[_coupling(entry) for entry in entries],
         entries=[_section(entry) for entry in entries],
+        faithful=_faithful(found) if found else None,
         reported=_reported(),
     )
     write_text(out, page)
@@ -120,6 +129,55 @@ def _section(entry: Entry) -> dict[str, Any]:
         "losses": _safe(plots.losses(entry)),
         "strips": [(path.stem.removeprefix("strip-"), _base64(path)) for path in strips],
         "settings": json.dumps({"run": run.path.name, **run.training}, indent=1),
+    }
+
+
+def _faithful(found: dict[str, Any]) -> dict[str, Any]:
+    """The cells of the tables about faithfulness."""
+    return {
+        "rows": [_faithful_row(row) for row in found["runs"]],
+        "not_asked": found["not_asked"],
+        "correlation": found["correlation"],
+        "specs": [_cost_row(spec) for spec in found["specs"]],
+    }
+
+
+def _faithful_row(row: dict[str, Any]) -> dict[str, Any]:
+    systems, success = row["systems"], row["success"]
+    model = systems["model"]
+    return {
+        "label": f"{row['model']}, seed {row['seed']}",
+        "horizon": f"{row['horizon']:.2f} s",
+        "retrieval": _estimate(model["retrieval"], 100),
+        "others": [
+            (name, *(_estimate(systems[name][key], 100) for key in ("retrieval", "hand")))
+            for name in ("copy", "shuffled")
+            if name in systems
+        ],
+        "hand": _estimate(model["hand"], 100),
+        "floor": _estimate(systems["simulator"]["hand"], 100),
+        "sensitivity": _estimate(model.get("sensitivity"), 1),
+        "held": ", ".join(row["held"]) or "–",
+        "success": f"{100 * success['share']:.0f} %" if success else "–",
+    }
+
+
+def _estimate(estimate: Sequence[float] | None, unit: int) -> str:
+    if estimate is None:
+        return "–"
+    value, low, high = (f"{unit * number:.{1 if unit == 100 else 2}f}" for number in estimate)
+    return f"{value} [{low}, {high}]"
+
+
+def _cost_row(spec: dict[str, Any]) -> dict[str, Any]:
+    milliseconds = [_milliseconds(spec["milliseconds"].get(name)) for name in ("policy", "joint")]
+    flops = [spec["train_flops"], *(spec["flops"].get(name) for name in ("policy", "joint"))]
+    return {
+        "model": spec["model"],
+        "asked": list(spec["asked"].values()),
+        "flops": ["–" if number is None else f"{number / 1e6:.0f} M" for number in flops],
+        "milliseconds": [text or "–" for text in milliseconds],
+        "gain": _estimate(spec["gain"], 100),
     }
 
 

@@ -20,6 +20,7 @@ class Finished:
     training: dict[str, Any]
     evaluation: dict[str, Any]
     metrics: tuple[dict[str, float], ...]
+    faithful: dict[str, Any]
 
     @classmethod
     def read(cls, path: Path) -> Finished:
@@ -32,6 +33,7 @@ class Finished:
             run.read_json(run.training),
             evaluation,
             tuple(json.loads(line) for line in lines),
+            run.read_json(run.faithful) if run.faithful.exists() else {},
         )
 
     @property

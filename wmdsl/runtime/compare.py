@@ -7,11 +7,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wmdsl.driver import front
+from wmdsl.plan.advance import NoRollOut, roll_out
 from wmdsl.runtime.jobs import Job, run_jobs
 from wmdsl.runtime.run import RunDirectory
 from wmdsl.runtime.settings import TrainSettings
 from wmdsl.weights import named_weights
 from wmdsl.weights.errors import not_chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Faithful:
+    """The faithfulness suite for every sighted run that can be rolled out.
+
+    `situations` of each environment; `shuffled` also trains each spec's baseline on other samples'
+    actions, with the first seed and the steps of the others.
+    """
+
+    situations: int = 24
+    probe_episodes: int = 40
+    probe_steps: int = 800
+    shuffled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +46,7 @@ class Budget:
     swaps: Mapping[str, str] | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
     weights: str | None = None
+    faithful: Faithful | None = None
 
 
 def spec_files(paths: Sequence[str | Path]) -> list[Path]:
@@ -67,8 +83,57 @@ def compare(
             tasks = budget.blind_tasks or tuple(environments)
             jobs.append(_job(spec, run, data, tasks, budget, budget.seeds[0], blind=True))
             runs.append(run)
+    rolled = [spec for spec in specs if budget.faithful and _rolls(spec, budget)]
+    if budget.faithful and budget.faithful.shuffled:
+        jobs += [_shuffled_job(spec, out, data, budget) for spec in rolled]
     run_jobs([job for job in jobs if job.commands], workers, progress)
+    if budget.faithful:
+        jobs = [
+            _faithful_job(spec, out, environments, budget, seed)
+            for spec in rolled
+            for seed in budget.seeds
+        ]
+        run_jobs([job for job in jobs if job.commands], workers, progress)
     return runs
+
+
+def _rolls(spec: Path, budget: Budget) -> bool:
+    """Whether the plan has a roll-out of pictures under given actions."""
+    try:
+        roll_out(front(spec, budget.parameters))
+    except NoRollOut:
+        return False
+    return True
+
+
+def _shuffled_job(spec: Path, out: Path, data: Path, budget: Budget) -> Job:
+    run = RunDirectory(_shuffled_run(spec, out))
+    commands = ()
+    if not _trained(run):
+        trained = _train(spec, run, data, budget, budget.seeds[0], blind=False)
+        commands = ((*trained, "--shuffle-actions"),)
+    return Job(f"{spec.stem} shuffled", run.path.with_suffix(".log"), commands)
+
+
+def _shuffled_run(spec: Path, out: Path) -> Path:
+    return out / "runs" / f"{spec.stem}-shuffled"
+
+
+def _faithful_job(
+    spec: Path, out: Path, environments: Sequence[str], budget: Budget, seed: int
+) -> Job:
+    run, settings = RunDirectory(out / "runs" / f"{spec.stem}-seed{seed}"), budget.faithful
+    words = ("faithful", str(run.path), "--env", ",".join(environments),
+             "--situations", str(settings.situations), "--probe-steps", str(settings.probe_steps),
+             "--probe-episodes", str(settings.probe_episodes))  # fmt: skip
+    if settings.shuffled:
+        words += ("--shuffled", str(_shuffled_run(spec, out)))
+    commands = () if run.faithful.exists() else (words,)
+    return Job(f"{spec.stem} seed {seed} faithful", run.path.with_suffix(".log"), commands)
+
+
+def _trained(run: RunDirectory) -> bool:
+    return run.training.exists() and run.read_json(run.training)["finished"]
 
 
 def _job(
@@ -77,7 +142,7 @@ def _job(
 ) -> Job:  # fmt: skip
     run = RunDirectory(path)
     commands = []
-    if not (run.training.exists() and run.read_json(run.training)["finished"]):
+    if not _trained(run):
         commands.append(_train(spec, run, data, budget, seed, blind))
     if not run.evaluation.exists():
         swaps = {} if blind else budget.swaps or {}

@@ -51,6 +51,10 @@ class RunDirectory:
         return self.path / "eval.json"
 
     @property
+    def faithful(self) -> Path:
+        return self.path / "faithful.json"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 

@@ -27,6 +27,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=int, default=50, help="per environment (50)")
     parser.add_argument("--swap", action="append", default=[], metavar="ENV=OTHER",
                         help="also give ENV the instruction of OTHER")  # fmt: skip
+    parser.add_argument("--faithful", type=int, default=0, metavar="SITUATIONS",
+                        help="also roll out, from so many per environment, every spec that "
+                        "foresees pictures under given actions; 0: none (0)")  # fmt: skip
+    parser.add_argument("--shuffled", action="store_true",
+                        help="with --faithful: also train the baseline with shuffled actions")
+    parser.add_argument("--probe-episodes", type=int, default=40,
+                        help="with --faithful: per environment (40)")  # fmt: skip
+    parser.add_argument("--probe-steps", type=int, default=800,
+                        help="with --faithful: of its training (800)")  # fmt: skip
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1,
@@ -38,16 +47,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from wmdsl.environments.registry import names
     from wmdsl.report import write_report
-    from wmdsl.runtime.compare import Budget, compare, spec_files
+    from wmdsl.runtime.compare import Budget, Faithful, compare, spec_files
     from wmdsl.runtime.settings import TrainSettings
 
     settings = TrainSettings(steps=options.steps, batch_size=options.batch_size,
                              learning_rate=options.learning_rate)  # fmt: skip
+    faithful = Faithful(options.faithful, options.probe_episodes, options.probe_steps,
+                        options.shuffled) if options.faithful else None  # fmt: skip
     budget = Budget(
         settings, tuple(range(options.seeds)), options.blind_steps, options.episodes,
         names(options.blind_env) if options.blind_env else (),
         dict(pair.split("=", 1) for pair in options.swap), options.parameters,
-        options.weights,
+        options.weights, faithful,
     )  # fmt: skip
     specs = spec_files(options.specs)
     runs = compare(specs, options.data, names(options.env), options.out, budget,

@@ -44,9 +44,11 @@ TIME = (
 
 OBJECTIVES = table(
     Kind("flow", "Flow matching: velocity = noise - data on the straight path.",
-         (*TIME, Attribute("predict", "choice", "What the head puts out: the velocity, or the data "
-                           "at its end, which is easier where a token has more numbers than the "
-                           "trunk is wide.", default="velocity", choices=("velocity", "data"))),
+         (*TIME, Attribute("predict", "choice", "What the head puts out: the velocity; the data at "
+                           "its end, which is easier where a token has more numbers than the trunk "
+                           "is wide; or how the data differ from the last sample before them, so "
+                           "that an untrained model says that nothing changes.",
+                           default="velocity", choices=("velocity", "data", "change"))),
          source="arXiv 2210.02747; data: arXiv 2511.13720"),
     Kind("diffusion", "Denoising diffusion on the variance-preserving cosine path.",
          (*TIME, Attribute("predict", "choice", "What the head puts out.", default="eps",
@@ -56,7 +58,10 @@ OBJECTIVES = table(
                     choices=("l1", "l2", "smooth_l1")),
           Attribute("scale", "real", "What the error stands for in a log-density: the deviation of "
                     "a normal law (l2) or the width of a Laplace law (l1) of normalised numbers.",
-                    minimum=0.000001)),
+                    minimum=0.000001),
+          Attribute("predict", "choice", "What the head puts out: the data, or how they differ "
+                    "from the last sample before them; the data if absent.",
+                    choices=("data", "change"))),
          source="ACT, arXiv 2304.13705"),
     Kind("autoregressive", "Next-token prediction over a discrete codec.",
          (Attribute("z_loss", "real", "Weight of the squared log-partition.", default="0"),)),

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from tests.cpu.conftest import SPECS, random_batch
-from tests.cpu.reference import arrangements, mechanisms, trunks
+from tests.cpu.reference import arrangements, changes, mechanisms, trunks
 from tests.cpu.reference.compare import assert_same_loss, assert_same_policy
 
-REFERENCES = (mechanisms, trunks, arrangements)
+REFERENCES = (mechanisms, trunks, arrangements, changes)
 LOSSES = {name: loss for part in REFERENCES for name, loss in part.LOSSES.items()}
 POLICIES = {name: ask for part in REFERENCES for name, ask in part.POLICIES.items()}
 

@@ -12,6 +12,8 @@ from tests.runtime.faithful.dot_world import STEP, DotWorld, Oracle, drawn
 from wmdsl.environments.counterfactual import Filming, sequence_names, situation
 from wmdsl.plan.advance import NoRollOut, advance_of, controllable
 from wmdsl.report.faithful import write_pictures
+from wmdsl.report.faithfulness import _row
+from wmdsl.report.runs import Finished
 from wmdsl.runtime import errors
 from wmdsl.runtime.faithful import suite as suites
 from wmdsl.runtime.faithful.probe import ProbeSettings
@@ -114,6 +116,15 @@ def test_the_report_is_json_and_drawn(finding, tmp_path):
     assert plot.read_text().startswith("<svg") and first.stat().st_size and second.stat().st_size
     text = "\n".join(lines(finding.report))
     assert "dots/go: 8 situations" in text and "restored states differ by 0" in text
+
+
+def test_a_comparison_reads_what_the_suite_writes(finding, tmp_path):
+    run = Finished(tmp_path, {"model": "dots"}, {"settings": {"seed": 3}}, {}, (), finding.report)
+    row = _row(run)
+    assert (row["seed"], row["horizon"], row["success"]) == (3, pytest.approx(0.6), None)
+    assert row["held"] == [] and row["systems"].keys() == systems(finding).keys()
+    for name, found in row["systems"].items():
+        assert found["retrieval"] == systems(finding)[name]["retrieval"][-1]
 
 
 def test_a_wrong_restore_is_told():

@@ -13,7 +13,7 @@ from torch import nn
 from wmdsl.environments import registry
 from wmdsl.environments.base import SUPERSAMPLE, Environment
 from wmdsl.environments.counterfactual import Situation, sequence_names, situation
-from wmdsl.plan.advance import Advance, NoRollOut, advance_of, controllable
+from wmdsl.plan.advance import Advance, NoRollOut, roll_out
 from wmdsl.progress import Progress
 from wmdsl.runtime import errors
 from wmdsl.runtime.faithful.measure import Measured, Seen, Truth, measure, see, summary
@@ -90,7 +90,7 @@ def faithful_run(
             environment.close()
     head = {"run": run.path.name, "baseline": Path(shuffled).name if shuffled else None}
     report = {"format_version": FORMAT_VERSION, **head, **finding.report}
-    write_json(run.path / "faithful.json", report)
+    write_json(run.faithful, report)
     return Finding(report, finding.frames)
 
 
@@ -238,13 +238,9 @@ class _Suite:
 
 def _advance(module: nn.Module, query: str | None) -> Advance:
     try:
-        advance = advance_of(module.plan.model, controllable(module.plan, query))
+        return roll_out(module.plan, query)
     except NoRollOut as reason:
         raise errors.not_controllable(query or "controllable", str(reason)) from None
-    if advance.frames is None or advance.frames not in advance.places:
-        reason = "it predicts no picture that it reads again"
-        raise errors.not_controllable(advance.query, reason)
-    return advance
 
 
 def _baseline(path: Path, module: nn.Module) -> nn.Module:
