@@ -16,6 +16,7 @@ from wmdsl.weights.report import PartReport
 from wmdsl.weights.source import Checkpoint, tensors
 
 DECODERS = ("llama", "mistral", "qwen2", "qwen2_vl", "qwen2_5_vl", "qwen3", "qwen3_vl")
+QUERY_NORM = "layers.0.self_attn.q_norm.weight"
 PREFIXES = ("model.language_model.", "language_model.model.", "model.")
 
 
@@ -29,8 +30,8 @@ def load(
     """Fill the trunk's blocks, final norm and word tables; set its rotary angles."""
     trunk: Trunk = named.part
     config = _text_config(checkpoint.config)
-    _check(named, trunk, config)
     mapped = Mapped(_plain(tensors(named, checkpoint)))
+    _check(named, trunk, config, mapped)
     _extend(part, mapped)
     for layer in range(trunk.layers):
         _block(mapped, trunk, layer)
@@ -45,8 +46,8 @@ def _text_config(config: Mapping[str, object]) -> Mapping[str, object]:
     return {**config, **(config.get("text_config") or {})}
 
 
-def _check(named: Named, trunk: Trunk, config: Mapping[str, object]) -> None:
-    """Sizes that the shapes of the weights alone would not tell apart."""
+def _check(named: Named, trunk: Trunk, config: Mapping[str, object], mapped: Mapped) -> None:
+    """Sizes that the shapes of the weights alone would not tell apart, and norms of queries."""
     heads = config["num_attention_heads"]
     found = {
         "layers": (trunk.layers, config["num_hidden_layers"]),
@@ -54,6 +55,7 @@ def _check(named: Named, trunk: Trunk, config: Mapping[str, object]) -> None:
         "heads": (trunk.heads, heads),
         "key heads": (trunk.kv_heads, config.get("num_key_value_heads") or heads),
         "ffn": (trunk.ffn, config["intermediate_size"]),
+        "qk_norm": (trunk.qk_norm, "per_head" if mapped.has(QUERY_NORM) else "none"),
     }
     wrong = [
         f"{name} {ours} in the spec, {theirs} in it"

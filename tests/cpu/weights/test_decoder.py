@@ -111,3 +111,10 @@ def test_a_vocabulary_larger_than_declared(saved, tmp_path):
     small = [line.replace("vocabulary 6", "vocabulary 4") for line in lines()]
     with pytest.raises(WeightsError, match="vocabulary 4 in the spec, 6 in it"):
         load_pretrained(module_of(*small), str(tmp_path))
+
+
+def test_norms_of_queries_are_not_left_out(saved, tmp_path):
+    saved("a/lm", library_of("Qwen3"))
+    words_of(tmp_path / "a/lm")
+    with pytest.raises(WeightsError, match="qk_norm none in the spec, per_head in it"):
+        load_pretrained(module_of(*lines()), str(tmp_path))
