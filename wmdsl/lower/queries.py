@@ -42,10 +42,14 @@ def query_methods(context: Context) -> list[Method]:
         if question in context.questions
     }
     ask = Block("chosen")(Name("name"), expression(table))
-    parameters = (PARAMETERS[0], Parameter("name", "str"), *PARAMETERS[1:])
+    draws = Parameter("draws", "int", "1")
+    parameters = (PARAMETERS[0], Parameter("name", "str"), *PARAMETERS[1:], draws)
     body = Body()
-    body.give_back(ask(BATCH, GENERATOR, STEPS))
-    doc = "The answer to a query, by name; `steps` overrides those of the spec."
+    body.give_back(ask(Block("several")(BATCH, Name(draws.name)), GENERATOR, STEPS))
+    doc = (
+        "The answer to a query, by name; `steps` overrides those of the spec.\n"
+        "With `draws`, so many answers to each sample in a row [B * draws, ...]."
+    )
     chooser = Method("query", parameters, "dict[str, Tensor]", doc, body.statements)
     return [*methods, chooser]
 

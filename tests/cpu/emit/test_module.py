@@ -240,3 +240,13 @@ def test_names_that_collide(tmp_path):
     batch = {"batch": torch.zeros(2, 2, 4), "action": torch.zeros(2, 4, 2)}
     assert torch.isfinite(module.loss(batch)["loss"])
     assert module.query("train", batch)["action"].shape == (2, 4, 2)
+
+
+def test_several_answers_to_each_sample(compiled):
+    module = compiled(PARADIGMS / "mot.wm")
+    batch = random_batch(module, 2)
+    found = module.query("policy", batch, torch.Generator().manual_seed(1), steps=2, draws=3)
+    each = {name: torch.cat([x[:1]] * 3 + [x[1:]] * 3) for name, x in batch.items()}
+    wanted = module.query("policy", each, torch.Generator().manual_seed(1), steps=2)
+    assert torch.equal(found["action"], wanted["action"])
+    assert len(found["action"].unique(dim=0)) == 6

@@ -428,6 +428,13 @@ def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
     return queries[name]
 
 
+def several(batch: dict[str, Tensor], draws: int) -> dict[str, Tensor]:
+    """Every sample so many times in a row."""
+    if draws == 1:
+        return batch
+    return {name: x.repeat_interleave(draws, dim=0) for name, x in batch.items()}
+
+
 TRAIN_POLICY = Schedule.from_ranges(
     46, 46, [(0, 10, 0, 10), (10, 14, 0, 14), (14, 30, 0, 30), (30, 46, 0, 14), (30, 46, 30, 46)]
 )  # model.wm:83
@@ -714,8 +721,12 @@ class LatentVideo(nn.Module):
         batch: dict[str, Tensor],
         generator: Generator | None = None,
         steps: int | None = None,
+        draws: int = 1,
     ) -> dict[str, Tensor]:
-        """The answer to a query, by name; `steps` overrides those of the spec."""
+        """The answer to a query, by name; `steps` overrides those of the spec.
+
+        With `draws`, so many answers to each sample in a row [B * draws, ...].
+        """
         return chosen(
             name,
             {
@@ -723,4 +734,4 @@ class LatentVideo(nn.Module):
                 "passive_world_model": self.query_passive_world_model,
                 "passive": self.query_passive_world_model,
             },
-        )(batch, generator, steps)
+        )(several(batch, draws), generator, steps)

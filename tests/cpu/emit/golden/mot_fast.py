@@ -410,6 +410,13 @@ def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
     return queries[name]
 
 
+def several(batch: dict[str, Tensor], draws: int) -> dict[str, Tensor]:
+    """Every sample so many times in a row."""
+    if draws == 1:
+        return batch
+    return {name: x.repeat_interleave(draws, dim=0) for name, x in batch.items()}
+
+
 TRAIN_EXPERTS = Schedule.from_ranges(
     42,
     42,
@@ -885,8 +892,12 @@ class MotFast(nn.Module):
         batch: dict[str, Tensor],
         generator: Generator | None = None,
         steps: int | None = None,
+        draws: int = 1,
     ) -> dict[str, Tensor]:
-        """The answer to a query, by name; `steps` overrides those of the spec."""
+        """The answer to a query, by name; `steps` overrides those of the spec.
+
+        With `draws`, so many answers to each sample in a row [B * draws, ...].
+        """
         return chosen(
             name,
             {
@@ -898,4 +909,4 @@ class MotFast(nn.Module):
                 "controllable_world_model": self.query_controllable,
                 "passive": self.query_imagine,
             },
-        )(batch, generator, steps)
+        )(several(batch, draws), generator, steps)

@@ -412,6 +412,13 @@ def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
     return queries[name]
 
 
+def several(batch: dict[str, Tensor], draws: int) -> dict[str, Tensor]:
+    """Every sample so many times in a row."""
+    if draws == 1:
+        return batch
+    return {name: x.repeat_interleave(draws, dim=0) for name, x in batch.items()}
+
+
 TRAIN_BACKBONE = Schedule.from_ranges(42, 42, [(0, 10, 0, 10), (10, 42, 0, 42)])  # model.wm:72
 
 
@@ -844,8 +851,12 @@ class SingleBackbone(nn.Module):
         batch: dict[str, Tensor],
         generator: Generator | None = None,
         steps: int | None = None,
+        draws: int = 1,
     ) -> dict[str, Tensor]:
-        """The answer to a query, by name; `steps` overrides those of the spec."""
+        """The answer to a query, by name; `steps` overrides those of the spec.
+
+        With `draws`, so many answers to each sample in a row [B * draws, ...].
+        """
         return chosen(
             name,
             {
@@ -859,4 +870,4 @@ class SingleBackbone(nn.Module):
                 "inverse_dynamics": self.query_inverse,
                 "passive": self.query_imagine,
             },
-        )(batch, generator, steps)
+        )(several(batch, draws), generator, steps)

@@ -207,6 +207,13 @@ def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
     return queries[name]
 
 
+def several(batch: dict[str, Tensor], draws: int) -> dict[str, Tensor]:
+    """Every sample so many times in a row."""
+    if draws == 1:
+        return batch
+    return {name: x.repeat_interleave(draws, dim=0) for name, x in batch.items()}
+
+
 class Align(nn.Module):
     """The model `align`."""
 
@@ -399,8 +406,12 @@ class Align(nn.Module):
         batch: dict[str, Tensor],
         generator: Generator | None = None,
         steps: int | None = None,
+        draws: int = 1,
     ) -> dict[str, Tensor]:
-        """The answer to a query, by name; `steps` overrides those of the spec."""
+        """The answer to a query, by name; `steps` overrides those of the spec.
+
+        With `draws`, so many answers to each sample in a row [B * draws, ...].
+        """
         return chosen(
             name,
             {
@@ -408,4 +419,4 @@ class Align(nn.Module):
                 "passive_world_model": self.query_passive_world_model,
                 "passive": self.query_passive_world_model,
             },
-        )(batch, generator, steps)
+        )(several(batch, draws), generator, steps)

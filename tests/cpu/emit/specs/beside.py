@@ -324,6 +324,13 @@ def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
     return queries[name]
 
 
+def several(batch: dict[str, Tensor], draws: int) -> dict[str, Tensor]:
+    """Every sample so many times in a row."""
+    if draws == 1:
+        return batch
+    return {name: x.repeat_interleave(draws, dim=0) for name, x in batch.items()}
+
+
 TRAIN_ACTOR = Schedule.from_ranges(
     12, 12, [(0, 1, 0, 1), (1, 4, 1, 4), (4, 8, 4, 8), (8, 12, 0, 12)]
 )  # model.wm:70
@@ -619,8 +626,12 @@ class Beside(nn.Module):
         batch: dict[str, Tensor],
         generator: Generator | None = None,
         steps: int | None = None,
+        draws: int = 1,
     ) -> dict[str, Tensor]:
-        """The answer to a query, by name; `steps` overrides those of the spec."""
+        """The answer to a query, by name; `steps` overrides those of the spec.
+
+        With `draws`, so many answers to each sample in a row [B * draws, ...].
+        """
         return chosen(
             name,
             {
@@ -629,4 +640,4 @@ class Beside(nn.Module):
                 "passive_world_model": self.query_imagine,
                 "passive": self.query_imagine,
             },
-        )(batch, generator, steps)
+        )(several(batch, draws), generator, steps)

@@ -419,6 +419,13 @@ def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
     return queries[name]
 
 
+def several(batch: dict[str, Tensor], draws: int) -> dict[str, Tensor]:
+    """Every sample so many times in a row."""
+    if draws == 1:
+        return batch
+    return {name: x.repeat_interleave(draws, dim=0) for name, x in batch.items()}
+
+
 TRAIN_SEER = Schedule.from_ranges(12, 12, [(0, 4, 0, 4), (4, 12, 0, 12)])  # model.wm:63
 
 
@@ -819,8 +826,12 @@ class Cross(nn.Module):
         batch: dict[str, Tensor],
         generator: Generator | None = None,
         steps: int | None = None,
+        draws: int = 1,
     ) -> dict[str, Tensor]:
-        """The answer to a query, by name; `steps` overrides those of the spec."""
+        """The answer to a query, by name; `steps` overrides those of the spec.
+
+        With `draws`, so many answers to each sample in a row [B * draws, ...].
+        """
         return chosen(
             name,
             {
@@ -831,4 +842,4 @@ class Cross(nn.Module):
                 "passive": self.query_imagine,
                 "inverse": self.query_inverse_dynamics,
             },
-        )(batch, generator, steps)
+        )(several(batch, draws), generator, steps)

@@ -282,6 +282,13 @@ def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
     return queries[name]
 
 
+def several(batch: dict[str, Tensor], draws: int) -> dict[str, Tensor]:
+    """Every sample so many times in a row."""
+    if draws == 1:
+        return batch
+    return {name: x.repeat_interleave(draws, dim=0) for name, x in batch.items()}
+
+
 class Fractional(nn.Module):
     """The model `fractional`."""
 
@@ -577,8 +584,12 @@ class Fractional(nn.Module):
         batch: dict[str, Tensor],
         generator: Generator | None = None,
         steps: int | None = None,
+        draws: int = 1,
     ) -> dict[str, Tensor]:
-        """The answer to a query, by name; `steps` overrides those of the spec."""
+        """The answer to a query, by name; `steps` overrides those of the spec.
+
+        With `draws`, so many answers to each sample in a row [B * draws, ...].
+        """
         return chosen(
             name,
             {
@@ -590,4 +601,4 @@ class Fractional(nn.Module):
                 "controllable": self.query_controllable_world_model,
                 "inverse": self.query_inverse_dynamics,
             },
-        )(batch, generator, steps)
+        )(several(batch, draws), generator, steps)

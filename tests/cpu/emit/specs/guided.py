@@ -427,6 +427,13 @@ def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
     return queries[name]
 
 
+def several(batch: dict[str, Tensor], draws: int) -> dict[str, Tensor]:
+    """Every sample so many times in a row."""
+    if draws == 1:
+        return batch
+    return {name: x.repeat_interleave(draws, dim=0) for name, x in batch.items()}
+
+
 TRAIN_POLICY = Schedule.from_ranges(
     7, 7, [(0, 1, 0, 1), (1, 3, 0, 3), (3, 7, 0, 1), (3, 7, 3, 7)]
 )  # model.wm:65
@@ -704,8 +711,12 @@ class Guided(nn.Module):
         batch: dict[str, Tensor],
         generator: Generator | None = None,
         steps: int | None = None,
+        draws: int = 1,
     ) -> dict[str, Tensor]:
-        """The answer to a query, by name; `steps` overrides those of the spec."""
+        """The answer to a query, by name; `steps` overrides those of the spec.
+
+        With `draws`, so many answers to each sample in a row [B * draws, ...].
+        """
         return chosen(name, {"policy": self.query_policy, "imagine": self.query_imagine})(
-            batch, generator, steps
+            several(batch, draws), generator, steps
         )

@@ -530,6 +530,13 @@ def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
     return queries[name]
 
 
+def several(batch: dict[str, Tensor], draws: int) -> dict[str, Tensor]:
+    """Every sample so many times in a row."""
+    if draws == 1:
+        return batch
+    return {name: x.repeat_interleave(draws, dim=0) for name, x in batch.items()}
+
+
 TRAIN_LM = Schedule.from_ranges(
     28,
     28,
@@ -984,8 +991,12 @@ class Indices(nn.Module):
         batch: dict[str, Tensor],
         generator: Generator | None = None,
         steps: int | None = None,
+        draws: int = 1,
     ) -> dict[str, Tensor]:
-        """The answer to a query, by name; `steps` overrides those of the spec."""
+        """The answer to a query, by name; `steps` overrides those of the spec.
+
+        With `draws`, so many answers to each sample in a row [B * draws, ...].
+        """
         return chosen(
             name,
             {
@@ -997,4 +1008,4 @@ class Indices(nn.Module):
                 "passive": self.query_passive_world_model,
                 "controllable": self.query_next,
             },
-        )(batch, generator, steps)
+        )(several(batch, draws), generator, steps)

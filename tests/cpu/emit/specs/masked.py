@@ -197,6 +197,13 @@ def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
     return queries[name]
 
 
+def several(batch: dict[str, Tensor], draws: int) -> dict[str, Tensor]:
+    """Every sample so many times in a row."""
+    if draws == 1:
+        return batch
+    return {name: x.repeat_interleave(draws, dim=0) for name, x in batch.items()}
+
+
 class Masked(nn.Module):
     """The model `masked`."""
 
@@ -293,6 +300,10 @@ class Masked(nn.Module):
         batch: dict[str, Tensor],
         generator: Generator | None = None,
         steps: int | None = None,
+        draws: int = 1,
     ) -> dict[str, Tensor]:
-        """The answer to a query, by name; `steps` overrides those of the spec."""
-        return chosen(name, {"policy": self.query_policy})(batch, generator, steps)
+        """The answer to a query, by name; `steps` overrides those of the spec.
+
+        With `draws`, so many answers to each sample in a row [B * draws, ...].
+        """
+        return chosen(name, {"policy": self.query_policy})(several(batch, draws), generator, steps)

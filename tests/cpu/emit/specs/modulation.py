@@ -397,6 +397,13 @@ def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
     return queries[name]
 
 
+def several(batch: dict[str, Tensor], draws: int) -> dict[str, Tensor]:
+    """Every sample so many times in a row."""
+    if draws == 1:
+        return batch
+    return {name: x.repeat_interleave(draws, dim=0) for name, x in batch.items()}
+
+
 TRAIN_BOTH = Schedule.from_ranges(
     16, 16, [(0, 4, 0, 4), (4, 12, 0, 12), (12, 16, 0, 4), (12, 16, 12, 16)]
 )  # model.wm:68
@@ -731,8 +738,12 @@ class Modulation(nn.Module):
         batch: dict[str, Tensor],
         generator: Generator | None = None,
         steps: int | None = None,
+        draws: int = 1,
     ) -> dict[str, Tensor]:
-        """The answer to a query, by name; `steps` overrides those of the spec."""
+        """The answer to a query, by name; `steps` overrides those of the spec.
+
+        With `draws`, so many answers to each sample in a row [B * draws, ...].
+        """
         return chosen(
             name,
             {
@@ -741,4 +752,4 @@ class Modulation(nn.Module):
                 "passive_world_model": self.query_imagine,
                 "passive": self.query_imagine,
             },
-        )(batch, generator, steps)
+        )(several(batch, draws), generator, steps)

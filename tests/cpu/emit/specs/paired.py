@@ -433,6 +433,13 @@ def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
     return queries[name]
 
 
+def several(batch: dict[str, Tensor], draws: int) -> dict[str, Tensor]:
+    """Every sample so many times in a row."""
+    if draws == 1:
+        return batch
+    return {name: x.repeat_interleave(draws, dim=0) for name, x in batch.items()}
+
+
 TRAIN_SEER = Schedule.from_ranges(
     15, 15, [(0, 4, 0, 4), (0, 4, 12, 15), (4, 12, 0, 15), (12, 15, 0, 4), (12, 15, 12, 15)]
 )  # model.wm:81
@@ -768,8 +775,12 @@ class Paired(nn.Module):
         batch: dict[str, Tensor],
         generator: Generator | None = None,
         steps: int | None = None,
+        draws: int = 1,
     ) -> dict[str, Tensor]:
-        """The answer to a query, by name; `steps` overrides those of the spec."""
+        """The answer to a query, by name; `steps` overrides those of the spec.
+
+        With `draws`, so many answers to each sample in a row [B * draws, ...].
+        """
         return chosen(
             name,
             {
@@ -780,4 +791,4 @@ class Paired(nn.Module):
                 "passive": self.query_imagine,
                 "inverse": self.query_inverse_dynamics,
             },
-        )(batch, generator, steps)
+        )(several(batch, draws), generator, steps)

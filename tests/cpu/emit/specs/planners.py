@@ -181,6 +181,13 @@ def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
     return queries[name]
 
 
+def several(batch: dict[str, Tensor], draws: int) -> dict[str, Tensor]:
+    """Every sample so many times in a row."""
+    if draws == 1:
+        return batch
+    return {name: x.repeat_interleave(draws, dim=0) for name, x in batch.items()}
+
+
 def nearness(x_BNC: Tensor, goal_BMC: Tensor) -> Tensor:
     """Minus the mean squared difference [B] of samples and the goal that all of them aim at."""
     aims = goal_BMC.repeat(1, x_BNC.shape[1] // goal_BMC.shape[1], *[1] * (x_BNC.ndim - 2))
@@ -689,8 +696,12 @@ class Planners(nn.Module):
         batch: dict[str, Tensor],
         generator: Generator | None = None,
         steps: int | None = None,
+        draws: int = 1,
     ) -> dict[str, Tensor]:
-        """The answer to a query, by name; `steps` overrides those of the spec."""
+        """The answer to a query, by name; `steps` overrides those of the spec.
+
+        With `draws`, so many answers to each sample in a row [B * draws, ...].
+        """
         return chosen(
             name,
             {
@@ -699,7 +710,7 @@ class Planners(nn.Module):
                 "judge": self.query_judge,
                 "both": self.query_both,
             },
-        )(batch, generator, steps)
+        )(several(batch, draws), generator, steps)
 
     def worth_shoot(self, seen: dict[str, Tensor], goal: dict[str, Tensor]) -> Tensor:
         """What each future [B, chunks, F, ...] is worth to planner shoot [B] (model.wm:69)."""

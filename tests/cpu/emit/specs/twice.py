@@ -277,6 +277,13 @@ def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
     return queries[name]
 
 
+def several(batch: dict[str, Tensor], draws: int) -> dict[str, Tensor]:
+    """Every sample so many times in a row."""
+    if draws == 1:
+        return batch
+    return {name: x.repeat_interleave(draws, dim=0) for name, x in batch.items()}
+
+
 TRAIN_BOTH_EXPERTS = Schedule.from_ranges(
     26, 26, [(0, 4, 0, 4), (4, 12, 0, 12), (12, 16, 12, 16), (16, 24, 12, 24), (24, 26, 12, 26)]
 )  # model.wm:42
@@ -601,8 +608,12 @@ class Twice(nn.Module):
         batch: dict[str, Tensor],
         generator: Generator | None = None,
         steps: int | None = None,
+        draws: int = 1,
     ) -> dict[str, Tensor]:
-        """The answer to a query, by name; `steps` overrides those of the spec."""
+        """The answer to a query, by name; `steps` overrides those of the spec.
+
+        With `draws`, so many answers to each sample in a row [B * draws, ...].
+        """
         return chosen(
             name,
             {
@@ -612,4 +623,4 @@ class Twice(nn.Module):
                 "passive": self.query_passive_world_model,
                 "inverse": self.query_inverse_dynamics,
             },
-        )(batch, generator, steps)
+        )(several(batch, draws), generator, steps)

@@ -522,6 +522,13 @@ def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
     return queries[name]
 
 
+def several(batch: dict[str, Tensor], draws: int) -> dict[str, Tensor]:
+    """Every sample so many times in a row."""
+    if draws == 1:
+        return batch
+    return {name: x.repeat_interleave(draws, dim=0) for name, x in batch.items()}
+
+
 class Unet(nn.Module):
     """The model `unet`."""
 
@@ -823,8 +830,12 @@ class Unet(nn.Module):
         batch: dict[str, Tensor],
         generator: Generator | None = None,
         steps: int | None = None,
+        draws: int = 1,
     ) -> dict[str, Tensor]:
-        """The answer to a query, by name; `steps` overrides those of the spec."""
+        """The answer to a query, by name; `steps` overrides those of the spec.
+
+        With `draws`, so many answers to each sample in a row [B * draws, ...].
+        """
         return chosen(
             name,
             {
@@ -833,4 +844,4 @@ class Unet(nn.Module):
                 "passive_world_model": self.query_imagine,
                 "passive": self.query_imagine,
             },
-        )(batch, generator, steps)
+        )(several(batch, draws), generator, steps)
