@@ -50,6 +50,7 @@ def dense_mask(schedule: Schedule) -> torch.Tensor:
 ROWWISE = {
     "modulated_norm": standalone.modulated_norm,
     "gated_residual": standalone.gated_residual,
+    "rotated_heads": standalone.rotated_heads,
 }
 STAND_INS = {
     "dense-mask sdpa": {"attention": dense_attention},

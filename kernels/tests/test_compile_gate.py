@@ -8,6 +8,7 @@ triton = pytest.importorskip("triton")
 
 from wmdsl_kernels.attention import triton_kernels  # noqa: E402
 from wmdsl_kernels.attention.configurations import HALF, SINGLE, narrowed  # noqa: E402
+from wmdsl_kernels.attention.triton_executor import DELTA_ROWS  # noqa: E402
 from wmdsl_kernels.testing.compile_gate import SHARED_MEMORY_BYTES, compiled  # noqa: E402
 
 TENSORS = {"query", "key", "value", "output", "grad_output", "grad_query", "grad_key", "grad_value"}
@@ -16,6 +17,7 @@ TABLES = {"tiles", "pointers", "ranges"}
 
 ROWS = [
     *((capability, width, "bf16", row) for (capability, width), row in HALF.items()),
+    *((capability, width, "fp16", row) for (capability, width), row in HALF.items()),
     *((capability, width, "bf16", narrowed(row)) for (capability, width), row in HALF.items()),
     *((capability, width, "fp32", row) for capability in (80, 90) for width, row in SINGLE.items()),
 ]
@@ -70,7 +72,18 @@ def test_configuration_compiles(capability, width, dtype, row):
         assert report.shared_bytes <= SHARED_MEMORY_BYTES[capability], context
         if width <= 128:
             assert report.spills == 0, context
-        if dtype == "bf16":
+        if dtype != "fp32":
             assert report.warpgroup_products + report.warp_products > 0, context
-        if dtype == "bf16" and capability == 90 and rows >= 64:
+        if dtype != "fp32" and capability == 90 and rows >= 64:
             assert report.warpgroup_products > 0, context
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+def test_delta_compiles(dtype, capability):
+    kernel = triton_kernels.delta_kernel
+    types = signature(kernel, dtype, 32, 128, False) | {"grad_lse": "*fp32"}
+    constants = dict(HEADS=24, HEAD_DIM=128, WIDTH=128, ROWS=DELTA_ROWS, HAS_GRAD_LSE=True)
+    report = compiled(kernel, types, constants, capability, 4, 2)
+    assert report.spills == 0, report

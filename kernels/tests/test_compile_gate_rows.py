@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 triton = pytest.importorskip("triton")
 
 from wmdsl_kernels.adaln import triton_kernels as adaln  # noqa: E402
 from wmdsl_kernels.adaln.configurations import SUM_CHANNELS, row_launch  # noqa: E402
+from wmdsl_kernels.attention import decode_kernels  # noqa: E402
+from wmdsl_kernels.attention.configurations import DECODE_ROWS, decode_launch  # noqa: E402
 from wmdsl_kernels.grouped import triton_kernels as grouped  # noqa: E402
 from wmdsl_kernels.grouped.configurations import HALF, NARROW  # noqa: E402
 from wmdsl_kernels.grouped.configurations import SINGLE as GROUPED_SINGLE  # noqa: E402
@@ -78,8 +82,9 @@ def test_run_sum_compiles(dtype, capability):
         ("bf16", (8, 1, 256), 0, False),
         ("bf16", (28, 4, 128), 1, False),
         ("bf16", (4, 4, 32), 1, True),
+        ("bf16", (8, 0, 64), 0, False),
     ],
-    ids=["wan", "wan_fp32", "pi0", "bagel", "small"],
+    ids=["wan", "wan_fp32", "pi0", "bagel", "small", "rotated"],
 )
 def test_heads_compile(dtype, shape, norm, interleaved, capability):
     queries, keys, head_dim = shape
@@ -130,3 +135,31 @@ def test_grouped_compiles(experts, dtype, launch, capability):
         assert report.warpgroup_products + report.warp_products > 0, context
     if dtype == "bf16" and capability == 90 and launch.rows >= 64:
         assert report.warpgroup_products > 0, context
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize(("dtype", "rows"), [*product(["bf16"], DECODE_ROWS), ("fp32", 32)])
+@pytest.mark.parametrize("width", [32, 64, 128, 256])
+def test_decoding_compiles(width, dtype, rows, capability):
+    launch = decode_launch(width, 4 if dtype == "fp32" else 2, rows)
+    kernel = decode_kernels.split_kernel
+    types = signature(kernel, dtype, {"query", "key", "value"}) | {"scale": "fp32"}
+    types |= {"partial_lse": "*fp32"}
+    constants = dict(KEY_HEADS=24, GROUP=1, HEAD_DIM=width, WIDTH=width)
+    constants |= dict(ROWS=rows, KEYS=launch.step, PRECISION="ieee")
+    report = compiled(kernel, types, constants, capability, launch.warps, launch.stages)
+    assert report.spills == 0, report
+    assert report.shared_bytes <= SHARED_MEMORY_BYTES[capability], report
+    if dtype == "bf16":
+        assert report.warpgroup_products + report.warp_products > 0, report
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [80, 90])
+def test_merging_shares_compiles(capability):
+    kernel = decode_kernels.merge_kernel
+    types = signature(kernel, "bf16", {"output"}) | {"partial_lse": "*fp32", "lse": "*fp32"}
+    constants = dict(KEY_HEADS=24, GROUP=1, HEAD_DIM=128, WIDTH=128, SPLITS=16)
+    report = compiled(kernel, types, constants, capability, warps=4, stages=2)
+    assert report.spills == 0, report

@@ -60,8 +60,8 @@ def test_split_over_keys_interpreted(processors, heads, dtype, monkeypatch):
     ("length", "programs", "processors"), [(9792, 48, 132), (1, 1, 132), (130, 500, 8)]
 )
 def test_shares_cover_every_slot(length, programs, processors):
-    splits, share = decode._shares(length, programs, processors)
-    assert share % decode.KEYS_PER_STEP == 0
+    splits, share = decode._shares(length, programs, processors, 64)
+    assert share % 64 == 0
     assert (splits - 1) * share < length <= splits * share
 
 

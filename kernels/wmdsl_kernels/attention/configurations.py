@@ -83,3 +83,20 @@ def narrowed(wide: Configuration) -> Configuration:
         Launch(32, 4, 2),
         wide.grad_key_value,
     )
+
+
+DECODE_ROWS = (16, 32, 64)
+"""The tiles of rows, query heads times tokens, that a decoding program takes; fp32 ends at 32."""
+
+
+def decode_tile(rows: int, element_bytes: int) -> int:
+    """The smallest tile that holds the rows, or the largest there is."""
+    largest = DECODE_ROWS[1] if element_bytes == 4 else DECODE_ROWS[2]
+    return min(largest, max(DECODE_ROWS[0], 1 << (rows - 1).bit_length()))
+
+
+def decode_launch(width: int, element_bytes: int, tile: int) -> Launch:
+    """The launch of a share of the keys for a tile of rows."""
+    if element_bytes == 4:
+        return Launch(32 if width <= 128 else 16, 8, 2)
+    return Launch(64 if width <= 128 else 32, 4 if tile <= 32 else 8, 2)

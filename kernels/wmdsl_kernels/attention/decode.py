@@ -12,14 +12,12 @@ import torch
 
 from wmdsl_kernels import errors
 from wmdsl_kernels.attention import attention
-from wmdsl_kernels.attention.configurations import head_width
+from wmdsl_kernels.attention.configurations import decode_launch, decode_tile, head_width
 from wmdsl_kernels.attention.refusals import LARGEST_TRITON_HEAD_DIM
 from wmdsl_kernels.backends import Call, never, triton_refusal
 from wmdsl_kernels.choice import choose
 from wmdsl_kernels.tensors import check_kind, is_traced, outer_strides, packed_like
 
-KEYS_PER_STEP = 64
-SMALLEST_TILE, LARGEST_TILE = 16, 64
 PROGRAMS_PER_PROCESSOR = 2
 REFUSALS = {"triton": triton_refusal(LARGEST_TRITON_HEAD_DIM), "gathered": never}
 POOL_LAYOUT = "[P, G, K] (slots, key heads, head dim)"
@@ -65,9 +63,10 @@ def _split(query, key_pool, value_pool, slots, scale):
     key_heads, length = key_pool.shape[1], slots.shape[1]
     group = heads // key_heads
     rows = tokens * group
-    tile = min(max(SMALLEST_TILE, 1 << (rows - 1).bit_length()), LARGEST_TILE)
+    tile = decode_tile(rows, query.element_size())
     lines, row_tiles = batch * key_heads, -(-rows // tile)
-    splits, share = _shares(length, lines * row_tiles, _processors(query.device))
+    launch = decode_launch(head_width(head_dim), query.element_size(), tile)
+    splits, share = _shares(length, lines * row_tiles, _processors(query.device), launch.step)
     partial = torch.empty(splits, lines, rows, head_dim, dtype=torch.float32, device=query.device)
     partial_lse = torch.empty(splits, lines, rows, dtype=torch.float32, device=query.device)
     constants = {
@@ -90,10 +89,10 @@ def _split(query, key_pool, value_pool, slots, scale):
         *outer_strides(query, key_pool, value_pool),
         **constants,
         ROWS=tile,
-        KEYS=KEYS_PER_STEP,
+        KEYS=launch.step,
         PRECISION="ieee",
-        num_warps=4,
-        num_stages=2,
+        num_warps=launch.warps,
+        num_stages=launch.stages,
     )
     output = packed_like(query)
     lse = torch.empty(batch, heads, tokens, dtype=torch.float32, device=query.device)
@@ -137,11 +136,11 @@ def _shapes(query, key_pool, value_pool, slots, scale, executor):
     return packed_like(query), query.new_empty((batch, heads, tokens), dtype=torch.float32)
 
 
-def _shares(length: int, programs: int, processors: int) -> tuple[int, int]:
+def _shares(length: int, programs: int, processors: int, step: int) -> tuple[int, int]:
     """How many splits fill the GPU, and the slots of each: a whole number of steps."""
-    steps = -(-length // KEYS_PER_STEP)
+    steps = -(-length // step)
     wanted = max(1, PROGRAMS_PER_PROCESSOR * processors // programs)
-    share = -(-steps // min(wanted, steps)) * KEYS_PER_STEP
+    share = -(-steps // min(wanted, steps)) * step
     return -(-length // share), share
 
 
