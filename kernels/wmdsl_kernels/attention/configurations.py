@@ -99,4 +99,4 @@ def decode_launch(width: int, element_bytes: int, tile: int) -> Launch:
     """The launch of a share of the keys for a tile of rows."""
     if element_bytes == 4:
         return Launch(32 if width <= 128 else 16, 8, 2)
-    return Launch(64 if width <= 128 else 32, 4 if tile <= 32 else 8, 2)
+    return Launch(64 if width <= 128 else 32, 4 if tile == DECODE_ROWS[0] else 8, 2)
