@@ -203,7 +203,7 @@ def emitted_name(name: str) -> str:
 
 def training_step(module: nn.Module, batch: dict[str, torch.Tensor]) -> Callable[[], None]:
     """One step of AdamW, as the trainer takes it."""
-    optimiser = torch.optim.AdamW(module.parameters(), lr=1e-4, foreach=True)
+    optimiser = torch.optim.AdamW(module.parameters(), lr=1e-4, fused=True)
     generator = torch.Generator().manual_seed(1)
 
     def step() -> None:
