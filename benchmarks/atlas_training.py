@@ -4,7 +4,9 @@
 
 DATA are demonstrations of Meta-World as `wmdsl demos` records them.  A stream that they lack gets
 data made of the others: fixed smooth functions of the robot's state or of the frames, so that
-there is something to fit.  A term is learnt where its mean over fixed batches and fixed noise
+there is something to fit.  The steps and rates that stages declare are those of the published
+sizes; here all stages are equally long, so that each term has N steps, and have the trainer's rate.
+A term is learnt where its mean over fixed batches and fixed noise
 falls by more than its standard deviation over those batches.  `--table` prints what a file of
 results holds as Markdown; finished systems in FILE are not trained again.
 """
@@ -17,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 import wmdsl
-from wmdsl.check.model import Stream
+from wmdsl.check.model import Model, Stream
 from wmdsl.data.lerobot import DatasetInfo
 from wmdsl.data.loader import Loader, Source
 from wmdsl.driver import SpecError
@@ -136,6 +139,21 @@ def learnt(before: list[float], after: list[float]) -> bool:
     return bool(first.mean() - last.mean() > max(first.std(), last.std()))
 
 
+def even_stages(model: Model, steps: int) -> tuple[Model, int]:
+    """The model with stages of one length and of the run's rate, and the steps of such a run in
+    which each term is trained for `steps`."""
+    stages = {
+        name: replace(stage, steps=None, rates={}) for name, stage in model.stages.items()
+    }
+    if not stages:
+        return model, steps
+    terms = {loss for stage in stages.values() for loss in stage.losses}
+    every = sum(not stage.losses for stage in stages.values())
+    in_force = [every + sum(term in s.losses for s in stages.values()) for term in terms]
+    shares = min(in_force, default=len(stages))
+    return replace(model, stages=stages), -(-steps * len(stages) // shares)
+
+
 def run(name: str, data: Path, settings: TrainSettings) -> dict[str, object]:
     """Train one system; its terms before and after, or the codes that refuse it."""
     torch.manual_seed(settings.seed)
@@ -144,6 +162,8 @@ def run(name: str, data: Path, settings: TrainSettings) -> dict[str, object]:
     except SpecError as refused:
         codes = {found.code for found in refused.diagnostics if found.severity == "error"}
         return {"refused": sorted(codes)}
+    model, steps = even_stages(module.plan.model, settings.steps)
+    module.plan, settings = replace(module.plan, model=model), replace(settings, steps=steps)
     start(module, "random")
     loader = MadeLoader(module, data, settings.batch_size, settings.seed)
     fixed = MadeLoader(module, data, settings.batch_size, SEED)

@@ -22,12 +22,8 @@ REFUSALS = {"cpu": cpu_refusal("adaln"), "triton": triton_refusal(WIDEST), "torc
 """What a call without `backend` chooses from, in this order; `naive` runs only when named."""
 
 SMALL = 1 << 13
-"""Numbers of x up to which a call on a CPU is left to torch: to prepare one of the C++ kernels
-takes 25 microseconds, as long as torch's few operations take together.  With a gradient that holds
-for single runs only: torch would spread the rows of several over the tokens."""
-
-SMALL_GATE = 1 << 16
-"""The same for the gate of a single run with a gradient; without one torch takes it at any size."""
+"""Numbers of x up to which a call on a CPU without a gradient is left to torch: to prepare one of
+the C++ kernels takes 25 microseconds, as long as torch's few operations take together."""
 
 
 def normalise(
@@ -44,9 +40,7 @@ def normalise(
     if kind not in KINDS:
         raise errors.unknown_choice("kind", kind, KINDS)
     lengths = _checked(x, {}, {"shift": shift, "scale": scale}, lengths)
-    single, differentiated = len(lengths) == 1, _is_differentiated(x, shift, scale)
-    small = x.numel() <= SMALL and (single or not differentiated)
-    if backend is None and small and _is_eager_cpu(x):
+    if backend is None and _is_quick(x, shift, scale) and x.numel() <= SMALL:
         return composed.modulated_norm(x, shift, scale, lengths, kind, epsilon)
     name = choose(REFUSALS, _call(x, shift, scale), backend)
     if name == "torch":
@@ -67,9 +61,7 @@ def add_gated(
     """`wmdsl_kernels.gated_residual`."""
     x, change, gate = common_dtype(x, change, gate)
     lengths = _checked(x, {"change": change}, {"gate": gate}, lengths)
-    single, differentiated = len(lengths) == 1, _is_differentiated(x, change, gate)
-    small = single and x.numel() <= SMALL_GATE if differentiated else single or x.numel() <= SMALL
-    if backend is None and small and _is_eager_cpu(x):
+    if backend is None and _is_quick(x, change, gate) and (len(lengths) == 1 or x.numel() <= SMALL):
         return composed.gated_residual(x, change, gate, lengths)
     name = choose(REFUSALS, _call(x, change, gate), backend)
     if name == "torch":
@@ -79,12 +71,11 @@ def add_gated(
     return execute_gate(x, change, gate, lengths, name)
 
 
-def _is_eager_cpu(x: torch.Tensor) -> bool:
-    return x.device.type == "cpu" and not is_traced(x)
-
-
-def _is_differentiated(*tensors: torch.Tensor) -> bool:
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+def _is_quick(*tensors: torch.Tensor) -> bool:
+    """Whether a call needs nothing but its value, on a CPU."""
+    if tensors[0].device.type != "cpu" or is_traced(tensors[0]):
+        return False
+    return not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
 
 
 def explain(*tensors: torch.Tensor) -> list[tuple[str, bool, str]]:

@@ -34,6 +34,7 @@ def normal(x, deviation):
 def linear_module(objective, steps=200, normalise="none"):
     """A module whose head is a linear function of each token; its matrix and its offset."""
     text = LINEAR.format(objective=objective, steps=steps, normalise=normalise)
+    torch.manual_seed(0)
     module = perturbed(wmdsl.compile(text), 1)
     w = weights_of(module)
     with torch.no_grad():

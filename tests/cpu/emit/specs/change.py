@@ -36,6 +36,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import functional
 
 from wmdsl_kernels import attention, gated_residual, modulated_norm
 
@@ -67,14 +68,30 @@ class TimeCode(nn.Module):
 
 
 class Runs(NamedTuple):
-    """Rows [B, R, W]; row r belongs to the next `lengths[r]` tokens."""
+    """Rows [B, R, W]; row r belongs to the next `lengths[r]` tokens.
+
+    Without lengths one row is for all tokens, or each has its own.
+    """
 
     rows: Tensor
     lengths: tuple[int, ...]
 
     def chunk(self, count: int) -> list[Runs]:
         """The channels cut into equal parts."""
-        return [Runs(rows, self.lengths) for rows in self.rows.chunk(count, dim=-1)]
+        runs = self.spread() if self._is_small(count) else self
+        return [Runs(rows, runs.lengths) for rows in runs.rows.chunk(count, dim=-1)]
+
+    def spread(self) -> Runs:
+        """The rows of several runs, laid out token by token."""
+        if len(self.lengths) == 1:
+            return Runs(self.rows, ())
+        rows = zip(self.rows.split(1, dim=1), self.lengths, strict=True)
+        return Runs(torch.cat([row.expand(-1, length, -1) for row, length in rows], dim=1), ())
+
+    def _is_small(self, count: int) -> bool:
+        """Whether torch's own operations take less time than to call a kernel: few numbers."""
+        numbers = len(self.rows) * sum(self.lengths) * self.rows.shape[-1] // count
+        return self.rows.is_cpu and numbers <= 1 << 15
 
     def by_step(self, size: int, count: int) -> list[list[Runs]]:
         """For each step of a sampler, which a batch of one row for every step stands for, the
@@ -85,11 +102,16 @@ class Runs(NamedTuple):
 
 def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
     """x + gate * change, run by run."""
+    if not gate.lengths:
+        return torch.addcmul(x_BTW, gate.rows, change_BTW)
     return gated_residual(x_BTW, change_BTW, gate.rows, gate.lengths)
 
 
 def modulated(x_BTW: Tensor, shift: Runs, scale: Runs) -> Tensor:
     """LayerNorm(x) (1 + scale) + shift, run by run."""
+    if not shift.lengths:
+        normed = functional.layer_norm(x_BTW, x_BTW.shape[-1:])
+        return torch.addcmul(shift.rows, normed, 1 + scale.rows)
     return modulated_norm(x_BTW, shift.rows, scale.rows, shift.lengths)
 
 
