@@ -256,6 +256,21 @@ def test_compile_has_no_graph_break_and_the_same_gradient(backend):
         torch.testing.assert_close(compiled, eager, rtol=1e-5, atol=1e-5)
 
 
+class Steered(torch.nn.Module):
+    def forward(self, x, change, shift, scale):
+        return gated_residual(modulated_norm(x, shift, scale, (3, 2)), change, scale, (3, 2))
+
+
+def test_export_keeps_the_operators_and_the_result():
+    inputs, _ = tensors(torch.float32, 2, (3, 2), 20, 2)
+    program = torch.export.export(Steered(), tuple(inputs))
+    names = {str(node.target) for node in program.graph.nodes}
+    assert "wmdsl_kernels.modulated_norm_forward.default" in names
+    assert "wmdsl_kernels.gated_residual_forward.default" in names
+    found, eager = program.module()(*inputs), Steered()(*inputs)
+    torch.testing.assert_close(found, eager, rtol=0, atol=0)
+
+
 def test_every_width_has_a_launch():
     for channels in (1, 45, 192, 3072, configurations.WIDEST):
         launch = configurations.row_launch(channels)

@@ -197,6 +197,18 @@ def test_sliced_tensors_and_expanded_gradients(executor):
     torch.testing.assert_close(joint.grad, torch.stack(truth, 3), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["fp32", "fp64"])
+def test_a_strided_head_dim_is_refused_under_a_mask(dtype):
+    """torch's flash attention on a CPU would read past it without a word."""
+    schedule = FAMILIES["policy"]
+    inputs, _ = tensors(schedule, dtype)
+    strided = [tensor.mT.contiguous().mT for tensor in inputs]
+    with pytest.raises(DispatchError, match="rectangles: the head dim of query, key or value is"):
+        attention(*strided, schedule)
+    exact, _ = naive_attention(*inputs)
+    torch.testing.assert_close(attention(*strided).double(), exact, rtol=0, atol=1e-5)
+
+
 def test_scale_is_honoured():
     schedule = FAMILIES["fast_wam"]
     inputs, _ = tensors(schedule, torch.float32)

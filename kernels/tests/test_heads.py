@@ -317,3 +317,17 @@ def test_compile_has_no_graph_break_and_the_same_gradient(backend):
         results.append([*output, *torch.autograd.grad(output, leaves, slopes)])
     for eager, compiled in zip(*results, strict=True):
         torch.testing.assert_close(compiled, eager, rtol=1e-5, atol=1e-5)
+
+
+class Turner(torch.nn.Module):
+    def forward(self, x, cos, sin):
+        return rotated_heads(x, cos, sin)
+
+
+def test_export_keeps_the_operator_and_the_result():
+    made, _ = case(torch.float32, **CASES["queries"])
+    inputs = (made[2].heads.detach(), made[2].cos, made[2].sin)
+    program = torch.export.export(Turner(), inputs)
+    names = {str(node.target) for node in program.graph.nodes}
+    assert "wmdsl_kernels.joint_heads_forward.default" in names
+    assert torch.equal(program.module()(*inputs), Turner()(*inputs))

@@ -51,6 +51,7 @@ def rectangles(request: Request) -> str | None:
     return (
         _elsewhere(request, "cpu")
         or _unlike(request, "float64", "float32", "float16", "bfloat16")
+        or _strided(request)
         or ("its LSE has no gradient" if request.wants_lse and request.needs_gradient else None)
     )
 
