@@ -14,6 +14,8 @@ from wmdsl.runtime.sample import random_batch
 
 pytestmark = pytest.mark.slow
 HYBRID = ATLAS.parent / "hybrids" / "mot_fast.wm"
+REFERENCES = ATLAS.parent / "references"
+SIZES: dict[str, dict] = {"visualpredicator": {}}  # symbols have one size
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -22,6 +24,17 @@ def test_what_is_refused_ends_with_its_codes(name):
         wmdsl.emit(ATLAS / f"{name}.wm", size="tiny")
     found = {entry.code for entry in caught.value.diagnostics if entry.severity == "error"}
     assert found == REFUSED[name]
+
+
+@pytest.mark.parametrize("path", sorted({*ATLAS.glob("*.wm"), *REFERENCES.glob("*.wm")}, key=str),
+                         ids=lambda path: path.stem)  # fmt: skip
+def test_every_spec_is_emitted_or_refused_by_a_code(path):
+    try:
+        assert wmdsl.emit(path, **SIZES.get(path.stem, {"size": "tiny"})).startswith('"""')
+    except SpecError as refused:
+        found = [entry.code for entry in refused.diagnostics if entry.severity == "error"]
+        assert path.stem not in RUNNING and found
+        assert all(code.startswith("WM8") for code in found), found
 
 
 def test_the_systems_are_specs():

@@ -54,7 +54,7 @@ class Context:
 
     def _videos(self, space: Space) -> Expression:
         """The videos of a U-Net: their shapes, and which of them each one sees."""
-        shapes = [(placed.group.frames, *placed.group.grid) for placed in space.groups]
+        shapes = [(placed.group.frames, *grid_of(placed.group)) for placed in space.groups]
         sees = []
         for query in space.groups:
             keys = seen_videos(space, query)
@@ -97,6 +97,13 @@ class Context:
             name = Name(self.constants.of(key, wanted))
             self.schedules[key] = Assign((name,), value, _attend_span(self.model, queries))
         return self.schedules[key].targets[0]
+
+
+def grid_of(group: TokenGroup) -> tuple[int, int]:
+    """Rows and columns of a U-Net's tokens."""
+    if group.grid is None:
+        raise Unsupported(f"{group.name} has no rows and columns for a U-Net", group.span)
+    return group.grid
 
 
 def _whole(space: Space, query: Placed, key: Placed) -> bool:

@@ -20,7 +20,7 @@ from wmdsl.check.model import (
 from wmdsl.check.sources import written
 from wmdsl.check.streams import spacing
 from wmdsl.lower.codecs import direct
-from wmdsl.lower.context import Context, generated, group_name, number
+from wmdsl.lower.context import Context, generated, grid_of, group_name, number
 from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.pretrained import (
     autoencoder,
@@ -258,8 +258,7 @@ def _learned(context: Context, trunk: Trunk) -> list[str]:
 
 def _unet(trunk: Trunk) -> Expression:
     for group in trunk.groups:
-        if group.grid is None:
-            raise Unsupported(f"{group.name} has no rows and columns for a U-Net", group.span)
+        grid_of(group)
     sizes = trunk.width, trunk.heads, trunk.head_dim
     return Block("unet_blocks")(*sizes, strides=strides(trunk), middle=middle(trunk))
 
