@@ -54,7 +54,7 @@ def numbers_present(
     return found
 
 
-def present(batch: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+def without_padding(batch: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
     """The first samples of a stream with 0 in place of padding."""
     found = batch.get(f"{name}.numbers")
     if found is None:

@@ -126,7 +126,7 @@ class Frame:
         if by_number(stream):
             if len(stream.sample) != 1:
                 raise Unsupported(f"`valid mask` of {stream.name}, no vector,", stream.span)
-            self.body.assign(name, Block("present")(BATCH, stream.name, name))
+            self.body.assign(name, Block("without_padding")(BATCH, stream.name, name))
 
     def _cut(self, stream: Stream, window: Name, length: int) -> None:
         """Cut a window into its segments; a lone one needs no cut."""

@@ -205,7 +205,7 @@ def samples(
     return x[:, :first]
 
 
-def present(batch: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+def without_padding(batch: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
     """The first samples of a stream with 0 in place of padding."""
     found = batch.get(f"{name}.numbers")
     if found is None:
@@ -387,14 +387,14 @@ class Padded(nn.Module):
         """Loss terms of a batch; `loss` is their weighted sum."""
         state = samples(batch, "state", 1, 1, (4,), "model.wm:4")
         state = (state - self.state_mean) / self.state_scale
-        state = present(batch, "state", state)
+        state = without_padding(batch, "state", state)
         action = samples(batch, "action", 6, 6, (3,), "model.wm:10")
         action = (action - self.action_mean) / self.action_scale
-        action = present(batch, "action", action)
+        action = without_padding(batch, "action", action)
         action_past, action_future = action.split([2, 4], dim=1)
         goal = samples(batch, "goal", 1, 1, (2,), "model.wm:17")
         goal = (goal - self.goal_mean) / self.goal_scale
-        goal = present(batch, "goal", goal)
+        goal = without_padding(batch, "goal", goal)
         like = next(self.parameters())
         size = len(state)
 
@@ -470,10 +470,10 @@ class Padded(nn.Module):
         """
         state = samples(batch, "state", 1, 1, (4,), "model.wm:4")
         state = (state - self.state_mean) / self.state_scale
-        state = present(batch, "state", state)
+        state = without_padding(batch, "state", state)
         action = samples(batch, "action", 2, 6, (3,), "model.wm:10")
         action = (action - self.action_mean) / self.action_scale
-        action = present(batch, "action", action)
+        action = without_padding(batch, "action", action)
         like = next(self.parameters())
         size = len(state)
         clean = like.new_zeros(size, 1)
