@@ -168,7 +168,6 @@ _ROWS = (
     Code("WM877", "environment against model", "A model and an environment do not fit."),
     Code("WM878", "query of a run", "A query is not declared, or not answerable."),
     Code("WM879", "job failed", "A job of a comparison failed."),
-    Code("WM880", "no such baseline", "A run is not the baseline that it is given as."),
     Code("WM880", "weights not chosen", "Nothing says what becomes of pretrained weights."),
     Code("WM881", "pretrained weights missing", "A checkpoint is missing or cannot be read."),
     Code("WM882", "pretrained weights do not fit", "A checkpoint has other sizes than the spec."),
@@ -176,6 +175,7 @@ _ROWS = (
     Code("WM884", "data set lacks a stream", "What no data set records is zero, and teaches "
          "nothing.", "warning"),
     Code("WM885", "session cannot act", "A session is to act in a way that its query cannot."),
+    Code("WM886", "no such baseline", "A run is not the baseline that it is given as."),
     # lints
     Code("WM901", "unused parameter", "No value and no `when` names the parameter.", "warning"),
     Code("WM902", "unused import", "Nothing of the imported file is used.", "warning"),

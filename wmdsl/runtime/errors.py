@@ -184,7 +184,7 @@ def not_controllable(query: str, because: str) -> RunError:
 
 def not_shuffled(path: Path) -> RunError:
     return RunError(
-        "WM880",
+        "WM886",
         "this run was trained on the true actions",
         path,
         "train the baseline with `wmdsl train ... --shuffle-actions`",

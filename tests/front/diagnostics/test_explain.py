@@ -7,7 +7,7 @@ import pytest
 
 import wmdsl.diagnostics
 from wmdsl.check import check
-from wmdsl.diagnostics import CODES, Diagnostics
+from wmdsl.diagnostics import CODES, Diagnostics, codes
 from wmdsl.diagnostics.problem import Problem
 from wmdsl.plan import build_plan
 from wmdsl.resolve import resolve
@@ -49,6 +49,7 @@ def codes_of(name: str, text: str, library: str) -> list[str]:
 def test_codes_and_pages_belong_together():
     assert sorted(path.stem for path in PAGES.glob("*.md")) == sorted(CODES)
     assert list(CODES) == sorted(CODES)
+    assert len(CODES) == len(codes._ROWS), "two rows with one code"
 
 
 @pytest.mark.parametrize("code", CODES)

@@ -170,7 +170,7 @@ def test_a_baseline_must_have_been_shuffled(plan, tmp_path):
         patch.setattr(suites, "load_run", lambda path: Oracle(plan))
         with pytest.raises(errors.RunError) as caught:
             faithful_run(run, ["dots/go"], SETTINGS, shuffled=other, progress=False)
-    assert caught.value.code == "WM880"
+    assert caught.value.code == "WM886"
 
 
 def test_a_model_of_another_robot_is_refused(plan, tmp_path):
