@@ -22,7 +22,7 @@ def _assertion(draft: Draft, written: ast.Assertion) -> tuple[FlowAssertion, ...
     where = written.where.text if written.where else None
     if where and draft.spec.find(where, "query", "stage", "layout") is None:
         known = [entry.name.text for entry in draft.spec.of("query", "stage", "layout")]
-        raise Mistake(errors.unknown_place(written.where, known))
+        raise Mistake(errors.names.unknown_place(written.where, known))
     return tuple(
         FlowAssertion(written.kind, sources, written.verb, target, where, written.span)
         for target in _ends(draft, written.target)
@@ -32,7 +32,7 @@ def _assertion(draft: Draft, written: ast.Assertion) -> tuple[FlowAssertion, ...
 def _ends(draft: Draft, expression: ast.Expression) -> tuple[End, ...]:
     """`segment`, `trunk`, `group` (trunk.segment), `condition` or `align`, with its name."""
     if not isinstance(expression, ast.Reference):
-        raise Mistake(errors.segment_wanted(expression))
+        raise Mistake(errors.names.segment_wanted(expression))
     name = expression.path[0]
     if name in draft.streams:
         return tuple(("segment", found.reference) for found in segments(draft, expression))
@@ -46,4 +46,4 @@ def _ends(draft: Draft, expression: ast.Expression) -> tuple[End, ...]:
         if name in table:
             return ((form, name),)
     known = {**draft.streams, **draft.trunks, **draft.conditions, **draft.aligns}
-    raise missing(draft, name, errors.unknown_stream(expression, known, None))
+    raise missing(draft, name, errors.names.unknown_stream(expression, known, None))

@@ -53,7 +53,7 @@ def _check_names(draft: Draft) -> None:
     for declaration in draft.spec.of("stream", "codec", "trunk"):
         first = owners.setdefault(declaration.name.text, declaration)
         if first.form != declaration.form:
-            draft.report(errors.name_shared(first, declaration))
+            draft.report(errors.names.name_shared(first, declaration))
 
 
 def _model(draft: Draft, assertions: tuple[FlowAssertion, ...]) -> Model:

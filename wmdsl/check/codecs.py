@@ -77,10 +77,10 @@ def kind_of(declaration: ast.Declaration, form: str, table: dict[str, Kind]) -> 
     """The row of a table that a declaration's head names."""
     clause = declaration.clause("kind") or declaration.clause("by")
     if clause is None:
-        raise Mistake(None if declaration.damaged else errors.head_missing(declaration))
+        raise Mistake(None if declaration.damaged else errors.attributes.head_missing(declaration))
     reference = clause.items[0].terms[0]
     if reference.dotted not in table:
-        raise Mistake(errors.unknown_word(reference.span, reference.dotted, form, table))
+        raise Mistake(errors.attributes.unknown_word(reference.span, reference.dotted, form, table))
     return table[reference.dotted]
 
 
@@ -90,7 +90,7 @@ def _check_pooled(draft: Draft, codec: Codec | None) -> None:
         return
     inner = codec_named(draft, codec.attributes["of"])
     if inner.kind == "pool":
-        raise Mistake(errors.pool_of_pool(codec.attributes["of"].span, inner))
+        raise Mistake(errors.codecs.pool_of_pool(codec.attributes["of"].span, inner))
 
 
 def codec_named(draft: Draft, reference: ast.Reference) -> Codec:
@@ -104,7 +104,7 @@ def codec_named(draft: Draft, reference: ast.Reference) -> Codec:
     if name in (*IMPLICIT.values(), TIME):
         return _implicit(draft, name, reference.span)
     other = draft.spec.find(name, *NAMED)
-    raise missing(draft, name, errors.unknown_codec(reference, draft.codecs, other))
+    raise missing(draft, name, errors.names.unknown_codec(reference, draft.codecs, other))
 
 
 def _implicit(draft: Draft, name: str, span: Span) -> Codec:
@@ -121,7 +121,7 @@ def encoded(draft: Draft, expression: ast.Expression) -> tuple[Encoded, ...]:
     if isinstance(expression, ast.Call):
         codec = codec_named(draft, expression.function)
         if len(expression.arguments) != 1:
-            raise Mistake(errors.one_argument(expression))
+            raise Mistake(errors.names.one_argument(expression))
         inner = single(expression.arguments[0])
         found = segments(draft, inner)
         for segment in found:
@@ -140,7 +140,7 @@ def _default(draft: Draft, segment: Segment, expression: ast.Expression) -> Enco
     if name is None or (name == "linear" and len(stream.shape) != 1):
         fitting = [codec for codec in draft.codecs.values() if codec and _reads(codec, stream)]
         kinds = [kind.name for kind in CODECS.values() if stream.modality in kind.reads]
-        raise Mistake(errors.codec_needed(expression.span, stream, fitting, kinds))
+        raise Mistake(errors.codecs.codec_needed(expression.span, stream, fitting, kinds))
     draft.used.add(name)
     codec = draft.codecs[name] if name in draft.codecs else _implicit(draft, name, stream.span)
     if codec is None:
@@ -158,7 +158,7 @@ def _check_reads(draft: Draft, codec: Codec, stream: Stream, expression: ast.Cal
         codec = codec_named(draft, codec.attributes["of"])
     if not _reads(codec, stream):
         fitting = [kind.name for kind in CODECS.values() if stream.modality in kind.reads]
-        raise Mistake(errors.codec_cannot_read(expression.span, codec, stream, fitting))
+        raise Mistake(errors.codecs.codec_cannot_read(expression.span, codec, stream, fitting))
 
 
 def geometry(draft: Draft, read: Encoded, span: Span) -> Geometry:
@@ -197,7 +197,7 @@ def _frame(stream: Stream, codec: Codec, span: Span) -> tuple[int, int, int]:
     if len(stream.shape) == 2:
         return (1, *stream.shape)
     if len(stream.shape) != 3:
-        raise Mistake(errors.codec_needs_frame(span, codec, stream))
+        raise Mistake(errors.shapes.codec_needs_frame(span, codec, stream))
     return stream.shape
 
 
@@ -206,7 +206,7 @@ def _cells(
 ) -> tuple[int, int]:
     """Rows and columns of cells that tile a frame exactly."""
     if size[0] % cell[0] or size[1] % cell[1]:
-        raise Mistake(errors.frame_not_divided(span, stream, codec, size, cell))
+        raise Mistake(errors.shapes.frame_not_divided(span, stream, codec, size, cell))
     return size[0] // cell[0], size[1] // cell[1]
 
 
@@ -225,7 +225,7 @@ def _conv(stream: Stream, segment: Segment, codec: Codec, span: Span) -> Geometr
     _, height, width = _frame(stream, codec, span)
     strides = conv_strides(codec)
     if len(strides) != len(channels):
-        raise Mistake(errors.strides_for_channels(span, codec, len(strides), len(channels)))
+        raise Mistake(errors.shapes.strides_for_channels(span, codec, len(strides), len(channels)))
     shrink = prod(strides)
     grid = _cells((height, width), (shrink, shrink), stream, codec, span)
     if codec.attributes["readout"] == "keypoints":
@@ -235,7 +235,7 @@ def _conv(stream: Stream, segment: Segment, codec: Codec, span: Span) -> Geometr
 
 def _vector(stream: Stream, segment: Segment, codec: Codec, span: Span) -> Geometry:
     if len(stream.shape) != 1:
-        raise Mistake(errors.codec_needs_vector(span, codec, stream))
+        raise Mistake(errors.shapes.codec_needs_vector(span, codec, stream))
     return Geometry(segment.length, 1, None, stream.shape[0])
 
 
@@ -260,7 +260,7 @@ def _codes(stream: Stream, segment: Segment, codec: Codec, span: Span) -> Geomet
 
 def _time(stream: Stream, segment: Segment, codec: Codec, span: Span) -> Geometry:
     if segment.observed:
-        raise Mistake(errors.time_of_observed(span, segment))
+        raise Mistake(errors.training.time_of_observed(span, segment))
     return Geometry(1, 1, None, FREQUENCIES)
 
 
@@ -287,7 +287,7 @@ def _hub(stream: Stream, segment: Segment, codec: Codec, span: Span) -> Geometry
 
 def _channels(codec: Codec, span: Span) -> int:
     if codec.attributes["channels"] is None:
-        raise Mistake(errors.channels_needed(codec, span))
+        raise Mistake(errors.shapes.channels_needed(codec, span))
     return codec.attributes["channels"]
 
 
@@ -297,7 +297,7 @@ def _latent_frames(segment: Segment, codec: Codec, span: Span) -> int:
     for frames, own in ((segment.length, 0), (segment.length - 1, 1)):
         if frames % deep == 0:
             return frames // deep + own
-    raise Mistake(errors.frames_not_divided(span, segment, codec, deep))
+    raise Mistake(errors.shapes.frames_not_divided(span, segment, codec, deep))
 
 
 def _text(stream: Stream, segment: Segment, codec: Codec, span: Span) -> Geometry:

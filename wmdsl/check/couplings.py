@@ -56,7 +56,7 @@ def clause_of(declaration: ast.Declaration, role: str) -> ast.Clause:
     """A part of the head that must be there."""
     clause = declaration.clause(role)
     if clause is None:
-        raise Mistake(None if declaration.damaged else errors.head_missing(declaration))
+        raise Mistake(None if declaration.damaged else errors.attributes.head_missing(declaration))
     return clause
 
 
@@ -133,15 +133,15 @@ def trunk_level(draft: Draft, trunk: Trunk, found: tuple[TokenGroup, ...]) -> st
 def _tap(draft: Draft, call: ast.Call) -> TokenSource:
     """`tap(video_dit, layer 19, at 0.7, stop)`."""
     if not call.arguments:
-        raise Mistake(errors.one_argument(call))
+        raise Mistake(errors.names.one_argument(call))
     head = single(call.arguments[0])
     if not isinstance(head, ast.Reference):
-        raise Mistake(errors.one_argument(call))
+        raise Mistake(errors.names.one_argument(call))
     trunk = trunk_of(draft, head, "a trunk")
     options = _tap_options(call.arguments[1:])
     layer = options.get("layer")
     if layer is not None and layer > trunk.layers:
-        raise Mistake(errors.too_deep(call.span, layer, trunk))
+        raise Mistake(errors.shapes.too_deep(call.span, layer, trunk))
     found = groups_of_trunk(draft, trunk, head)
     return _inside(draft, trunk, found, call.span, layer, options.get("at"), "stop" in options)
 
@@ -151,7 +151,7 @@ def _tap_options(items: tuple[ast.Item, ...]) -> dict[str, Value]:
     for item in items:
         word = item.terms[0]
         if not isinstance(word, ast.Reference) or word.dotted not in TAP:
-            raise Mistake(errors.unknown_word(word.span, word.span.text, "tap", TAP))
+            raise Mistake(errors.attributes.unknown_word(word.span, word.span.text, "tap", TAP))
         options[word.dotted] = _tap_value(word.dotted, item)
     return options
 
@@ -166,15 +166,15 @@ def _tap_value(name: str, item: ast.Item) -> Value:
     row = Attribute("at", "share", "Noise level at which the trunk is tapped.")
     value = _filled(row, rest).terms[0]
     if not isinstance(value, ast.Number):
-        raise Mistake(errors.wrong_type(row, value))
+        raise Mistake(errors.attributes.wrong_type(row, value))
     if not 0 <= value.value <= 1:
-        raise Mistake(errors.out_of_range(row, value))
+        raise Mistake(errors.attributes.out_of_range(row, value))
     return value.value
 
 
 def _filled(row: Attribute, item: ast.Item) -> ast.Item:
     if len(item.terms) != 1:
-        raise Mistake(errors.too_many_terms(row, item))
+        raise Mistake(errors.attributes.too_many_terms(row, item))
     return item
 
 
@@ -187,7 +187,7 @@ def blocks(layers: Layers, trunk: Trunk) -> tuple[int, ...]:
     found = layers.numbers or tuple(range(layers.low, layers.high + 1, layers.every))
     outside = next((block for block in found if block not in every), None)
     if outside is not None or not found:
-        raise Mistake(errors.no_such_block(layers.span, outside, trunk))
+        raise Mistake(errors.shapes.no_such_block(layers.span, outside, trunk))
     return tuple(found)
 
 
@@ -200,10 +200,10 @@ def _cross(draft: Draft, declaration: ast.Declaration) -> Cross:
     for source in read:
         _check_not_itself(source, targets, declaration)
     if len({source.width for source in read}) > 1 and not values["embed"]:
-        raise Mistake(errors.cross_widths_differ(declaration, read))
+        raise Mistake(errors.shapes.cross_widths_differ(declaration, read))
     layers = {blocks(values["layers"], trunk) for trunk in targets}
     if len(layers) > 1:
-        raise Mistake(errors.targets_differ_in_depth(declaration, targets))
+        raise Mistake(errors.shapes.targets_differ_in_depth(declaration, targets))
     for trunk in targets if values["per_frame"] else ():
         _check_frames(draft, declaration, read, trunk)
     for trunk in targets if values["paired"] else ():
@@ -230,7 +230,7 @@ def _check_frames(
     tokens = sum(group.count for group in trunk.groups)
     uneven = any(source.count % counts[0] for source in read)
     if len(set(counts)) > 1 or tokens % counts[0] or uneven or len(trunk.groups) > 1:
-        raise Mistake(errors.frames_do_not_share(declaration, counts, trunk, tokens))
+        raise Mistake(errors.shapes.frames_do_not_share(declaration, counts, trunk, tokens))
 
 
 def _check_paired(
@@ -240,14 +240,14 @@ def _check_paired(
     source = draft.trunks.get(read[0].trunk)
     plain = len(read) == 1 and source is not None and read[0].layer is None
     if not plain or source.layers != trunk.layers:
-        raise Mistake(errors.blocks_do_not_pair(declaration, trunk))
+        raise Mistake(errors.shapes.blocks_do_not_pair(declaration, trunk))
 
 
 def _check_not_itself(
     source: TokenSource, targets: list[Trunk], declaration: ast.Declaration
 ) -> None:
     if source.trunk in [trunk.name for trunk in targets]:
-        raise Mistake(errors.reads_itself(declaration, source.trunk))
+        raise Mistake(errors.couplings.reads_itself(declaration, source.trunk))
 
 
 def _condition(draft: Draft, declaration: ast.Declaration) -> Condition:
@@ -258,17 +258,17 @@ def _condition(draft: Draft, declaration: ast.Declaration) -> Condition:
     read = sources(draft, declaration)
     clause = clause_of(declaration, "target")
     if len(clause.items) > 1:
-        raise Mistake(errors.one_target(clause))
+        raise Mistake(errors.names.one_target(clause))
     reference = single(clause.items[0])
     if not isinstance(reference, ast.Reference):
-        raise Mistake(errors.segment_wanted(reference))
+        raise Mistake(errors.names.segment_wanted(reference))
     if reference.dotted in draft.codecs:
         return _condition_codec(draft, declaration, mechanism.name, read, reference)
     trunk, found = _condition_target(draft, reference)
     for source in read:
         _check_not_itself(source, [trunk], declaration)
     if mechanism.name.startswith("adaln") and trunk.kind not in TIMED:
-        raise Mistake(errors.no_modulation(declaration, mechanism.name, trunk))
+        raise Mistake(errors.couplings.no_modulation(declaration, mechanism.name, trunk))
     if mechanism.name in ALIGNED:
         _check_aligned(draft, declaration, read, trunk, found)
     if mechanism.name == "channel":
@@ -276,9 +276,9 @@ def _condition(draft: Draft, declaration: ast.Declaration) -> Condition:
     if mechanism.name == "prefix_per_frame":
         count, frames = sum(part.count for part in read), sum(group.frames for group in found)
         if count % frames:
-            raise Mistake(errors.frames_do_not_share(declaration, [frames], trunk, count))
+            raise Mistake(errors.shapes.frames_do_not_share(declaration, [frames], trunk, count))
     if mechanism.name in SEQUENCES and len({source.width for source in read}) > 1:
-        raise Mistake(errors.prefix_widths_differ(declaration, read))
+        raise Mistake(errors.shapes.prefix_widths_differ(declaration, read))
     return Condition(
         name=declaration.name.text,
         sources=read,
@@ -300,7 +300,7 @@ def _condition_codec(
     """Only a codec with channels can be scaled and shifted."""
     codec = codec_named(draft, reference)
     if mechanism not in ("film", "channel") or codec.kind not in ("conv", "vae", "vit"):
-        raise Mistake(errors.no_modulation(declaration, mechanism, codec))
+        raise Mistake(errors.couplings.no_modulation(declaration, mechanism, codec))
     if mechanism == "channel":
         draft.cannot_run("WM804", "conditioning of a codec by channel", declaration.span)
     name = declaration.name.text
@@ -317,7 +317,7 @@ def _condition_target(
     if name not in draft.streams:
         known, other = {**draft.trunks, **draft.codecs}, draft.spec.find(name, *NAMED)
         what = "a trunk, its tokens or a codec"
-        raise missing(draft, name, errors.unknown_trunk(reference, what, known, other))
+        raise missing(draft, name, errors.names.unknown_trunk(reference, what, known, other))
     return _one_trunk(draft, reference)
 
 
@@ -326,7 +326,7 @@ def _one_trunk(draft: Draft, reference: ast.Reference) -> tuple[Trunk, tuple[Tok
     found = groups(draft, reference)
     names = list(dict.fromkeys(group.trunk for group in found))
     if len(names) > 1:
-        raise Mistake(errors.stands_in_several(reference, names))
+        raise Mistake(errors.couplings.stands_in_several(reference, names))
     return draft.trunks[names[0]], found
 
 
@@ -341,7 +341,7 @@ def _check_aligned(
     wanted = sum(group.count for group in found)
     for source in read:
         if wanted % source.count:
-            raise Mistake(errors.tokens_do_not_align(declaration, source.count, wanted))
+            raise Mistake(errors.shapes.tokens_do_not_align(declaration, source.count, wanted))
 
 
 def _check_channels(
@@ -352,7 +352,7 @@ def _check_channels(
         for group in found:
             if lies(source, group) is None:
                 count = sum(part.count for part in source)
-                raise Mistake(errors.no_channels(declaration, count, group))
+                raise Mistake(errors.shapes.no_channels(declaration, count, group))
 
 
 def _align(draft: Draft, declaration: ast.Declaration) -> Align:
@@ -362,15 +362,17 @@ def _align(draft: Draft, declaration: ast.Declaration) -> Align:
     clause = clause_of(declaration, "target")
     (item,) = clause.items if len(clause.items) == 1 else (None,)
     if item is None:
-        raise Mistake(errors.one_target(clause))
+        raise Mistake(errors.names.one_target(clause))
     target = encoded(draft, single(item))
     if len(target) > 1:
-        raise Mistake(errors.one_segment(item.span, [read.segment for read in target]))
+        raise Mistake(errors.names.one_segment(item.span, [read.segment for read in target]))
     size = geometry(draft, target[0], item.span)
     if source.count != size.count:
-        raise Mistake(errors.align_counts_differ(source, clause.span, size.frames, size.per_frame))
+        raise Mistake(
+            errors.shapes.align_counts_differ(source, clause.span, size.frames, size.per_frame)
+        )
     if values["projector"] == "none" and source.width != size.features:
-        raise Mistake(errors.align_widths_differ(source, clause.span, size.features))
+        raise Mistake(errors.shapes.align_widths_differ(source, clause.span, size.features))
     _check_guard(declaration, values["gradient"], values["guard"], values["teacher"])
     if values["guard"] and not GUARDS[values["guard"].name].runs:
         draft.cannot_run("WM806", f"the guard {values['guard'].name}", declaration.span)
@@ -398,17 +400,17 @@ def _align(draft: Draft, declaration: ast.Declaration) -> Align:
 def _align_source(draft: Draft, declaration: ast.Declaration, layer: int | None) -> TokenSource:
     clause = clause_of(declaration, "source")
     if len(clause.items) > 1:
-        raise Mistake(errors.one_target(clause))
+        raise Mistake(errors.names.one_target(clause))
     expression = single(clause.items[0])
     if not isinstance(expression, ast.Reference):
-        raise Mistake(errors.segment_wanted(expression))
+        raise Mistake(errors.names.segment_wanted(expression))
     if expression.path[0] in draft.trunks:
         trunk = trunk_of(draft, expression, "a trunk")
         found = groups_of_trunk(draft, trunk, expression)
     else:
         trunk, found = _one_trunk(draft, expression)
     if layer is not None and layer > trunk.layers:
-        raise Mistake(errors.too_deep(declaration.attribute("layer").span, layer, trunk))
+        raise Mistake(errors.shapes.too_deep(declaration.attribute("layer").span, layer, trunk))
     return _inside(draft, trunk, found, expression.span, layer)
 
 
@@ -417,9 +419,9 @@ def _check_guard(
 ) -> None:
     """A gradient into the target needs a guard, and a target that has weights to train."""
     if gradient and teacher.name != "same":
-        raise Mistake(errors.gradient_into_teacher(declaration, teacher.name))
+        raise Mistake(errors.training.gradient_into_teacher(declaration, teacher.name))
     if gradient and guard is None:
-        raise Mistake(errors.guard_needed(declaration, GUARDS))
+        raise Mistake(errors.training.guard_needed(declaration, GUARDS))
 
 
 def weight(draft: Draft, items: tuple[ast.Item, ...], apart: bool = False) -> Fraction:
@@ -430,7 +432,7 @@ def weight(draft: Draft, items: tuple[ast.Item, ...], apart: bool = False) -> Fr
         first = item.terms[0]
         value = number(row, ast.Item((first,), item.span))
         if value == 0:
-            draft.report(errors.weightless(item))
+            draft.report(errors.training.weightless(item))
         if len(item.terms) > 1 and not apart:
             draft.cannot_run("WM807", "a weight by data source of what is generated", item.span)
         elif len(item.terms) > 1:
@@ -444,9 +446,9 @@ def _check_source(item: ast.Item) -> None:
     """`1 on human_video`."""
     words = item.terms[1:]
     if len(words) != 2 or not all(isinstance(word, ast.Reference) for word in words):
-        raise Mistake(errors.source_malformed(item))
+        raise Mistake(errors.layouts.source_malformed(item))
     if words[0].dotted != "on":
-        raise Mistake(errors.source_malformed(item))
+        raise Mistake(errors.layouts.source_malformed(item))
 
 
 def _hand(draft: Draft, declaration: ast.Declaration) -> Hand:
@@ -454,11 +456,11 @@ def _hand(draft: Draft, declaration: ast.Declaration) -> Hand:
     clause, target = clause_of(declaration, "source"), clause_of(declaration, "target")
     for part in (clause, target):
         if len(part.items) > 1:
-            raise Mistake(errors.one_target(part))
+            raise Mistake(errors.names.one_target(part))
     found = segments(draft, single(clause.items[0]))
     futures = [segment for segment in found if not segment.observed]
     if len(futures) != 1:
-        raise Mistake(errors.hand_needs_future(clause.span, found))
+        raise Mistake(errors.couplings.hand_needs_future(clause.span, found))
     reference = single(target.items[0])
     receiver = _receiver(draft, reference, futures[0].reference, declaration)
     return Hand(
@@ -478,12 +480,12 @@ def _receiver(
 ) -> str:
     """A trunk that holds the segment, or a planner or extern, which has no runtime yet."""
     if not isinstance(reference, ast.Reference):
-        raise Mistake(errors.segment_wanted(reference))
+        raise Mistake(errors.names.segment_wanted(reference))
     if draft.spec.find(reference.dotted, "planner", "extern"):
         draft.used_externs.add(reference.dotted)
         draft.cannot_run("WM804", "a hand-over to a planner or extern", declaration.span)
         return reference.dotted
     trunk = trunk_of(draft, reference, "a trunk, planner or extern")
     if trunk.group(segment) is None:
-        raise Mistake(errors.nobody_receives(declaration, segment, trunk))
+        raise Mistake(errors.couplings.nobody_receives(declaration, segment, trunk))
     return trunk.name

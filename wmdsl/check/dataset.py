@@ -45,7 +45,7 @@ def check_data(model: Model, data: DataSet, diagnostics: Diagnostics) -> None:
 def _check_column(stream: Stream, key: str, data: DataSet, diagnostics: Diagnostics) -> None:
     feature = data.features.get(key)
     if feature is None:
-        diagnostics.add(errors.not_recorded(stream, key, data.root, _fitting(stream, data)))
+        diagnostics.add(errors.dataset.not_recorded(stream, key, data.root, _fitting(stream, data)))
         return
     _check_shape(stream, key, feature, diagnostics)
     _check_rate(stream, key, feature, data, diagnostics)
@@ -66,11 +66,11 @@ def _fitting(stream: Stream, data: DataSet) -> list[str]:
 def _check_shape(stream: Stream, key: str, feature: Feature, diagnostics: Diagnostics) -> None:
     """Frames are resized, so only their channels must agree; vectors must agree."""
     if (stream.modality in CAMERAS) != feature.is_camera:
-        diagnostics.add(errors.recorded_otherwise(stream, key, feature.is_camera))
+        diagnostics.add(errors.dataset.recorded_otherwise(stream, key, feature.is_camera))
     elif feature.is_camera and feature.image_shape[0] != stream.shape[0]:
-        diagnostics.add(errors.shape_recorded(stream, key, feature.image_shape))
+        diagnostics.add(errors.dataset.shape_recorded(stream, key, feature.image_shape))
     elif not feature.is_camera and tuple(feature.shape) != stream.shape:
-        diagnostics.add(errors.shape_recorded(stream, key, tuple(feature.shape)))
+        diagnostics.add(errors.dataset.shape_recorded(stream, key, tuple(feature.shape)))
 
 
 def _check_rate(
@@ -81,9 +81,9 @@ def _check_rate(
         return
     recorded, rows = _exact(feature.rate_hz), _exact(data.fps)
     if stream.rate_hz > recorded:
-        diagnostics.add(errors.recorded_slower(stream, key, recorded))
+        diagnostics.add(errors.dataset.recorded_slower(stream, key, recorded))
     elif any((rate / stream.rate_hz).denominator != 1 for rate in (rows, recorded)):
-        diagnostics.add(errors.stride_not_whole(stream, rows, recorded))
+        diagnostics.add(errors.dataset.stride_not_whole(stream, rows, recorded))
 
 
 def _exact(rate: float) -> Fraction:

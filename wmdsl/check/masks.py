@@ -45,7 +45,7 @@ def _attend(draft: Draft, declaration: ast.Declaration) -> bool:
         return _rows(draft, declaration, {name: known[name]})
     poisoned = draft.joins.get(name, 0) is None or draft.trunks.get(name, 0) is None
     if draft.readable and not poisoned:
-        draft.report(errors.unknown_space(declaration, known))
+        draft.report(errors.names.unknown_space(declaration, known))
     return False
 
 
@@ -115,7 +115,7 @@ def _distribute(
     homes = {space for _, found in subjects for space in _holding(found, known)}
     for (subject, read), (other, seen) in product(subjects, objects):
         if not set(_holding(read, known)) & set(_holding(seen, known)):
-            raise Mistake(errors.rows_across_spaces(subject, read, other, seen))
+            raise Mistake(errors.couplings.rows_across_spaces(subject, read, other, seen))
     for space in known:
         if space in homes:
             inside = [_inside(part, known[space]) for part in (subjects, objects)]
@@ -149,7 +149,7 @@ def _check_names(draft: Draft, known: tuple[str, ...], place: str, *sides: ast.A
         if name.dotted not in known and None in draft.layouts.values():
             raise Mistake
         if name.dotted not in known:
-            raise Mistake(errors.unknown_word(name.span, name.dotted, place, known))
+            raise Mistake(errors.attributes.unknown_word(name.span, name.dotted, place, known))
 
 
 def _layout_attend(draft: Draft, declaration: ast.Declaration, layout: ast.Declaration) -> bool:
@@ -206,8 +206,8 @@ def _check_covered(draft: Draft, space: str, attend: Attend) -> None:
         for group in draft.trunks[trunk].groups:
             found = rows.get((trunk, group.name), [])
             if not found:
-                draft.report(errors.group_without_row(group, attend))
+                draft.report(errors.couplings.group_without_row(group, attend))
             silent = [rule for rule in found if not rule.objects]
             if silent and len(silent) < len(found):
                 other = next(rule for rule in found if rule.objects)
-                draft.report(errors.rows_contradict(group, silent[0], other))
+                draft.report(errors.couplings.rows_contradict(group, silent[0], other))

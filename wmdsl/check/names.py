@@ -31,7 +31,7 @@ def stream_of(draft: Draft, reference: ast.Reference) -> Stream:
             raise Mistake
         return draft.streams[name]
     other = draft.spec.find(name, *NAMED)
-    raise missing(draft, name, errors.unknown_stream(reference, draft.streams, other))
+    raise missing(draft, name, errors.names.unknown_stream(reference, draft.streams, other))
 
 
 def missing(draft: Draft, name: str, diagnostic: Diagnostic) -> Mistake:
@@ -44,7 +44,7 @@ def missing(draft: Draft, name: str, diagnostic: Diagnostic) -> Mistake:
 def segments(draft: Draft, expression: ast.Expression) -> tuple[Segment, ...]:
     """The segments a reference names: one, a slice of one, or all of a stream."""
     if not isinstance(expression, ast.Reference):
-        raise Mistake(errors.segment_wanted(expression))
+        raise Mistake(errors.names.segment_wanted(expression))
     stream = stream_of(draft, expression)
     rest = expression.path[1:]
     if not rest:
@@ -52,7 +52,7 @@ def segments(draft: Draft, expression: ast.Expression) -> tuple[Segment, ...]:
     else:
         segment = stream.segment(rest[0])
         if segment is None or len(rest) > 1:
-            raise Mistake(errors.unknown_segment(expression, stream))
+            raise Mistake(errors.names.unknown_segment(expression, stream))
         found = (segment,)
     if expression.index is None:
         return found
@@ -63,7 +63,7 @@ def _slice(found: tuple[Segment, ...], reference: ast.Reference) -> tuple[Segmen
     """Samples of the segments together, counted from 0: `clip[0..5]`, `clip.future[0]`."""
     low, high = _bounds(reference)
     if not 0 <= low <= high < sum(len(segment.offsets) for segment in found):
-        raise Mistake(errors.bad_slice(reference, found))
+        raise Mistake(errors.names.bad_slice(reference, found))
     parts, start = [], 0
     for segment in found:
         first, last = max(low - start, 0), min(high - start, len(segment.offsets) - 1)
@@ -76,7 +76,7 @@ def _slice(found: tuple[Segment, ...], reference: ast.Reference) -> tuple[Segmen
 def _bounds(reference: ast.Reference) -> tuple[int, int]:
     index = reference.index
     if isinstance(index, ast.Name):
-        raise Mistake(errors.slice_by_name(reference))
+        raise Mistake(errors.names.slice_by_name(reference))
     low, high = (index.low, index.high) if isinstance(index, ast.Range) else (index.value,) * 2
     return int(low), int(high)
 
@@ -95,8 +95,8 @@ def all_segments(draft: Draft, items: Iterable[ast.Item]) -> tuple[Segment, ...]
     for item in items:
         for segment in segments(draft, single(item)):
             if segment.reference in found:
-                raise Mistake(errors.listed_twice(segment.reference, found[segment.reference].span,
-                                                  item.span))  # fmt: skip
+                first = found[segment.reference].span
+                raise Mistake(errors.names.listed_twice(segment.reference, first, item.span))
             found[segment.reference] = item
             result.append(segment)
     return tuple(result)
@@ -105,18 +105,18 @@ def all_segments(draft: Draft, items: Iterable[ast.Item]) -> tuple[Segment, ...]
 def single(item: ast.Item) -> ast.Expression:
     """The one term of an item."""
     if len(item.terms) > 1:
-        raise Mistake(errors.one_name_wanted(item))
+        raise Mistake(errors.names.one_name_wanted(item))
     return item.terms[0]
 
 
 def trunk_of(draft: Draft, reference: ast.Expression, what: str) -> Trunk:
     """The trunk that a reference names."""
     if not isinstance(reference, ast.Reference):
-        raise Mistake(errors.name_wanted(reference, what))
+        raise Mistake(errors.names.name_wanted(reference, what))
     name = reference.path[0]
     if name not in draft.trunks:
         other = draft.spec.find(name, *NAMED)
-        raise missing(draft, name, errors.unknown_trunk(reference, what, draft.trunks, other))
+        raise missing(draft, name, errors.names.unknown_trunk(reference, what, draft.trunks, other))
     if draft.trunks[name] is None:
         raise Mistake
     return draft.trunks[name]
@@ -129,7 +129,7 @@ def groups_of_trunk(draft: Draft, trunk: Trunk, reference: ast.Reference) -> tup
     if not found:
         if not draft.readable or (rest and draft.streams.get(rest[0], False) is None):
             raise Mistake
-        raise missing(draft, reference.dotted, errors.no_group(reference, trunk))
+        raise missing(draft, reference.dotted, errors.couplings.no_group(reference, trunk))
     return found
 
 
@@ -143,7 +143,7 @@ def _matches(group: TokenGroup, path: tuple[str, ...]) -> bool:
 def groups(draft: Draft, expression: ast.Expression) -> tuple[TokenGroup, ...]:
     """Token groups of any trunk that a reference names: a trunk, a stream or a segment."""
     if not isinstance(expression, ast.Reference):
-        raise Mistake(errors.segment_wanted(expression))
+        raise Mistake(errors.names.segment_wanted(expression))
     name = expression.path[0]
     if name in draft.trunks:
         trunk = trunk_of(draft, expression, "a trunk or a stream")
@@ -151,7 +151,7 @@ def groups(draft: Draft, expression: ast.Expression) -> tuple[TokenGroup, ...]:
     if name not in draft.streams:
         known = {**draft.streams, **draft.trunks}
         other = draft.spec.find(name, *NAMED)
-        raise missing(draft, name, errors.unknown_stream(expression, known, other))
+        raise missing(draft, name, errors.names.unknown_stream(expression, known, other))
     named = segments(draft, expression)
     wanted = {segment.reference for segment in named}
     found = tuple(
@@ -165,5 +165,7 @@ def groups(draft: Draft, expression: ast.Expression) -> tuple[TokenGroup, ...]:
         if not draft.readable or None in draft.trunks.values():
             raise Mistake
         draft.missing.update(wanted)
-        raise missing(draft, f"{expression.dotted} in a trunk", errors.stands_nowhere(expression))
+        raise missing(
+            draft, f"{expression.dotted} in a trunk", errors.couplings.stands_nowhere(expression)
+        )
     return found

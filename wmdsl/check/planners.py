@@ -25,7 +25,7 @@ def build_planners(draft: Draft) -> None:
 def _planner(draft: Draft, declaration: ast.Declaration) -> Planner:
     term = clause_of(declaration, "kind").items[0].terms[0]
     if term.dotted not in PLANNERS:
-        raise Mistake(errors.unknown_word(term.span, term.dotted, "planner", PLANNERS))
+        raise Mistake(errors.attributes.unknown_word(term.span, term.dotted, "planner", PLANNERS))
     kind = PLANNERS[term.dotted]
     values = attributes(draft, FORMS["planner"], declaration, kind)
     queries = names_of(draft, values["query"], "query", draft.queries)
@@ -60,7 +60,7 @@ def _goal(draft: Draft, item: ast.Item) -> tuple[tuple[str | None, Segment], ...
     if not isinstance(term, ast.Call):
         return tuple((None, segment) for segment in segments(draft, term))
     if not isinstance(term.function, ast.Reference) or len(term.arguments) != 1:
-        raise Mistake(errors.segment_wanted(term))
+        raise Mistake(errors.names.segment_wanted(term))
     (codec,) = names_of(draft, [term.function], "codec", draft.codecs)
     draft.used.add(codec)
     return tuple((codec, segment) for segment in segments(draft, single(term.arguments[0])))
@@ -83,6 +83,8 @@ def _steps(draft: Draft, values: Values, name: str) -> int | None:
 
 def _check_bounds(declaration: ast.Declaration, values: Values) -> None:
     if "low" in values and values["low"] >= values["high"]:
-        raise Mistake(errors.empty_range(declaration, values["low"], values["high"]))
+        raise Mistake(errors.planners.empty_range(declaration, values["low"], values["high"]))
     if "elites" in values and values["elites"] > values["samples"]:
-        raise Mistake(errors.too_many_elites(declaration, values["elites"], values["samples"]))
+        raise Mistake(
+            errors.planners.too_many_elites(declaration, values["elites"], values["samples"])
+        )

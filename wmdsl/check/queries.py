@@ -70,10 +70,10 @@ def _check_ensemble(
         return
     actions = [s for s in sought if draft.streams[s.stream].modality == "action"]
     if not actions:
-        raise Mistake(errors.nothing_to_execute(attribute))
+        raise Mistake(errors.queries.nothing_to_execute(attribute))
     ahead = sum(offset >= 0 for offset in actions[0].offsets)
     if execute is None or execute >= ahead:
-        raise Mistake(errors.nothing_to_average(attribute, actions[0]))
+        raise Mistake(errors.queries.nothing_to_average(attribute, actions[0]))
 
 
 def _with_slices(draft: Draft, given: tuple[Segment, ...]) -> tuple[Segment, ...]:
@@ -93,7 +93,7 @@ def _sought(draft: Draft, clause: ast.Clause) -> tuple[Segment, ...]:
     draft.refuse_slices(found, clause.span)
     for segment in found:
         if segment.observed:
-            raise Mistake(errors.seeks_observed(clause.span, segment,
+            raise Mistake(errors.queries.seeks_observed(clause.span, segment,
                                                 draft.streams[segment.stream]))  # fmt: skip
     return found
 
@@ -104,7 +104,7 @@ def _check_apart(
     names = [segment.reference for segment in sought]
     for name in names:
         if names.count(name) > 1 or name in [segment.reference for segment in given]:
-            raise Mistake(errors.sought_and_given(declaration, name))
+            raise Mistake(errors.queries.sought_and_given(declaration, name))
 
 
 def _check_generated(
@@ -123,7 +123,7 @@ def _check_generated(
             what = f"a question for features of {segment.reference}"
             draft.cannot_run("WM805", what, declaration.span)
         elif segment.reference not in generated:
-            found = errors.nothing_generates(declaration, segment, generated)
+            found = errors.queries.nothing_generates(declaration, segment, generated)
             raise missing(draft, f"generate {segment.reference}", found)
 
 
@@ -143,7 +143,7 @@ def _steps(draft: Draft, values: Values, sought: tuple[Segment, ...]) -> Mapping
     return {
         name: integer(STEPS, item)
         for name, item in _by_stream(
-            draft, values["steps"], stepped, errors.steps_malformed, errors.no_steps
+            draft, values["steps"], stepped, errors.queries.steps_malformed, errors.queries.no_steps
         )
     }
 
@@ -191,7 +191,7 @@ def _sampler(
         generate = generators(draft).get(segment.reference)
         fitting = FITTING.get(generate.objective, ()) if generate else (name,)
         if name not in fitting:
-            raise Mistake(errors.sampler_mismatch(attribute, name, generate, fitting))
+            raise Mistake(errors.queries.sampler_mismatch(attribute, name, generate, fitting))
     return name
 
 
@@ -204,10 +204,10 @@ def _execute(
     actions = [s for s in sought if draft.streams[s.stream].modality == "action"]
     attribute = declaration.attribute("execute")
     if not actions:
-        raise Mistake(errors.nothing_to_execute(attribute))
+        raise Mistake(errors.queries.nothing_to_execute(attribute))
     count = samples(values["execute"], draft.streams[actions[0].stream].rate_hz)
     if count > actions[0].length:
-        raise Mistake(errors.executes_too_much(attribute, count, actions[0]))
+        raise Mistake(errors.rates.executes_too_much(attribute, count, actions[0]))
     return count
 
 
@@ -219,9 +219,11 @@ def _guidance(
     if items is None:
         return {}
     if None not in draft.streams.values() and not left_out(draft.streams, given):
-        raise Mistake(errors.nothing_left_out(attribute))
+        raise Mistake(errors.queries.nothing_left_out(attribute))
     denoised = _streams_of(draft, NOISED)
-    scales = _by_stream(draft, items, denoised, errors.guidance_malformed, errors.not_guided)
+    scales = _by_stream(
+        draft, items, denoised, errors.queries.guidance_malformed, errors.queries.not_guided
+    )
     return {name: number(SCALE, item) for name, item in scales}
 
 
@@ -230,11 +232,15 @@ def _terminal(draft: Draft, values: Values) -> Mapping[str, Fraction]:
     denoised = _streams_of(draft, NOISED)
     levels = {}
     for name, item in _by_stream(
-        draft, values["terminal"] or (), denoised, errors.terminal_malformed, errors.not_stopped
+        draft,
+        values["terminal"] or (),
+        denoised,
+        errors.queries.terminal_malformed,
+        errors.queries.not_stopped,
     ):
         levels[name] = number(TERMINAL, item)
         if levels[name] == 1:
-            raise Mistake(errors.never_begun(item, name))
+            raise Mistake(errors.queries.never_begun(item, name))
     return {name: level for name, level in levels.items() if level}
 
 
@@ -255,5 +261,5 @@ def _pinned(draft: Draft, values: Values, named: tuple[Segment, ...]) -> tuple[S
         generate = generated.get(segment.reference)
         wrong = segment in named or generate is None or generate.objective not in NOISED
         if wrong and None not in draft.generates.values():
-            raise Mistake(errors.cannot_pin(values["pinned"], segment, segment in named))
+            raise Mistake(errors.queries.cannot_pin(values["pinned"], segment, segment in named))
     return pinned

@@ -35,10 +35,10 @@ def _stage(draft: Draft, declaration: ast.Declaration) -> Stage:
     frozen = names_of(draft, values["freeze"], "part of the model", parts)
     both = next((name for name in trained if name in frozen), None)
     if both is not None:
-        raise Mistake(errors.trained_and_frozen(declaration, both))
+        raise Mistake(errors.training.trained_and_frozen(declaration, both))
     losses = names_of(draft, values["losses"], "loss", {**draft.generates, **draft.aligns})
     if draft.sound and not _in_force(draft, declaration.name.text, losses):
-        raise Mistake(errors.stage_without_loss(declaration))
+        raise Mistake(errors.training.stage_without_loss(declaration))
     return Stage(
         name=declaration.name.text,
         trained=trained,
@@ -71,10 +71,10 @@ def names_of(
     found = {}
     for reference in named or ():
         if not isinstance(reference, ast.Reference):
-            raise Mistake(errors.name_wanted(reference, f"a {what}"))
+            raise Mistake(errors.names.name_wanted(reference, f"a {what}"))
         name = reference.path[0]
         if name not in known and not draft.spec.may_declare(name):
-            raise Mistake(errors.unknown_part(reference, what, known))
+            raise Mistake(errors.names.unknown_part(reference, what, known))
         found[name] = None
     return tuple(found)
 
@@ -85,7 +85,7 @@ def _shares(items: tuple[ast.Item, ...] | None) -> Mapping[str, Fraction]:
     for item in items or ():
         source = item.terms[0]
         if not isinstance(source, ast.Reference):
-            raise Mistake(errors.name_wanted(source, "a data source"))
+            raise Mistake(errors.names.name_wanted(source, "a data source"))
         rest = ast.Item(item.terms[1:], item.span)
         shares[source.dotted] = number(SHARE, rest) if rest.terms else Fraction(1)
     return shares

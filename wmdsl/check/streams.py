@@ -61,7 +61,7 @@ def _key(declaration: ast.Declaration, modality: str, values: Values) -> str:
     if modality == "learned" or values["views"]:
         return ""
     if len(keys) > 1:
-        raise Mistake(errors.keys_for_views(declaration, len(keys), 1))
+        raise Mistake(errors.shapes.keys_for_views(declaration, len(keys), 1))
     return keys[0]
 
 
@@ -81,11 +81,11 @@ def _type(declaration: ast.Declaration) -> tuple[Kind, tuple[int, ...]]:
     """The modality and the shape of one sample."""
     clause = declaration.clause("type")
     if clause is None:
-        raise Mistake(None if declaration.damaged else errors.head_missing(declaration))
+        raise Mistake(None if declaration.damaged else errors.attributes.head_missing(declaration))
     written = clause.items[0].terms[0]
     name = written.function
     if name.dotted not in MODALITIES:
-        raise Mistake(errors.unknown_word(name.span, name.dotted, "stream", MODALITIES))
+        raise Mistake(errors.attributes.unknown_word(name.span, name.dotted, "stream", MODALITIES))
     kind = MODALITIES[name.dotted]
     return kind, _shape(kind, arguments(kind, written.arguments, written.span), written)
 
@@ -95,7 +95,7 @@ def _shape(kind: Kind, sizes: tuple[int | None, ...], written: ast.Call) -> tupl
         return sizes[1:]
     given = tuple(size for size in sizes if size is not None)
     if kind.name == "latent" and len(given) == 2:
-        raise Mistake(errors.wrong_arguments(kind, 2, written.span))
+        raise Mistake(errors.attributes.wrong_arguments(kind, 2, written.span))
     return given if kind.arguments else (1,)
 
 
@@ -123,10 +123,10 @@ def samples(length: Length, hertz: Fraction | None) -> int:
     if length.unit != "s":
         return int(length.value)
     if hertz is None:
-        raise Mistake(errors.rate_needed(length.span))
+        raise Mistake(errors.rates.rate_needed(length.span))
     count = length.value * hertz
     if count.denominator != 1:
-        raise Mistake(errors.seconds_not_whole(length.span, length.value, hertz))
+        raise Mistake(errors.rates.seconds_not_whole(length.span, length.value, hertz))
     return int(count)
 
 
@@ -139,14 +139,14 @@ def _segments(
     if modality in TIMELESS:
         written = next((part for part, length in lengths.items() if length), None)
         if written:
-            raise Mistake(errors.timeless(modality, declaration.attribute(written)))
+            raise Mistake(errors.rates.timeless(modality, declaration.attribute(written)))
         return (Segment(name.text, "whole", (), name.span),)
     if not any(lengths.values()):
-        raise Mistake(None if declaration.damaged else errors.no_samples(declaration))
+        raise Mistake(None if declaration.damaged else errors.rates.no_samples(declaration))
     past, now, future = (samples(length, hertz) if length else 0 for length in lengths.values())
     every = samples(values["every"], hertz) if values["every"] else 1
     if every < 1:
-        raise Mistake(errors.stride_zero(values["every"].span))
+        raise Mistake(errors.rates.stride_zero(values["every"].span))
     first = every * (modality != "action")
     if values["offset"]:
         first = samples(values["offset"], hertz)
@@ -172,14 +172,16 @@ def _check_parts(stream: Stream, declaration: ast.Declaration) -> None:
     if total != stream.shape[0]:
         attribute = declaration.attribute("parts")
         clause = declaration.clause("type")
-        raise Mistake(errors.parts_differ(attribute.span, total, clause.span, stream.shape[0]))
+        raise Mistake(
+            errors.shapes.parts_differ(attribute.span, total, clause.span, stream.shape[0])
+        )
 
 
 def _part(item: ast.Item) -> int:
     """Numbers in a part: the first plain number, `xyz 3 m`; a bare name counts one."""
     counts = [term for term in item.terms if isinstance(term, ast.Number)]
     if not isinstance(item.terms[0], ast.Reference) or len(counts) > 1:
-        raise Mistake(errors.bad_part(item))
+        raise Mistake(errors.shapes.bad_part(item))
     return int(counts[0].value) if counts else 1
 
 
@@ -194,7 +196,7 @@ def _relate_rates(draft: Draft) -> None:
             fitting.append(stream)
             continue
         nearest = _nearest_rates(stream.rate_hz, [other.rate_hz for other in fitting])
-        draft.report(errors.rates_unrelated(stream, against, nearest))
+        draft.report(errors.rates.rates_unrelated(stream, against, nearest))
 
 
 def _related(left: Stream, right: Stream) -> bool:

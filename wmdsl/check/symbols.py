@@ -44,7 +44,7 @@ def _layout(draft: Draft, declaration: ast.Declaration) -> Layout:
     predicted = _standing(draft, trunk, values["predict"])
     for segment in predicted:
         if tokens and segment not in tokens:
-            raise Mistake(errors.predicts_absent(declaration, segment))
+            raise Mistake(errors.layouts.predicts_absent(declaration, segment))
     for item in values["draw"] or ():
         _check_draw(item)
     for item in values["renoise"] or ():
@@ -79,7 +79,7 @@ def _laid_out(draft: Draft, declaration: ast.Declaration, values: Values) -> Tru
     if values["trunk"]:
         return trunk_of(draft, values["trunk"], "a trunk")
     if len(draft.trunks) != 1:
-        raise Mistake(errors.which_trunk(declaration, draft.trunks))
+        raise Mistake(errors.layouts.which_trunk(declaration, draft.trunks))
     (trunk,) = draft.trunks.values()
     if trunk is None:
         raise Mistake
@@ -91,7 +91,7 @@ def _check_draw(item: ast.Item) -> None:
     shape = (ast.Reference, ast.Number, ast.Reference, ast.Range)
     fits = len(item.terms) == len(shape) and all(map(isinstance, item.terms, shape))
     if not fits or item.terms[2].dotted != "within":
-        raise Mistake(errors.draw_malformed(item))
+        raise Mistake(errors.layouts.draw_malformed(item))
 
 
 def _check_renoise(item: ast.Item, trunk: Trunk, copies: list[str]) -> None:
@@ -99,14 +99,14 @@ def _check_renoise(item: ast.Item, trunk: Trunk, copies: list[str]) -> None:
     shape = (ast.Reference, ast.Number, ast.Reference, ast.Range)
     terms = item.terms
     if len(terms) not in (2, 4) or not all(map(isinstance, terms, shape)):
-        raise Mistake(errors.renoise_malformed(item))
+        raise Mistake(errors.layouts.renoise_malformed(item))
     times = terms[3] if len(terms) == 4 else ast.Range(Fraction(0), Fraction(1), item.span)
     shares = (terms[1].value, times.low, times.high)
     if not all(0 <= share <= 1 for share in shares) or times.low > times.high:
-        raise Mistake(errors.renoise_malformed(item))
+        raise Mistake(errors.layouts.renoise_malformed(item))
     names = [tuple(f"{copy}.{group.name}".split(".")) for copy in copies for group in trunk.groups]
     if not any(name[: len(terms[0].path)] == terms[0].path for name in names):
-        raise Mistake(errors.renoises_nothing(item, terms[0].dotted, copies))
+        raise Mistake(errors.layouts.renoises_nothing(item, terms[0].dotted, copies))
 
 
 def _names(draft: Draft, form: str) -> list[str]:
@@ -155,10 +155,10 @@ def _check_origin(draft: Draft, written: ast.Expression) -> None:
     """`ask(scene.now)`: an extern, or `classifier`, and what it reads."""
     function = written.function if isinstance(written, ast.Call) else written
     if not isinstance(function, ast.Reference):
-        raise Mistake(errors.segment_wanted(written))
+        raise Mistake(errors.names.segment_wanted(written))
     known = [LEARNED, *_names(draft, "extern"), *draft.codecs]
     if function.dotted not in known:
-        raise Mistake(errors.unknown_part(function, "extern", known))
+        raise Mistake(errors.names.unknown_part(function, "extern", known))
     draft.used.add(function.dotted)
     for item in written.arguments if isinstance(written, ast.Call) else ():
         inner = single(item)
@@ -189,7 +189,7 @@ def _check_atom(draft: Draft, item: ast.Item, types: dict[str, str]) -> None:
     atom = single(item)
     function = atom.function if isinstance(atom, ast.Call) else atom
     if not isinstance(function, ast.Reference):
-        raise Mistake(errors.segment_wanted(atom))
+        raise Mistake(errors.names.segment_wanted(atom))
     names_of(draft, [function], "predicate", _names(draft, "predicate"))
     predicate = draft.spec.find(function.dotted, "predicate")
     if predicate is None or draft.symbols.get(f"predicate {function.dotted}") is None:
@@ -198,10 +198,10 @@ def _check_atom(draft: Draft, item: ast.Item, types: dict[str, str]) -> None:
     wanted = [part.terms[0].dotted for part in clause.items] if clause else []
     given = [single(part) for part in atom.arguments] if isinstance(atom, ast.Call) else []
     if len(wanted) != len(given):
-        raise Mistake(errors.wrong_arity(item, predicate, len(wanted), len(given)))
+        raise Mistake(errors.layouts.wrong_arity(item, predicate, len(wanted), len(given)))
     for type_, argument in zip(wanted, given, strict=True):
         found = types.get(argument.span.text) if types else type_
         if found is None:
-            raise Mistake(errors.unknown_part(argument, "parameter of the operator", types))
+            raise Mistake(errors.names.unknown_part(argument, "parameter of the operator", types))
         if found != type_:
-            raise Mistake(errors.wrong_object(argument, found, type_, predicate))
+            raise Mistake(errors.layouts.wrong_object(argument, found, type_, predicate))

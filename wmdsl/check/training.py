@@ -31,7 +31,7 @@ def build_generates(draft: Draft) -> None:
         for segment in made.segments if made else ():
             if segment.reference in owner:
                 first = owner[segment.reference]
-                draft.report(errors.generated_twice(segment, first, declaration))
+                draft.report(errors.training.generated_twice(segment, first, declaration))
             owner.setdefault(segment.reference, declaration)
 
 
@@ -46,9 +46,11 @@ def _generate(draft: Draft, declaration: ast.Declaration) -> Generate:
     for segment in found:
         if segment.observed:
             stream = draft.streams[segment.stream]
-            raise Mistake(errors.loss_on_observed(clause.span, segment, stream))
+            raise Mistake(errors.training.loss_on_observed(clause.span, segment, stream))
         if draft.streams[segment.stream].attributes.get("dropout"):
-            raise Mistake(errors.dropout_of_generated(declaration, draft.streams[segment.stream]))
+            raise Mistake(
+                errors.queries.dropout_of_generated(declaration, draft.streams[segment.stream])
+            )
     groups = tuple(group for segment in found for group in _predicting(draft, segment, clause))
     for group in groups:
         _check_group(draft, declaration, kind.name, group)
@@ -74,9 +76,11 @@ def _law(draft: Draft, declaration: ast.Declaration, values: Values) -> CallValu
     law = values.get("time")
     edm = declaration.clause("by").span.text == "edm"
     if law is not None and not edm and _beyond(law):
-        raise Mistake(errors.law_beyond(declaration.attribute("time"), "this objective"))
+        raise Mistake(errors.attributes.law_beyond(declaration.attribute("time"), "this objective"))
     if values.get("weighting") == "edm" and not edm:
-        raise Mistake(errors.weighting_without_levels(declaration.attribute("weighting")))
+        raise Mistake(
+            errors.attributes.weighting_without_levels(declaration.attribute("weighting"))
+        )
     if law is not None and not LAWS[law.name].runs:
         draft.cannot_run("WM806", f"the noise law {law.name}", declaration.attribute("time").span)
     return law
@@ -111,9 +115,9 @@ def _predicting(draft: Draft, segment: Segment, clause: ast.Clause) -> tuple[Tok
     if not found and (broken or segment.reference in draft.missing):
         raise Mistake
     if not found:
-        raise Mistake(errors.nothing_predicts(clause.span, segment, standing))
+        raise Mistake(errors.training.nothing_predicts(clause.span, segment, standing))
     if len(found) > 1 and not broken:
-        raise Mistake(errors.predicted_in_several(clause.span, segment, found))
+        raise Mistake(errors.training.predicted_in_several(clause.span, segment, found))
     return tuple(found)
 
 
@@ -125,28 +129,28 @@ def _check_group(
     codec = draft.codecs.get(group.codec)
     tokens = tokens_of(codec)
     if not tokens:
-        raise Mistake(errors.cannot_read_back(declaration, group, codec))
+        raise Mistake(errors.codecs.cannot_read_back(declaration, group, codec))
     if (tokens == "index") != (objective in DISCRETE):
-        raise Mistake(errors.objective_mismatch(declaration, objective, group, codec))
+        raise Mistake(errors.codecs.objective_mismatch(declaration, objective, group, codec))
     placeless = TRUNKS[trunk.kind].attribute("positions") and trunk.positions == "none"
     if placeless and group.count > 1:
-        raise Mistake(errors.tokens_alike(declaration, group, trunk))
+        raise Mistake(errors.training.tokens_alike(declaration, group, trunk))
     if objective == "autoregressive":
         causal, rule = is_causal(draft, group, trunk)
         if not causal:
-            raise Mistake(errors.not_causal(declaration, group, rule))
+            raise Mistake(errors.training.not_causal(declaration, group, rule))
 
 
 def _check_change(draft: Draft, declaration: ast.Declaration, group: TokenGroup) -> None:
     """A change is added to the sample before: in numbers, and seen by what predicts it."""
     codec = draft.codecs.get(group.codec)
     if codec is None or codec.kind not in ADDITIVE:
-        raise Mistake(errors.not_additive(declaration, group, codec))
+        raise Mistake(errors.training.not_additive(declaration, group, codec))
     before = draft.streams[group.segment.stream].before(group.segment)
     if before is None:
-        raise Mistake(errors.nothing_before(declaration, group))
+        raise Mistake(errors.training.nothing_before(declaration, group))
     if not _sees(draft, group, before):
-        raise Mistake(errors.before_unseen(declaration, group, before))
+        raise Mistake(errors.training.before_unseen(declaration, group, before))
 
 
 def _sees(draft: Draft, group: TokenGroup, segment: Segment) -> bool:
@@ -193,12 +197,12 @@ def _compare_horizons(draft: Draft, action: Segment, frames: Segment) -> None:
     if per_frame.denominator != 1:
         return
     if len(action.offsets) % per_frame:
-        draft.report(errors.chunk_does_not_divide(action, frames, int(per_frame)))
+        draft.report(errors.rates.chunk_does_not_divide(action, frames, int(per_frame)))
         return
     ahead = (action.offsets[-1] - action.offsets[0] + 1) / control.rate_hz
     seen = frames.offsets[-1] / camera.rate_hz
     if ahead != seen and not _meant_apart(draft, action, frames):
-        draft.report(errors.horizons_differ(action, ahead, frames, seen))
+        draft.report(errors.rates.horizons_differ(action, ahead, frames, seen))
 
 
 def _meant_apart(draft: Draft, action: Segment, frames: Segment) -> bool:

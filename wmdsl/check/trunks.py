@@ -76,11 +76,11 @@ def _check_start(draft: Draft, declaration: ast.Declaration) -> None:
         case [ast.Reference(path=("resize",)), ast.Reference() as other]:
             source, own = trunk_of(draft, other, "a trunk"), draft.trunks[declaration.name.text]
         case [first, *_]:
-            raise Mistake(errors.start_wanted(first))
+            raise Mistake(errors.attributes.start_wanted(first))
         case _:
             return
     if own is not None and (source.kind, source.layers) != (own.kind, own.layers):
-        raise Mistake(errors.resize_differs(attribute, source, own))
+        raise Mistake(errors.attributes.resize_differs(attribute, source, own))
 
 
 def _ffn(kind: str, width: int) -> int:
@@ -95,14 +95,16 @@ def _heads(values: Values, declaration: ast.Declaration) -> tuple[int, int, int]
     if head_dim is None:
         if values["width"] % heads:
             width = declaration.attribute("width")
-            raise Mistake(errors.heads_do_not_divide(attribute, heads, width, values["width"]))
+            raise Mistake(
+                errors.shapes.heads_do_not_divide(attribute, heads, width, values["width"])
+            )
         head_dim = values["width"] // heads
     if heads % kv_heads:
-        raise Mistake(errors.key_heads_do_not_divide(attribute, heads, kv_heads))
+        raise Mistake(errors.shapes.key_heads_do_not_divide(attribute, heads, kv_heads))
     positions = values["positions"]
     if positions.startswith("rope") and not _splits(head_dim, positions):
         rope = declaration.attribute("positions")
-        raise Mistake(errors.rope_cannot_split(attribute, head_dim, rope, positions))
+        raise Mistake(errors.shapes.rope_cannot_split(attribute, head_dim, rope, positions))
     return heads, head_dim, kv_heads
 
 
@@ -110,7 +112,7 @@ def _unet_heads(values: Values, declaration: ast.Declaration) -> tuple[int, int,
     """Heads of 64 channels, or one; as many resolutions as blocks lead down, at most."""
     half = max(values["layers"] // 2, 1)
     if values["levels"] > half:
-        raise Mistake(errors.too_many_levels(declaration.attribute("levels"), half))
+        raise Mistake(errors.shapes.too_many_levels(declaration.attribute("levels"), half))
     heads = values["width"] // UNET_HEAD if values["width"] % UNET_HEAD == 0 else 1
     return heads, values["width"] // heads, heads
 
@@ -129,7 +131,9 @@ def _groups(draft: Draft, declaration: ast.Declaration, values: Values) -> tuple
         failed += made is None
         for group in made or ():
             if group.name in found:
-                draft.report(errors.listed_twice(group.name, found[group.name].span, group.span))
+                draft.report(
+                    errors.names.listed_twice(group.name, found[group.name].span, group.span)
+                )
             found.setdefault(group.name, group)
     if failed:
         raise Mistake
@@ -165,7 +169,7 @@ def build_joins(draft: Draft) -> None:
         draft.joins[declaration.name.text] = join
         for name in join.trunks if join else ():
             if name in joined:
-                draft.report(errors.joined_twice(name, joined[name], declaration))
+                draft.report(errors.couplings.joined_twice(name, joined[name], declaration))
             joined.setdefault(name, declaration)
 
 
@@ -173,11 +177,11 @@ def _join(draft: Draft, declaration: ast.Declaration) -> Join:
     attributes(draft, FORMS["join"], declaration)
     clause = declaration.clause("members")
     if clause is None:
-        raise Mistake(None if declaration.damaged else errors.head_missing(declaration))
+        raise Mistake(None if declaration.damaged else errors.attributes.head_missing(declaration))
     trunks = [trunk_of(draft, single(item), "a trunk") for item in clause.items]
     names = [trunk.name for trunk in trunks]
     if len(set(names)) < 2 or len(set(names)) < len(names):
-        raise Mistake(errors.join_needs_two(clause, names))
+        raise Mistake(errors.couplings.join_needs_two(clause, names))
     first = trunks[0]
     for other in trunks[1:]:
         for size in JOINED:
@@ -195,4 +199,4 @@ def _join_mismatch(
         (trunk, draft.spec.find(trunk.name, "trunk").attribute(attribute))
         for trunk in (left, right)
     ]
-    return errors.join_differs(declaration, size, sides)
+    return errors.shapes.join_differs(declaration, size, sides)

@@ -69,7 +69,7 @@ def _written(
     for attribute in _split(draft, declaration.attributes, rows):
         name = attribute.name.text
         if name not in rows:
-            draft.report(errors.unknown_attribute(attribute, form, declaration, rows))
+            draft.report(errors.attributes.unknown_attribute(attribute, form, declaration, rows))
         found.setdefault(name, attribute)
     return found
 
@@ -84,7 +84,7 @@ def _split(
             yield attribute
             continue
         item = attribute.items[cut]
-        draft.report(errors.comma_for_break(attribute.items[cut - 1].span, item))
+        draft.report(errors.attributes.comma_for_break(attribute.items[cut - 1].span, item))
         yield replace(attribute, items=attribute.items[:cut])
         word = item.terms[0]
         name = ast.Name(word.dotted, word.span)
@@ -115,7 +115,9 @@ def _value(
             draft.cannot_run(UNRUNNABLE_ATTRIBUTE, f"`{row.name}`", attribute.span)
         return value
     if row.required:
-        raise Mistake(None if declaration.damaged else errors.missing_attribute(row, declaration))
+        raise Mistake(
+            None if declaration.damaged else errors.attributes.missing_attribute(row, declaration)
+        )
     return default(row)
 
 
@@ -124,7 +126,7 @@ def typed(row: Attribute, attribute: ast.Attribute) -> Value:
     if row.type == "flag":
         return _flag(row, attribute)
     if not attribute.items:
-        raise Mistake(errors.value_missing(row, attribute))
+        raise Mistake(errors.attributes.value_missing(row, attribute))
     return _READERS[row.type](row, attribute.items)
 
 
@@ -153,20 +155,20 @@ def number(row: Attribute, item: ast.Item) -> Fraction:
     """The number of an item of one term, inside the row's bounds and without a unit."""
     term = _one(row, item)
     if not isinstance(term, ast.Number):
-        raise Mistake(errors.wrong_type(row, term))
+        raise Mistake(errors.attributes.wrong_type(row, term))
     if term.unit is not None and term.unit != row.unit:
-        raise Mistake(errors.wrong_unit(row, term))
+        raise Mistake(errors.attributes.wrong_unit(row, term))
     if row.minimum is not None and term.value < Fraction(row.minimum):
-        raise Mistake(errors.out_of_range(row, term))
+        raise Mistake(errors.attributes.out_of_range(row, term))
     if row.type == "share" and not 0 <= term.value <= 1:
-        raise Mistake(errors.out_of_range(row, term))
+        raise Mistake(errors.attributes.out_of_range(row, term))
     return term.value
 
 
 def integer(row: Attribute, item: ast.Item) -> int:
     value = number(row, item)
     if value.denominator != 1:
-        raise Mistake(errors.not_whole(row, item.terms[0]))
+        raise Mistake(errors.attributes.not_whole(row, item.terms[0]))
     return int(value)
 
 
@@ -175,7 +177,7 @@ def word(row: Attribute, item: ast.Item) -> str:
     term = _one(row, item)
     text = term.dotted if isinstance(term, ast.Reference) else term.span.text.strip('"')
     if text not in row.choices:
-        raise Mistake(errors.unknown_word(term.span, text, row.name, row.choices))
+        raise Mistake(errors.attributes.unknown_word(term.span, text, row.name, row.choices))
     return text
 
 
@@ -183,10 +185,10 @@ def call(table: dict[str, Kind], what: str, item: ast.Item) -> CallValue:
     """A row of a table with its arguments: `beta(1.5, 1.0)`, `uniform`."""
     term = item.terms[0]
     if len(item.terms) > 1 or not isinstance(term, ast.Reference | ast.Call):
-        raise Mistake(errors.not_a_call(item, what, table))
+        raise Mistake(errors.attributes.not_a_call(item, what, table))
     name = term.function if isinstance(term, ast.Call) else term
     if name.dotted not in table:
-        raise Mistake(errors.unknown_word(name.span, name.dotted, what, table))
+        raise Mistake(errors.attributes.unknown_word(name.span, name.dotted, what, table))
     written = term.arguments if isinstance(term, ast.Call) else ()
     if _takes_all(table[name.dotted]) and written:
         return CallValue(
@@ -203,7 +205,7 @@ def _weighted(table: dict[str, Kind], item: ast.Item) -> tuple[CallValue, Fracti
     """A part of a mixture: `lognormal(1.4, 1.2) 0.7`."""
     law, *weight = item.terms
     if len(weight) != 1 or not isinstance(weight[0], ast.Number):
-        raise Mistake(errors.part_without_weight(item))
+        raise Mistake(errors.attributes.part_without_weight(item))
     return call(table, "mix", ast.Item((law,), law.span)), weight[0].value
 
 
@@ -211,7 +213,7 @@ def arguments(kind: Kind, written: tuple[ast.Item, ...], span: Span) -> tuple[Va
     """Positional arguments by a kind's rows; absent ones take their default."""
     rows = kind.arguments
     if not sum(row.required for row in rows) <= len(written) <= len(rows):
-        raise Mistake(errors.wrong_arguments(kind, len(written), span))
+        raise Mistake(errors.attributes.wrong_arguments(kind, len(written), span))
     given = len(written)
     pairs = zip(rows[:given], written, strict=True)
     values = [_READERS[row.type](row, (_unnamed(part),)) for row, part in pairs]
@@ -226,33 +228,33 @@ def _unnamed(item: ast.Item) -> ast.Item:
 
 def _flag(row: Attribute, attribute: ast.Attribute) -> bool:
     if attribute.items:
-        raise Mistake(errors.flag_with_value(row, attribute))
+        raise Mistake(errors.attributes.flag_with_value(row, attribute))
     return True
 
 
 def _one(row: Attribute, item: ast.Item) -> ast.Expression:
     if len(item.terms) > 1:
-        raise Mistake(errors.too_many_terms(row, item))
+        raise Mistake(errors.attributes.too_many_terms(row, item))
     return item.terms[0]
 
 
 def _single(row: Attribute, items: tuple[ast.Item, ...]) -> ast.Item:
     if len(items) > 1:
-        raise Mistake(errors.too_many_values(row, items))
+        raise Mistake(errors.attributes.too_many_values(row, items))
     return items[0]
 
 
 def _text(row: Attribute, item: ast.Item) -> str:
     term = _one(row, item)
     if not isinstance(term, ast.Text):
-        raise Mistake(errors.wrong_type(row, term))
+        raise Mistake(errors.attributes.wrong_type(row, term))
     return term.value
 
 
 def _name(row: Attribute, item: ast.Item) -> ast.Reference:
     term = _one(row, item)
     if not isinstance(term, ast.Reference):
-        raise Mistake(errors.wrong_type(row, term))
+        raise Mistake(errors.attributes.wrong_type(row, term))
     return term
 
 
@@ -260,9 +262,9 @@ def _dims(row: Attribute, item: ast.Item) -> tuple[int, ...]:
     term = _one(row, item)
     wanted = len(row.default.split("x")) if row.default else None
     if not isinstance(term, ast.Dims) or (wanted and len(term.values) != wanted):
-        raise Mistake(errors.wrong_type(row, term))
+        raise Mistake(errors.attributes.wrong_type(row, term))
     if 0 in term.values:
-        raise Mistake(errors.zero_size(row, term))
+        raise Mistake(errors.attributes.zero_size(row, term))
     return term.values
 
 
@@ -274,13 +276,13 @@ def _heads(row: Attribute, item: ast.Item) -> tuple[int, int | None, int]:
     elif isinstance(head, ast.Number) and head.unit is None and head.value.denominator == 1:
         heads, dim = int(head.value), None
     else:
-        raise Mistake(errors.wrong_type(row, head))
+        raise Mistake(errors.attributes.wrong_type(row, head))
     if heads < 1 or dim == 0:
-        raise Mistake(errors.zero_size(row, head))
+        raise Mistake(errors.attributes.zero_size(row, head))
     if not tail:
         return heads, dim, heads
     if len(tail) != 2 or tail[0] != ast.Reference(("kv",), None, tail[0].span):
-        raise Mistake(errors.too_many_terms(row, item))
+        raise Mistake(errors.attributes.too_many_terms(row, item))
     few = replace(row, name="kv", type="integer", minimum=1)
     return heads, dim, integer(few, ast.Item(tail[1:], item.span))
 
@@ -288,16 +290,16 @@ def _heads(row: Attribute, item: ast.Item) -> tuple[int, int | None, int]:
 def _length(row: Attribute, item: ast.Item) -> Length:
     term = _one(row, item)
     if not isinstance(term, ast.Number):
-        raise Mistake(errors.wrong_type(row, term))
+        raise Mistake(errors.attributes.wrong_type(row, term))
     if term.unit is None and term.value != 0:
-        raise Mistake(errors.unit_missing(row, term))
+        raise Mistake(errors.attributes.unit_missing(row, term))
     unit = LENGTH_UNITS.get(term.unit or "steps")
     if unit is None:
-        raise Mistake(errors.wrong_unit(row, term))
+        raise Mistake(errors.attributes.wrong_unit(row, term))
     if row.minimum is not None and term.value < Fraction(row.minimum):
-        raise Mistake(errors.out_of_range(row, term))
+        raise Mistake(errors.attributes.out_of_range(row, term))
     if unit != "s" and term.value.denominator != 1:
-        raise Mistake(errors.not_whole(row, term))
+        raise Mistake(errors.attributes.not_whole(row, term))
     return Length(term.value / (1000 if term.unit == "ms" else 1), unit, term.span)
 
 
@@ -305,9 +307,13 @@ def _duration(row: Attribute, item: ast.Item) -> Fraction:
     """Seconds of `30 s` or `200 ms`."""
     term = _one(row, item)
     if not isinstance(term, ast.Number):
-        raise Mistake(errors.wrong_type(row, term))
+        raise Mistake(errors.attributes.wrong_type(row, term))
     if term.unit not in ("s", "ms"):
-        raise Mistake(errors.wrong_unit(row, term) if term.unit else errors.unit_missing(row, term))
+        raise Mistake(
+            errors.attributes.wrong_unit(row, term)
+            if term.unit
+            else errors.attributes.unit_missing(row, term)
+        )
     return term.value / (1000 if term.unit == "ms" else 1)
 
 
@@ -315,11 +321,15 @@ def rate(term: ast.Expression) -> Fraction:
     """Hertz of `20 Hz`."""
     row = Attribute("at", "rate", "Samples per second.", unit="Hz")
     if not isinstance(term, ast.Number):
-        raise Mistake(errors.wrong_type(row, term))
+        raise Mistake(errors.attributes.wrong_type(row, term))
     if term.unit not in ("Hz", "kHz"):
-        raise Mistake(errors.wrong_unit(row, term) if term.unit else errors.unit_missing(row, term))
+        raise Mistake(
+            errors.attributes.wrong_unit(row, term)
+            if term.unit
+            else errors.attributes.unit_missing(row, term)
+        )
     if term.value <= 0:
-        raise Mistake(errors.rate_not_positive(term))
+        raise Mistake(errors.rates.rate_not_positive(term))
     return term.value * (1000 if term.unit == "kHz" else 1)
 
 
@@ -329,7 +339,7 @@ def _layers(row: Attribute, items: tuple[ast.Item, ...]) -> Layers:
     if isinstance(first, ast.Reference) and len(items) == len(items[0].terms) == 1:
         words = ("all", "even", "odd", "last")
         if first.dotted not in words:
-            raise Mistake(errors.unknown_word(first.span, first.dotted, row.name, words))
+            raise Mistake(errors.attributes.unknown_word(first.span, first.dotted, row.name, words))
         return Layers(first.dotted, (), 0, 0, 1, span)
     if isinstance(first, ast.Range) and len(items) == 1:
         return Layers("", (), int(first.low), int(first.high), _stride(row, items[0]), span)
@@ -343,7 +353,7 @@ def _stride(row: Attribute, item: ast.Item) -> int:
     if not tail:
         return 1
     if len(tail) != 2 or tail[0] != ast.Reference(("every",), None, tail[0].span):
-        raise Mistake(errors.too_many_terms(row, item))
+        raise Mistake(errors.attributes.too_many_terms(row, item))
     return integer(replace(row, name="every", minimum=1), ast.Item(tail[1:], item.span))
 
 

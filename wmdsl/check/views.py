@@ -33,9 +33,9 @@ def build_views(
     names = [_name(item) for item in items]
     keys = values["key"] or tuple(names)
     if len(keys) != len(names):
-        raise Mistake(errors.keys_for_views(declaration, len(keys), len(names)))
+        raise Mistake(errors.shapes.keys_for_views(declaration, len(keys), len(names)))
     if len(shape) < 2:
-        raise Mistake(errors.views_without_frames(declaration, shape))
+        raise Mistake(errors.shapes.views_without_frames(declaration, shape))
     places = _places(declaration, items, arrange, shape[-2:])
     return tuple(View(*entry) for entry in zip(names, keys, places, strict=True))
 
@@ -47,14 +47,14 @@ def _check_pair(
     missing = "arrange" if items else "views"
     if items or arrange:
         row = next(row for row in FORMS["stream"].attributes if row.name == missing)
-        raise Mistake(errors.missing_attribute(row, declaration))
+        raise Mistake(errors.attributes.missing_attribute(row, declaration))
 
 
 def _name(item: ast.Item) -> str:
     name, *size = item.terms
     sized = not size or (len(size) == 1 and isinstance(size[0], ast.Dims))
     if not isinstance(name, ast.Reference) or not sized or size and len(size[0].values) != 2:
-        raise Mistake(errors.bad_view(item))
+        raise Mistake(errors.shapes.bad_view(item))
     return name.dotted
 
 
@@ -66,15 +66,15 @@ def _places(
     if arrange != CANVAS:
         sized = next((item for item in items if len(item.terms) > 1), None)
         if sized:
-            raise Mistake(errors.view_with_size(sized, arrange))
+            raise Mistake(errors.shapes.view_with_size(sized, arrange))
         return [(0, 0, *frame)] * len(items)
     if not any(sizes):
         sizes = [(frame[0], frame[1] // len(items))] * len(items)
     if None in sizes:
-        raise Mistake(errors.bad_view(items[sizes.index(None)]))
+        raise Mistake(errors.shapes.bad_view(items[sizes.index(None)]))
     places = list(_laid_out(sizes, frame[1]))
     if not _filled(places, frame):
-        raise Mistake(errors.canvas_not_filled(declaration, frame))
+        raise Mistake(errors.shapes.canvas_not_filled(declaration, frame))
     return places
 
 

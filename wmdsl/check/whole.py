@@ -35,10 +35,10 @@ def _check_read(draft: Draft) -> None:
     for stream in draft.streams.values():
         unread = [part for part in stream.segments if part.reference not in draft.read]
         if unread and len(unread) == len(stream.segments):
-            draft.report(errors.stream_unread(draft.spec.find(stream.name, "stream")))
+            draft.report(errors.names.stream_unread(draft.spec.find(stream.name, "stream")))
             continue
         for segment in unread:
-            draft.report(errors.segment_unread(segment))
+            draft.report(errors.names.segment_unread(segment))
 
 
 def _check_used(draft: Draft) -> None:
@@ -48,9 +48,9 @@ def _check_used(draft: Draft) -> None:
             continue
         del draft.codecs[declaration.name.text]
         if _own(draft, declaration.span):
-            draft.report(errors.codec_unused(declaration))
+            draft.report(errors.names.codec_unused(declaration))
         else:
-            draft.report(errors.codec_inherited(declaration, draft.spec.span))
+            draft.report(errors.names.codec_inherited(declaration, draft.spec.span))
 
 
 def _check_called(draft: Draft) -> None:
@@ -61,7 +61,7 @@ def _check_called(draft: Draft) -> None:
             called.add(codec.attributes["extern"].dotted)
     for declaration in draft.spec.of("extern"):
         if declaration.name.text not in called:
-            draft.report(errors.extern_unused(declaration))
+            draft.report(errors.names.extern_unused(declaration))
 
 
 def _own(draft: Draft, span: Span) -> bool:
@@ -79,7 +79,7 @@ def _check_outputs(draft: Draft) -> None:
     fruitful |= {layout.trunk for layout in draft.layouts.values()}
     for name in draft.trunks:
         if name not in fruitful:
-            draft.report(errors.trunk_fruitless(draft.spec.find(name, "trunk")))
+            draft.report(errors.couplings.trunk_fruitless(draft.spec.find(name, "trunk")))
 
 
 def _sources(draft: Draft) -> Iterator[tuple[TokenSource, tuple[str, ...], str]]:
@@ -124,7 +124,7 @@ def _check_cycles(draft: Draft) -> None:
         if path is None:
             before.append(edge)
             continue
-        draft.report(errors.cycle(edge, path))
+        draft.report(errors.couplings.cycle(edge, path))
 
 
 def _path(edges: list[Edge], start: str, goal: str) -> list[Edge] | None:
@@ -156,7 +156,7 @@ def _check_lost(draft: Draft) -> None:
             lost = not group.segment.observed and group.name not in known and not teacher_forced
             if lost and group.name not in seen:
                 seen.add(group.name)
-                draft.report(errors.future_without_loss(group))
+                draft.report(errors.training.future_without_loss(group))
 
 
 def _check_truths(draft: Draft) -> None:
@@ -166,13 +166,15 @@ def _check_truths(draft: Draft) -> None:
         if source.codec == TIME or source.segment is None:
             continue
         if source.segment.reference in makers:
-            draft.report(errors.truth_read(source, what, makers[source.segment.reference]))
+            draft.report(
+                errors.couplings.truth_read(source, what, makers[source.segment.reference])
+            )
     for name, maker in makers.items():
         own = set(maker.groups) | handed(draft)
         for trunk in draft.trunks.values():
             group = trunk.group(name)
             if group and (trunk.name, name) not in own:
-                draft.report(errors.truth_stands(group, maker))
+                draft.report(errors.couplings.truth_stands(group, maker))
 
 
 def _check_scopes(draft: Draft) -> None:
@@ -183,7 +185,7 @@ def _check_scopes(draft: Draft) -> None:
                 continue
             leak = _leak(draft, later, codec, trunk)
             if leak:
-                draft.report(errors.clip_leaks(codec, leak, later, made))
+                draft.report(errors.codecs.clip_leaks(codec, leak, later, made))
 
 
 def _predicted(draft: Draft, made: Align | Generate) -> Iterator[tuple[Segment, Codec | None, str]]:

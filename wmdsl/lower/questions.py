@@ -39,7 +39,9 @@ def refusal(plan: Plan, name: str) -> Diagnostic | None:
         return None
     span = plan.model.span if name not in plan.queries else plan.model.queries[name].span
     if question.answerable == "no":
-        return errors.not_answerable(span, name, question.because, question.blamed, question.help)
+        return errors.queries.not_answerable(
+            span, name, question.because, question.blamed, question.help
+        )
     missing = unsupported(plan, question)
     return None if missing is None else cannot_run("WM811", str(missing), missing.span)
 
@@ -49,6 +51,6 @@ def density_refusal(plan: Plan, name: str) -> Diagnostic | None:
     question = questions(plan)[name]
     span = plan.model.queries[question.name].span if question.declared else plan.model.span
     if question.density.answer == "no":
-        return errors.no_density(span, name, question.density.because)
+        return errors.queries.no_density(span, name, question.density.because)
     missing = scorable(Context(plan, (question,)), question)
     return None if missing is None else cannot_run("WM811", str(missing), missing.span)

@@ -24,7 +24,9 @@ def findings(flow: Flow, queries: Mapping[str, QueryPlan]) -> Iterator[Diagnosti
     for query in queries.values():
         if query.answerable == "no":
             span = flow.model.queries[query.name].span
-            yield errors.not_answerable(span, query.name, query.because, query.blamed, query.help)
+            yield errors.queries.not_answerable(
+                span, query.name, query.because, query.blamed, query.help
+            )
     yield from _dead_inputs(flow)
     for assertion in flow.model.assertions:
         yield from _broken(flow, queries, assertion)
@@ -37,10 +39,10 @@ def _dead_inputs(flow: Flow) -> Iterator[Diagnostic]:
         for part in stream.segments:
             node = segment(part.reference)
             if node in flow.graph.outgoing and node not in alive:
-                yield errors.never_reaches(_read_at(flow, part), part.reference, ANYTHING)
+                yield errors.couplings.never_reaches(_read_at(flow, part), part.reference, ANYTHING)
     for name, condition in flow.model.conditions.items():
         if not any(_is_alive(flow.graph, alive, condition.span)):
-            yield errors.never_reaches(condition.span, name, ANYTHING)
+            yield errors.couplings.never_reaches(condition.span, name, ANYTHING)
 
 
 def _is_alive(graph: Graph, alive: frozenset[Node], span: Span) -> Iterator[bool]:
@@ -67,13 +69,15 @@ def _broken(
     target = assertion.target[1]
     if isinstance(found, str):
         verb = "see" if assertion.verb == "see" else "reach"
-        yield errors.assertion_fails(assertion.span, f"{found} does not {verb} {target}", ())
+        yield errors.couplings.assertion_fails(
+            assertion.span, f"{found} does not {verb} {target}", ()
+        )
         return
     first = found[0].source.name
     ends = (found[0].target.name, first) if assertion.verb == "see" else (first, target)
     verb = "sees" if assertion.verb == "see" else "reaches"
     steps = tuple(zip(_spans(found), told(found), strict=True))
-    yield errors.assertion_fails(assertion.span, f"{ends[0]} {verb} {ends[1]}", steps)
+    yield errors.couplings.assertion_fails(assertion.span, f"{ends[0]} {verb} {ends[1]}", steps)
 
 
 def _spans(way) -> list[Span | None]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from wmdsl.check.errors import EXPECTED
+from wmdsl.check.errors.attributes import EXPECTED
 from wmdsl.diagnostics import CODES
 from wmdsl.syntax.tables import GRAMMARS
 from wmdsl.vocabulary import (
