@@ -12,7 +12,7 @@ from torch import Tensor
 Level = Tensor | float
 
 
-def told(level: Level) -> Level:
+def told_level(level: Level) -> Level:
     """The time from 0 (clean) to 1 (pure noise) that stands for a level."""
     return level / (1 + level)
 

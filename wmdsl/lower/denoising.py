@@ -127,7 +127,7 @@ class Denoiser(Generating):
 
     def _told(self, generate: Generate, at: Expression) -> Expression:
         """The time that tokens are told at a point of the path."""
-        return Block("told")(at) if generate.objective == "edm" else shifted(generate, at)
+        return Block("told_level")(at) if generate.objective == "edm" else shifted(generate, at)
 
     def _first(self, reference: str) -> Expression:
         """Pure noise; where EDM begins, noise of the highest level."""
@@ -160,7 +160,7 @@ class Denoiser(Generating):
         scaled = self.frame.keep(("scaled", reference), wanted, scaled)
         for group in self.groups(reference):
             self.inputs.tokens[group.trunk, group.name] = scaled
-        self.tell(reference, Block("told")(at))
+        self.tell(reference, Block("told_level")(at))
 
     def tell(self, reference: str, time: Expression) -> None:
         """The time of a segment's tokens, under its name where somebody is told it in a step."""

@@ -283,7 +283,7 @@ class ProbabilityFlow(Scorer, Denoiser):
 
     def _told(self, generate, at: Expression) -> Expression:
         """The path is even in the level that is told, whatever the shift."""
-        return Block("told")(at) if generate.objective == "edm" else at
+        return Block("told_level")(at) if generate.objective == "edm" else at
 
     def _evaluated(self, noisy: list[str], at: Expression) -> list[str]:
         """The segments, behind a pass at a level."""

@@ -21,12 +21,32 @@ RESERVED = frozenset(
     zero_grad
     """.split()
 )
+# Functions that emitted methods call; a test compares with the blocks and the kernels.
+FUNCTIONS = frozenset(
+    """
+    abreast adams_bashforth adapt ancestral angles_1d angles_3d ascending ascending_levels
+    attached attention bell beside_nothing best_of beta by_frame cells chosen chosen_mean cosine
+    cosine_over_features cosine_over_tokens cross_entropy denoised descending descending_levels
+    direction divergence dpm_solver drawn dropped each_view edm_weight elite_search embodiments
+    ends_from_eps ends_from_v ends_from_x0 exact_trace fixed flat folded follow framewise
+    from_bins from_frame from_sources full_groups gated gated_residual gradient_ascent guided
+    infonce interpolated l1 l2 laplace_log_density leads lengthened levels line log_probability
+    log_ratio logit_normal loglogistic lognormal marked mix modulated modulated_norm moments
+    nearness noised normal normal_log_density normal_spans normal_twice numbers_present
+    on_cosine over_maps over_numbers paced patchify path_integral random_shooting random_signs
+    repeated rescaled resize resized revealed roll rotated rotated_heads samples scaled
+    schedule_of several shared_out shares shifted sinusoids smooth_l1 sometimes source_factors
+    starts subset subset_bound to_bins to_frame to_maps to_tokens told_level twice unet_blocks
+    uniform unit_cells unmarked unpatchify valid_mean validity vcreg velocity_of
+    views_as_channels views_as_tokens whole whole_groups whole_number without_padding
+    """.split()
+)
 LOCALS = frozenset(
     """
     self batch generator steps stage now then pairs path level like size clean torch nn functional
     math depth dict enumerate len next range str super tuple zip half trace probes
     """.split()
-)
+) | FUNCTIONS
 
 
 class Names:

@@ -147,7 +147,7 @@ class Trainer:
             noisy = self._edm_input(segment, tokens + at * noise, at)
             self._level[reference] = time
             wanted = f"{self.generate.name if shared else name}_time"
-            time = self.frame.once(("told", time), wanted, Block("told")(time))
+            time = self.frame.once(("told", time), wanted, Block("told_level")(time))
         else:
             path = point(self.generate, tokens, noise, at)
             noisy = self.frame.keep(("noisy", reference), f"{name}_noisy", path)

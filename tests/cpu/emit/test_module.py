@@ -8,9 +8,11 @@ import torch
 from torch import nn
 
 import wmdsl
+import wmdsl_kernels
 from tests.cpu.conftest import PARADIGMS, ROOT, SPECS, random_batch
 from tests.cpu.emit.test_emit import ALL, IDS
-from wmdsl.lower.names import RESERVED
+from wmdsl.emit.library import pieces
+from wmdsl.lower.names import FUNCTIONS, RESERVED
 
 
 @pytest.mark.parametrize("path", ALL, ids=IDS)
@@ -222,6 +224,12 @@ def test_standalone_gives_the_same_numbers(path, compiled, tmp_path):
 def test_reserved_names_cover_torch():
     public = {name for name in dir(nn.Module()) if not name.startswith("_")}
     assert public <= RESERVED
+
+
+def test_local_names_cover_what_methods_call():
+    functions = {name for name in pieces() if name.islower() and not name.startswith("_")}
+    kernels = {name for name in wmdsl_kernels.__all__ if name.islower()}
+    assert functions <= FUNCTIONS <= functions | kernels
 
 
 def test_names_that_collide(tmp_path):

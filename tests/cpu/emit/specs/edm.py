@@ -269,7 +269,7 @@ def scaled(x: Tensor, level: Level, deviation: float) -> Tensor:
     return x / (deviation**2 + level**2) ** 0.5
 
 
-def told(level: Level) -> Level:
+def told_level(level: Level) -> Level:
     """The time from 0 (clean) to 1 (pure noise) that stands for a level."""
     return level / (1 + level)
 
@@ -464,14 +464,14 @@ class Edm(nn.Module):
         scene_noise = normal(scene.shape, like, generator)
         scene_noisy = scene + scene_level[..., None] * scene_noise
         scene_scaled = scaled(scene_noisy, scene_level[..., None], 1)
-        scene_time = told(scene_level)
+        scene_time = told_level(scene_level)
 
         # act: action.future by edm (model.wm:56)
         action_level = loglogistic((size, 1), -0.69, 0.5, like, generator)
         action_noise = normal(action.shape, like, generator)
         action_noisy = action + action_level[..., None] * action_noise
         action_scaled = scaled(action_noisy, action_level[..., None], 0.5)
-        action_time = told(action_level)
+        action_time = told_level(action_level)
 
         # seer (model.wm:19)
         seer = torch.cat([self.seer.state_in(state), self.seer.scene_in(scene_scaled)], dim=1)
@@ -523,7 +523,7 @@ class Edm(nn.Module):
         seer_state_now = self.seer.state_in(state)
         for now, then in descending_levels(steps or 3, 0.004, 40, 1):
             scene_scaled = scaled(scene, now, 1)
-            scene_time = like.new_full((size, 1), told(now))
+            scene_time = like.new_full((size, 1), told_level(now))
             seer = torch.cat([seer_state_now, self.seer.scene_in(scene_scaled)], dim=1)
             seer_code = Runs(self.seer.time(torch.cat([clean, scene_time], dim=1)), (2, 2))
             seer_out = self.run_seer(seer, seer_code)
@@ -542,7 +542,7 @@ class Edm(nn.Module):
         seer_after_1_held = self.run_seer_to_1(seer_, seer_code_)
         for now, then in descending_levels(steps or 3, 0.002, 80):
             action_scaled = scaled(action, now, 0.5)
-            action_time = like.new_full((size, 1), told(now))
+            action_time = like.new_full((size, 1), told_level(now))
             doer = self.doer.action_in(action_scaled)
             doer_code = Runs(self.doer.time(action_time), (4,))
             doer_out = self.run_doer(doer, doer_code, seer_after_1_held.detach())
@@ -570,7 +570,7 @@ class Edm(nn.Module):
         seer_state_now = self.seer.state_in(state)
         for now, then in descending_levels(steps or 3, 0.004, 40):
             scene_scaled = scaled(scene, now, 1)
-            scene_time = like.new_full((size, 1), told(now))
+            scene_time = like.new_full((size, 1), told_level(now))
             seer = torch.cat([seer_state_now, self.seer.scene_in(scene_scaled)], dim=1)
             seer_code = Runs(self.seer.time(torch.cat([clean, scene_time], dim=1)), (2, 2))
             seer_out = self.run_seer(seer, seer_code)

@@ -337,7 +337,7 @@ def scaled(x: Tensor, level: Level, deviation: float) -> Tensor:
     return x / (deviation**2 + level**2) ** 0.5
 
 
-def told(level: Level) -> Level:
+def told_level(level: Level) -> Level:
     """The time from 0 (clean) to 1 (pure noise) that stands for a level."""
     return level / (1 + level)
 
@@ -600,7 +600,7 @@ class Guided(nn.Module):
         scene_noise = normal(scene.shape, like, generator)
         scene_noisy = scene + scene_level[..., None] * scene_noise
         scene_scaled = scaled(scene_noisy, scene_level[..., None], 0.5)
-        scene_time = told(scene_level)
+        scene_time = told_level(scene_level)
 
         # act: action.future by flow (model.wm:81)
         action_time = uniform((size, 1), 0, 1, like, generator)
@@ -714,7 +714,7 @@ class Guided(nn.Module):
         memory = self.remember_policy(policy_state_now, policy_code, text_words)
         path = descending_levels(steps or 3, 0.002, 80)
         level = like.new_tensor(path)[:, :1]
-        policy_steps = folded(self.policy, Runs(self.policy.time(told(level)), (2,)), size)
+        policy_steps = folded(self.policy, Runs(self.policy.time(told_level(level)), (2,)), size)
         for (now, then), policy_told in zip(path, policy_steps, strict=True):
             scene_scaled = scaled(scene, now, 0.5)
             policy = self.policy.scene_in(scene_scaled)

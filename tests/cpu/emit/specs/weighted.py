@@ -248,7 +248,7 @@ def scaled(x: Tensor, level: Level, deviation: float) -> Tensor:
     return x / (deviation**2 + level**2) ** 0.5
 
 
-def told(level: Level) -> Level:
+def told_level(level: Level) -> Level:
     """The time from 0 (clean) to 1 (pure noise) that stands for a level."""
     return level / (1 + level)
 
@@ -384,7 +384,7 @@ class Weighted(nn.Module):
         right_noise = normal(right.shape, like, generator)
         right_noisy = right + right_level[..., None] * right_noise
         right_scaled = scaled(right_noisy, right_level[..., None], 0.5)
-        right_time = told(right_level)
+        right_time = told_level(right_level)
 
         # act: action.future by flow (model.wm:51)
         action_time = shifted(uniform((size, 1), 0, 1, like, generator), 3)
