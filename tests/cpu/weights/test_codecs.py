@@ -4,33 +4,12 @@ import pytest
 import torch
 
 from tests.cpu.weights.conftest import as_bytes, module_of, tiny_wan, words_of
+from tests.cpu.weights.models import TEXT, patches_of, pixels, policy, scene, vision
 from wmdsl.weights import load_pretrained
 from wmdsl.weights.errors import WeightsError
 
 transformers = pytest.importorskip("transformers")
 diffusers = pytest.importorskip("diffusers")
-
-TRUNK = "trunk doer: dit { layers 1; width 32; heads 2x16; tokens %s }"
-ACT = (
-    "stream action: action[3] at 10 Hz { future 4 steps }",
-    "generate act: action by flow",
-    "query policy: action | %s { steps 2 }",
-)
-TEXT = "stream text: language[12]"
-
-
-def policy(stream, codec, tokens, given):
-    """A policy that reads one codec's tokens and acts."""
-    return (stream, ACT[0], codec, TRUNK % f"{tokens}, action", ACT[1], ACT[2] % given)
-
-
-def scene(frames, size=32):
-    return f"stream scene: video[3, {size}, {size}] at 10 Hz {{ now {frames} frames }}"
-
-
-def pixels(frames, size=32):
-    return 2 * torch.rand(2, frames, 3, size, size, generator=torch.Generator().manual_seed(1)) - 1
-
 
 WAN = 'codec vae: vae { from "a/wan"; frozen; scope prefix; channels 4; compress 4x8x8 }'
 
@@ -168,35 +147,6 @@ def test_cogvideox_vae(frames, saved, tmp_path):
         module.vae.decode(found.transpose(1, 2), frames).transpose(1, 2), decoded
     )
     assert not part.missing and not part.unused
-
-
-def vision(kind):
-    torch.manual_seed(1)
-    sizes = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, patch_size=8)
-    if kind == "siglip":
-        config = transformers.SiglipVisionConfig(image_size=32, intermediate_size=48, **sizes)
-        return transformers.SiglipVisionModel(config)
-    if kind == "dinov2":
-        return transformers.Dinov2Model(transformers.Dinov2Config(image_size=32, **sizes))
-    if kind == "clip":
-        config = transformers.CLIPVisionConfig(image_size=32, intermediate_size=48, **sizes)
-        return transformers.CLIPVisionModel(config)
-    if kind == "vit_mae":
-        config = transformers.ViTMAEConfig(
-            image_size=32, intermediate_size=48, mask_ratio=0.75, **sizes
-        )
-        return transformers.ViTMAEModel(config)
-    config = transformers.ViTConfig(image_size=32, intermediate_size=48, **sizes)
-    return transformers.ViTModel(config, add_pooling_layer=True)
-
-
-def patches_of(library, x):
-    """The library's own features of all patches; none is masked."""
-    order = {}
-    if isinstance(library, transformers.ViTMAEModel):
-        library.config.mask_ratio = 0.0
-        order = {"noise": torch.arange(16.0).expand(len(x), -1)}
-    return library.eval()(x, **order).last_hidden_state[:, -16:]
 
 
 @torch.no_grad()

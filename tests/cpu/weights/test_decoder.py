@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.cpu.weights.conftest import as_bytes, module_of, words_of
-from tests.cpu.weights.test_towers import vlm
+from tests.cpu.weights.models import vlm
 from wmdsl.weights import load_pretrained
 from wmdsl.weights.errors import WeightsError
 

@@ -5,39 +5,13 @@ import torch
 from torch.nn import functional
 
 from tests.cpu.weights.conftest import as_bytes, module_of, words_of
-from tests.cpu.weights.test_codecs import TEXT, pixels, policy, scene
+from tests.cpu.weights.models import TEXT, patches_of, pixels, policy, scene, vision, vlm
 from wmdsl.weights import load_pretrained
 from wmdsl.weights.errors import WeightsError
 
 transformers = pytest.importorskip("transformers")
 
-TEXT_SIZES = dict(
-    vocab_size=6, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-    num_attention_heads=2, num_key_value_heads=1, head_dim=16, max_position_embeddings=32,
-)  # fmt: skip
-ROTARY = {"rope_type": "default", "rope_theta": 5000.0, "mrope_section": [2, 3, 3]}
 TOWER = 'codec eyes: vit { from "a/vlm"; frozen; channels 32; tokens 4 }'
-
-
-def vlm(kind):
-    """A model of vision and language with patches of 8, of which 2 x 2 are merged."""
-    torch.manual_seed(1)
-    vision = dict(depth=2, num_heads=2, patch_size=8, temporal_patch_size=2, spatial_merge_size=2)
-    if kind == "Qwen2VL":
-        vision |= dict(embed_dim=16, hidden_size=32, mlp_ratio=2)
-    elif kind == "Qwen2_5_VL":
-        vision |= dict(hidden_size=16, intermediate_size=24, out_hidden_size=32, window_size=16,
-                       fullatt_block_indexes=[1])  # fmt: skip
-    else:
-        vision |= dict(hidden_size=16, intermediate_size=24, out_hidden_size=32,
-                       num_position_embeddings=9, deepstack_visual_indexes=[0])  # fmt: skip
-    text = {**TEXT_SIZES, "rope_parameters": ROTARY}
-    config = getattr(transformers, f"{kind}Config")(text_config=text, vision_config=vision)
-    model = getattr(transformers, f"{kind}ForConditionalGeneration")(config)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight += 0.05 * torch.randn_like(weight)
-    return model
 
 
 def patches(x):
@@ -140,8 +114,6 @@ def test_sam_enlarges_frames_and_cuts_its_padding_off(saved, tmp_path):
 
 @pytest.mark.parametrize("kind", ["siglip", "sam"])
 def test_more_tokens_than_cells(kind, saved, tmp_path):
-    from tests.cpu.weights.test_codecs import vision
-
     saved("an/encoder", vision("siglip") if kind == "siglip" else sam())
     channels = 32 if kind == "siglip" else 12
     codec = f'codec eyes: vit {{ from "an/encoder"; channels {channels}; tokens 99 }}'
@@ -153,8 +125,6 @@ def test_more_tokens_than_cells(kind, saved, tmp_path):
 @torch.no_grad()
 def test_tokens_make_the_declared_compression_needless(saved, tmp_path):
     """Patches of 8 are found in the checkpoint; the spec counts what they are averaged to."""
-    from tests.cpu.weights.test_codecs import patches_of, vision
-
     library = saved("an/encoder", vision("dinov2"))
     codec = 'codec eyes: vit { from "an/encoder"; channels 32; tokens 16 }'
     module = module_of(*policy(scene(1), codec, "eyes(scene)", "scene"))
