@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wmdsl.diagnostics.diagnostic import Diagnostic, Diagnostics
 from wmdsl.diagnostics.problem import SpecError
+from wmdsl.record import field, record
 from wmdsl.source import Source
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ FORGIVING = ("parse", "resolve")  # what they leave out is reported; the next st
 STAGES = ("parse", "resolve", "check", "plan", "lower", "emit")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Options:
     """What a compilation is told beside the text."""
 

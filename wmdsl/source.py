@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from wmdsl.record import field, record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class Source:
     """One specification text and the name under which messages quote it."""
 
@@ -36,7 +37,7 @@ class Source:
         return self.text[start : end if end >= 0 else len(self.text)].rstrip("\r")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Span:
     """Characters `start` (included) to `end` (excluded) of a source."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 
 from wmdsl.check import errors
@@ -12,6 +12,7 @@ from wmdsl.check.names import NAMED, Encoded, missing, segments, single
 from wmdsl.check.scope import Draft, Mistake, Values
 from wmdsl.check.streams import NUMBERS
 from wmdsl.check.values import attributes, default
+from wmdsl.record import record
 from wmdsl.source import Span
 from wmdsl.syntax import ast
 from wmdsl.vocabulary import CODECS, FORMS, Kind
@@ -22,7 +23,7 @@ UNRUNNABLE_SCOPES = (("vae", "clip"), ("vit", "prefix"), ("vq", "clip"), ("vq", 
 IMPLICIT = {**dict.fromkeys(NUMBERS, "linear"), "latent": "linear", "token": "embed"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Geometry:
     """`count` tokens = frames x per_frame of `features` numbers; `grid` is (rows, columns)."""
 

@@ -7,16 +7,16 @@ up in the tables of `Model`.  Sizes: frames and steps are samples of a stream's 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from fractions import Fraction
 
+from wmdsl.record import field, record
 from wmdsl.source import Span
 
 # Values of attributes after typing: int | Fraction | str | bool | tuple | CallValue | None.
 Value = object
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CallValue:
     """A vocabulary call with its arguments filled: `beta(1.5, 1.0)`, `ema(0.99)`, `uniform`."""
 
@@ -24,7 +24,7 @@ class CallValue:
     arguments: tuple[Value, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Segment:
     """A named part of a stream's window.
 
@@ -57,7 +57,7 @@ class Segment:
         return self.name.partition("[")[0] != "future"  # `future[0..2]` is a slice
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class View:
     """A camera of a stream with several: its column, and (top, left, height, width) in a frame."""
 
@@ -66,7 +66,7 @@ class View:
     place: tuple[int, int, int, int]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stream:
     """One modality at one rate.
 
@@ -129,7 +129,7 @@ class Stream:
         raise KeyError(name)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Codec:
     """One set of codec weights; `attributes` hold every attribute of its kind, defaults filled."""
 
@@ -142,7 +142,7 @@ class Codec:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TokenGroup:
     """One entry of a trunk's `tokens`: a segment through a codec.
 
@@ -172,7 +172,7 @@ class TokenGroup:
         return self.name.removeprefix(f"{self.copy}.") if self.copy else self.name
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Trunk:
     name: str
     kind: str  # dit | vit | decoder | mlp | unet
@@ -194,7 +194,7 @@ class Trunk:
         return next((group for group in self.groups if group.name == name), None)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TokenSource:
     """What a coupling reads: a segment through a codec, or tokens inside a trunk.
 
@@ -217,14 +217,14 @@ class TokenSource:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Join:
     name: str
     trunks: tuple[str, ...]
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cross:
     name: str
     sources: tuple[TokenSource, ...]
@@ -238,7 +238,7 @@ class Cross:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Condition:
     """`target_groups` empty: the whole trunk (or the codec named by `codec`)."""
 
@@ -251,7 +251,7 @@ class Condition:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Align:
     """`source` tokens (after `layer` blocks) are projected and compared with codec(segment)."""
 
@@ -274,7 +274,7 @@ class Align:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hand:
     """A generated segment handed to `trunk`, where a token group of the same segment reads it."""
 
@@ -288,7 +288,7 @@ class Hand:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rule:
     """A row of an attend, resolved to token groups: (trunk, group name) pairs."""
 
@@ -298,7 +298,7 @@ class Rule:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Attend:
     """Rows of one attention space (a join or a single trunk)."""
 
@@ -308,7 +308,7 @@ class Attend:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Generate:
     """One loss term.  `groups` are the (trunk, group) pairs whose tokens predict the segments.
 
@@ -330,7 +330,7 @@ class Generate:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Query:
     """`sought` is in order of generation where `then` separates; `given` are clean.
 
@@ -356,7 +356,7 @@ class Query:
         return tuple(segment for group in self.sought for segment in group)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Layout:
     """A named arrangement of one trunk's token groups in training.
 
@@ -374,7 +374,7 @@ class Layout:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stage:
     """A phase of training.
 
@@ -393,7 +393,7 @@ class Stage:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Planner:
     """A search with the model's own queries.
 
@@ -413,7 +413,7 @@ class Planner:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Extern:
     """A foreign function.  `gives` are the futures that it computes from what it takes."""
 
@@ -423,7 +423,7 @@ class Extern:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FlowAssertion:
     """`kind` flow | no_flow | only; `verb` reach | see.
 
@@ -438,7 +438,7 @@ class FlowAssertion:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unrunnable:
     """A construct that is understood but has no runtime yet, with the WM8xx code that names it."""
 
@@ -447,7 +447,7 @@ class Unrunnable:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Model:
     """A checked spec.  `canonical` is its canonical text, `sha256` the hash of that text."""
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from wmdsl.check import errors
 from wmdsl.check.model import Codec, Segment, Stream, TokenGroup, Trunk
 from wmdsl.check.scope import Draft, Mistake
 from wmdsl.diagnostics import Diagnostic
+from wmdsl.record import record
 from wmdsl.syntax import ast
 
 GroupName = tuple[str, str]  # (trunk, group)
 NAMED = ("stream", "codec", "trunk", "join", "cross", "condition", "align", "hand")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Encoded:
     """A segment and the codec it goes through; None for learned tokens."""
 

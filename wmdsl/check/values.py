@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 
@@ -12,6 +12,7 @@ from wmdsl.check import errors
 from wmdsl.check.model import CallValue, Value
 from wmdsl.check.scope import Draft, Mistake, Values
 from wmdsl.diagnostics import did_you_mean
+from wmdsl.record import field, record
 from wmdsl.source import Source, Span
 from wmdsl.syntax import ast
 from wmdsl.vocabulary import GUARDS, LAWS, TEACHERS, Attribute, Form, Kind
@@ -23,7 +24,7 @@ LENGTH_UNITS = {"step": "step", "steps": "step", "frame": "frame", "frames": "fr
 UNRUNNABLE_ATTRIBUTE = "WM807"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Length:
     """A written length: samples, or seconds that the stream's rate turns into samples."""
 
@@ -32,7 +33,7 @@ class Length:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Layers:
     """Blocks of a trunk before its depth is known: a word, numbers, or a range with a stride."""
 

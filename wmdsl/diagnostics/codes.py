@@ -7,10 +7,10 @@ on, what is wrong outside of a spec, 9xx lints.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from wmdsl.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Code:
     """One kind of mistake: a title of a few words and its meaning in one line."""
 

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from wmdsl.diagnostics.codes import CODES
+from wmdsl.record import record
 from wmdsl.source import Span
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Label:
     """A marked place; the primary one is where the mistake is, others explain it."""
 
@@ -18,7 +19,7 @@ class Label:
     primary: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Edit:
     """Replace the characters of `span` by `text`."""
 
@@ -26,7 +27,7 @@ class Edit:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fix:
     """Edits that end the mistake; `safe` ones cannot change what was meant."""
 
@@ -34,7 +35,7 @@ class Fix:
     edits: tuple[Edit, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Diagnostic:
     """One mistake with everything that a reader or an editor needs to end it."""
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from wmdsl.check.model import Model, Stream
 from wmdsl.plan.named import questions
 from wmdsl.plan.nodes import Plan, QueryPlan
+from wmdsl.record import record
 
 VISUAL = ("video", "image")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Advance:
     """A query asked chunk by chunk on its own predictions.
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from fractions import Fraction
 
 from wmdsl.check.model import Model, Query, Segment
+from wmdsl.record import field, record
 from wmdsl.source import Span
 
 VISUAL_LEVELS = ("pixel", "latent", "3d")
 DEFAULT_STEPS = 10
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Asked:
     """`stages` are sought one after the other.  `missing` says what the model lacks for the
     question to make sense; "" where it lacks nothing."""

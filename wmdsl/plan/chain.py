@@ -8,7 +8,6 @@ one objective that read each other's noise are generated together.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
 from fractions import Fraction
 
 from wmdsl.check.codecs import TIME
@@ -31,6 +30,7 @@ from wmdsl.plan.refusals import (
 from wmdsl.plan.roles import noise_hides
 from wmdsl.plan.spaces import kept, token_sources
 from wmdsl.plan.walks import steps_of, told_apart, walks_of
+from wmdsl.record import record
 
 SAMPLERS = {
     "flow": "euler",
@@ -46,7 +46,7 @@ SAMPLERS = {
 ONCE = frozenset(name for name, sampler in SAMPLERS.items() if sampler in ("one_pass", "call"))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Step:
     """One generation, with what became of the token groups of its pass."""
 
@@ -304,9 +304,7 @@ def _check_left(
     """What was left noisy must not be read as data."""
     closure = _needed_for(flow, asked, targets, known) if left else frozenset()
     read = {
-        placed.group.name
-        for _, placed in _live(flow, closure)
-        if placed.group.name in left & known
+        placed.group.name for _, placed in _live(flow, closure) if placed.group.name in left & known
     }
     for source in token_sources(flow.model):
         reference = source.segment.reference if source.segment else ""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from textwrap import wrap
 
 from wmdsl.plan.nodes import Edge, Plan, QueryPlan
 from wmdsl.plan.quantities import count, percent
+from wmdsl.record import record
 
 WIDTH = 100
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Difference:
     """`kind`: edge, mask, query, weights or paradigm; `before` and `after` are "" where absent."""
 
@@ -22,7 +22,7 @@ class Difference:
     after: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Comparison:
     """`loadable` and `missing` are owners whose weights of the first fit, or do not exist there or
     have another size."""

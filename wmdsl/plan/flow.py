@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from wmdsl.check.codecs import TIME
 from wmdsl.check.model import Condition, Cross, Extern, Generate, Model, TokenSource
@@ -11,13 +11,14 @@ from wmdsl.plan.nodes import Placed, Space
 from wmdsl.plan.reach import Graph, Link, Node, aligned, feature, hidden, predicted, segment
 from wmdsl.plan.roles import carries_data, generates_by_segment, noise_hides, training_roles
 from wmdsl.plan.spaces import PREFIXES, rule_span, training_spaces, visible_groups
+from wmdsl.record import record
 from wmdsl.source import Span
 
 GroupName = tuple[str, str]
 Sight = tuple[Placed, Placed]  # a query group and another one, of which it sees tokens
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Flow:
     """A model with what is derived from it once: its spaces, the roles of training, the graph.
 

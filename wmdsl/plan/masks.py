@@ -12,7 +12,6 @@ from __future__ import annotations
 import operator
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from itertools import groupby, pairwise, product
@@ -20,10 +19,12 @@ from itertools import groupby, pairwise, product
 from wmdsl.check.model import Attend, Model, Rule, TokenGroup
 from wmdsl.plan.nodes import Placed
 from wmdsl.plan.ranges import Row, Span, canonical
+from wmdsl.record import record
 from wmdsl.syntax.ast import Arithmetic, Number, Order, Reference, Relation
 
 GroupName = tuple[str, str]
 Exact = int | Fraction
+Place = Mapping[str, Exact]  # what an order key or a relation may name, with its value
 
 
 def attention_rows(
@@ -89,7 +90,7 @@ def _default_rows(placed: Sequence[Placed], causal: bool) -> tuple[Row, ...]:
     return tuple((place, place + 1, first, place + 1) for place in range(first, end))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Run:
     """Neighbouring tokens of a group with one order key."""
 
@@ -98,7 +99,7 @@ class _Run:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Runs:
     """The runs of a group in order of their keys; `ascending` if tokens stand in that order."""
 
@@ -121,7 +122,7 @@ def _runs(model: Model, entry: Placed, orders: Iterable[Order]) -> _Runs:
     order = next((order for order in orders if _speaks_of(order, entry.group)), None)
     keys: Iterable[Exact] = range(entry.start, entry.end)
     if order is not None:
-        keys = (key_of(order.key, place) for place in places(model, entry.group))
+        keys = map(key_of(order.key), places(model, entry.group))
     runs, place = [], entry.start
     for key, tokens in groupby(keys):
         length = len(list(tokens))
@@ -138,7 +139,7 @@ def _speaks_of(order: Order, group: TokenGroup) -> bool:
     return isinstance(subject, Reference) and subject.dotted in names
 
 
-def places(model: Model, group: TokenGroup) -> Iterator[Mapping[str, int]]:
+def places(model: Model, group: TokenGroup) -> Iterator[Place]:
     """What an order key may use, for each token of the group."""
     stream = model.streams[group.segment.stream]
     first = stream.start(group.segment.name)
@@ -167,14 +168,16 @@ def _scales(model: Model, group: TokenGroup) -> list[int]:
     return [scale for scale, side in enumerate(sides) for _ in range(side * side)]
 
 
-def key_of(key: Arithmetic, place: Mapping[str, Exact]) -> Exact:
-    """The value of an order key at a token; KeyError for a name that no token has."""
+def key_of(key: Arithmetic) -> Callable[[Place], Exact]:
+    """The value of an order key as a function of the token's place; KeyError for a name that no
+    token has.  A mask asks for thousands, so the tree is walked once."""
     if isinstance(key, Number):
-        return _exact(key.value)
+        value = _exact(key.value)
+        return lambda place: value
     if isinstance(key, Reference):
-        return place[key.dotted]
-    left, right = key_of(key.left, place), key_of(key.right, place)
-    return _OPERATORS[key.operator](left, right)
+        return operator.itemgetter(key.dotted)
+    combine, left, right = _OPERATORS[key.operator], key_of(key.left), key_of(key.right)
+    return lambda place: combine(left(place), right(place))
 
 
 _OPERATORS: Mapping[str, Callable[[Exact, Exact], Exact]] = {
@@ -190,19 +193,19 @@ def _exact(value: Exact) -> Exact:
     return value.numerator if value.denominator == 1 else value
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Sight:
     """What a rule lets a query see of one group."""
 
     runs: _Runs
     solved: tuple[Linear, ...]
-    others: tuple[Relation, ...]  # tried key by key
+    others: tuple[Callable[[Place], bool], ...]  # tried key by key
 
     @classmethod
     def of(cls, relations: Sequence[Relation], runs: _Runs) -> _Sight:
         sides = [(relation, linear(relation)) for relation in relations]
         solved = tuple(side for _, side in sides if side is not None)
-        return cls(runs, solved, tuple(relation for relation, side in sides if side is None))
+        return cls(runs, solved, tuple(_test(relation) for relation, side in sides if side is None))
 
     def tokens(self, query: Exact) -> list[Span]:
         """The tokens that a query with this key sees: all relations hold."""
@@ -212,8 +215,8 @@ class _Sight:
             low, high = side.keys(query, keys)
             first, behind = max(first, low), min(behind, high)
         found: Sequence[int] = range(first, behind)
-        for relation in self.others:
-            found = [at for at in found if _holds(relation, {"q": query, "k": keys[at]})]
+        for holds in self.others:
+            found = [at for at in found if holds({"q": query, "k": keys[at]})]
         return self.runs.tokens(found)
 
 
@@ -230,8 +233,9 @@ def _blocks(
         yield (run.start, run.end), [span for sight in sights for span in sight.tokens(run.key)]
 
 
-def _holds(relation: Relation, place: Mapping[str, Exact]) -> bool:
-    return _HOLDS[relation.operator](key_of(relation.left, place) - key_of(relation.right, place))
+def _test(relation: Relation) -> Callable[[Place], bool]:
+    left, right, holds = key_of(relation.left), key_of(relation.right), _HOLDS[relation.operator]
+    return lambda place: holds(left(place) - right(place))
 
 
 _HOLDS: Mapping[str, Callable[[Exact], bool]] = {
@@ -244,7 +248,7 @@ _HOLDS: Mapping[str, Callable[[Exact], bool]] = {
 _MIRRORED = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "=="}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Linear:
     """constant + q * query key + k * token key, compared with 0."""
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from fractions import Fraction
 
 from wmdsl.check.model import Model, TokenGroup
 from wmdsl.plan.ranges import Row, Rows, is_dense
+from wmdsl.record import field, record
 from wmdsl.source import Span
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Placed:
     """A token group at its place in the joint sequence of an attention space.
 
@@ -33,7 +33,7 @@ class Placed:
         return self.start + self.group.count
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Space:
     """One attention space in one pass: joined trunks (or one trunk) with their live groups.
 
@@ -65,7 +65,7 @@ class Space:
         return tuple(placed for placed in self.groups if placed.group.trunk == trunk)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pass:
     """One forward evaluation: spaces in the order of their dependence, and each group's role.
 
@@ -78,7 +78,7 @@ class Pass:
     roles: Mapping[tuple[str, str], str]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Renoised:
     """Token groups of a clean copy that are noised again in a share of the samples, at a time drawn
     evenly from `low` to `high`, before the shift of their stream."""
@@ -90,7 +90,7 @@ class Renoised:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Drawn:
     """A whole number that a layout draws anew at every training step."""
 
@@ -100,7 +100,7 @@ class Drawn:
     written: Span  # its value at inference, which stands in its place in the model
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Training:
     """One pass of training: that of a layout, or, with the name "", the only one.
 
@@ -120,7 +120,7 @@ class Training:
     data: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Walk:
     """The way of one segment from noise: in how many steps, and to which noise level."""
 
@@ -128,7 +128,7 @@ class Walk:
     stop: Fraction = Fraction(0)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Generation:
     """One step of a query's chain: these segments are produced together by this pass.
 
@@ -172,13 +172,13 @@ class Generation:
         return 2 * self.steps - (0 if all(stops) else 1)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Dropped:
     what: str
     how: str  # deleted_exactly | head_skipped | pinned_at_noise | output_ignored | not_optional
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Saving:
     """FLOPs that the emitted program does not spend, and on what."""
 
@@ -187,7 +187,7 @@ class Saving:
     flops: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Density:
     """Whether the log-density of an answer can be computed: exact | estimate | bound | no."""
 
@@ -195,7 +195,7 @@ class Density:
     because: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class QueryPlan:
     name: str
     given: tuple[str, ...]
@@ -218,7 +218,7 @@ class QueryPlan:
     density: Density = Density("no", "the query has no answer")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Edge:
     source: str
     target: str
@@ -230,7 +230,7 @@ class Edge:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Mask:
     tokens: int
     density: float
@@ -239,7 +239,7 @@ class Mask:
     runtime: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Paradigm:
     id: str
     where: str
@@ -251,7 +251,7 @@ class Paradigm:
     rule: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Parameters:
     """Counts by owner (`trunk.seer`, `codec.eyes`, `head.action`...); sums are derived."""
 
@@ -271,7 +271,7 @@ class Parameters:
         return self.total - self.frozen
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StagePlan:
     """A stage of training: `trained` parts and their `weights`, `losses` in force; `steps` None
     where it declares none, `data` and `rates` as in Stage."""
@@ -286,7 +286,7 @@ class StagePlan:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan:
     model: Model
     train: Pass

@@ -7,7 +7,7 @@ docs/paradigm-table.md is the same table in words.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from wmdsl.check.model import Model, TokenGroup, TokenSource
 from wmdsl.plan.asked import VISUAL_LEVELS, actions
@@ -16,6 +16,7 @@ from wmdsl.plan.flow import Flow
 from wmdsl.plan.nodes import Paradigm, QueryPlan
 from wmdsl.plan.reach import hidden, predicted, segment
 from wmdsl.plan.refusals import at
+from wmdsl.record import record
 from wmdsl.source import Span
 
 IMAGES = ("video", "image", "depth", "flow", "track", "tactile")
@@ -23,7 +24,7 @@ SYMBOLIC_FORMS = ("predicate", "operator")
 LEFT_OUT = ("deleted_exactly", "head_skipped")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Read:
     """One trunk reads another: by which mechanism, and whether gradients stop on the way."""
 
@@ -34,7 +35,7 @@ class Read:
     layerwise: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Evidence:
     """What the rules look at.
 
@@ -396,7 +397,7 @@ def _coupling(evidence: Evidence) -> Iterator[str]:
     return (read.mechanism for read in evidence.forward + evidence.backward)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rule:
     number: int
     id: str

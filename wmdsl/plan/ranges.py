@@ -7,9 +7,9 @@ touch nor overlap, and neighbouring blocks see different keys.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 
 Span = tuple[int, int]  # start, end (excluded)
 Row = tuple[int, int, int, int]  # query_start, query_end, key_start, key_end
@@ -59,19 +59,18 @@ def restricted(rows: tuple[Row, ...], kept: tuple[Span, ...]) -> tuple[Row, ...]
         shifts.append(place - start)
         place += end - start
 
-    def moved(span: Span) -> list[Span]:
-        """The kept parts of a span, at their new places."""
-        touched = range(bisect_right(ends, span[0]), bisect_left(starts, span[1]))
-        return [
-            (max(span[0], starts[at]) + shifts[at], min(span[1], ends[at]) + shifts[at])
-            for at in touched
-        ]
+    @cache
+    def place_of(token: int) -> int:
+        """The new place of a token, or of the first one kept behind it."""
+        at = bisect_right(starts, token) - 1
+        return min(token, ends[at]) + shifts[at] if at >= 0 else 0
 
-    return canonical(
-        (block, [part for key in keys for part in moved(key)])
-        for whole, keys in by_block(rows).items()
-        for block in moved(whole)
-    )
+    def moved(span: Span) -> Span:
+        """What is left of a span: one piece, since what is kept moves together."""
+        return place_of(span[0]), place_of(span[1])
+
+    left = ((moved(block), map(moved, keys)) for block, keys in by_block(rows).items())
+    return canonical((block, keys) for block, keys in left if block[0] < block[1])
 
 
 def shifted(rows: Iterable[Row], offset: int) -> tuple[Row, ...]:

@@ -8,10 +8,10 @@ Liveness, assertions, factorisation and the paradigm row are closures over this 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
+from wmdsl.record import record
 from wmdsl.source import Span
 
 
@@ -60,7 +60,7 @@ def aligned(name: str) -> Node:
     return Node("align", name)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Graph:
     incoming: Mapping[Node, tuple[Link, ...]]
     outgoing: Mapping[Node, tuple[Link, ...]]

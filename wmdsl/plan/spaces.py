@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 
 from wmdsl.check.model import (
@@ -22,6 +22,7 @@ from wmdsl.plan import masks
 from wmdsl.plan.framed import with_frames_prefixes
 from wmdsl.plan.nodes import Placed, Space
 from wmdsl.plan.ranges import Row, Rows
+from wmdsl.record import record
 from wmdsl.source import Span
 
 GroupName = tuple[str, str]
@@ -155,7 +156,7 @@ def visible_groups(model: Model, space: Space) -> tuple[tuple[Placed, Placed], .
     return tuple(_Sight.of(model, space.name, space.trunks, space.groups).groups(space))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Sight:
     """Who sees whom in a training space: its attend, or all (`causal`: those up to oneself), and
     beside them the prefixes of frames, each with the groups that hold its frames."""
@@ -167,9 +168,7 @@ class _Sight:
     framed: Sequence[tuple[Placed, Sequence[Placed]]]
 
     @classmethod
-    def of(
-        cls, model: Model, name: str, trunks: Sequence[str], placed: Sequence[Placed]
-    ) -> _Sight:
+    def of(cls, model: Model, name: str, trunks: Sequence[str], placed: Sequence[Placed]) -> _Sight:
         attend = model.attends.get(name)
         if attend is not None:
             attend = replace(attend, rules=(*attend.rules, *_prefix_rules(model, trunks)))

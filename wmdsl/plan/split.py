@@ -7,20 +7,20 @@ tokens see first those, then themselves.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass
 from itertools import pairwise
 
 from wmdsl.check.model import Model, TokenSource
 from wmdsl.plan.nodes import Generation, Placed, Space
 from wmdsl.plan.ranges import Row, Span, by_block, canonical
 from wmdsl.plan.spaces import kept
+from wmdsl.record import record
 
 UNSPLIT = ("mlp", "unet")
 GroupName = tuple[str, str]
 Tap = tuple[str, int | None]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Split:
     """The groups of `whole` in two: `still` and `moving` have places of their own.  `taps` are the
     (trunk, layer) whose still tokens somebody reads, `read` those whose moving tokens; layer None

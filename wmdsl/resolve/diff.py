@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from wmdsl.record import record
 from wmdsl.resolve.canon import head_and_attributes, row_texts
 from wmdsl.resolve.spec import Spec
 from wmdsl.syntax import ast
@@ -22,7 +22,7 @@ SECTIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Change:
     """`sign` is `+` (only in the second spec), `-` (only in the first) or `~` (in both)."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from wmdsl.diagnostics import Diagnostics
+from wmdsl.record import record
 from wmdsl.resolve import errors
 from wmdsl.source import Source, Span
 from wmdsl.syntax import ast, parse, read_source
@@ -14,7 +14,7 @@ from wmdsl.syntax import ast, parse, read_source
 Importer = Callable[[Path, Diagnostics], Source | None]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unit:
     """One file with its imports by alias.  A broken import stands as None."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from wmdsl.diagnostics import Diagnostics
+from wmdsl.record import record
 from wmdsl.resolve import errors
 from wmdsl.resolve.imports import Importer, Library, Unit, from_disk
 from wmdsl.resolve.layers import Expand, Layers, merge
@@ -83,7 +84,7 @@ def _kind(entry: ast.Declaration) -> ast.Reference | None:
     return kind if isinstance(kind, ast.Reference) and len(kind.path) > 1 else None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Chain:
     """A model behind its bases, root first; `whole` is False where a base could not be found."""
 

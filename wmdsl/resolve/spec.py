@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
+from wmdsl.record import field, record
 from wmdsl.source import Span
 from wmdsl.syntax import ast
 
@@ -15,7 +15,7 @@ FORMS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Parameter:
     """A parameter with the value that holds: `value.span` is where that value was written."""
 
@@ -25,7 +25,7 @@ class Parameter:
     domain: tuple[ast.Expression, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Substitution:
     """At `span` the name of a parameter was written; its value comes from `origin`."""
 
@@ -35,7 +35,7 @@ class Substitution:
     origin: Span
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Spec:
     """One model.  Declarations stand by form, in the order of the manual, then as written."""
 

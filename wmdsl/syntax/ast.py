@@ -7,19 +7,19 @@ canonical form, `extends` and `diff` are written once; the vocabulary says what 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from fractions import Fraction
 
+from wmdsl.record import field, record
 from wmdsl.source import Span
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Name:
     text: str
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Number:
     """A number with an optional unit, as `20 Hz`, `32 steps`, `0.1`; `text` is as written.
 
@@ -32,7 +32,7 @@ class Number:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Dims:
     """Sizes joined by x, as `24x128`."""
 
@@ -40,13 +40,13 @@ class Dims:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Text:
     value: str
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Range:
     """`low..high`, both included."""
 
@@ -55,7 +55,7 @@ class Range:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reference:
     """A dotted name with an optional index: `camera.future`, `clip[0..2]`, `register[32]`."""
 
@@ -68,7 +68,7 @@ class Reference:
         return ".".join(self.path)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Call:
     """A function applied to items: `eyes(corner.now)`, `tap(video_dit, layer 19)`."""
 
@@ -80,7 +80,7 @@ class Call:
 Expression = Number | Dims | Text | Range | Reference | Call
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Item:
     """Expressions side by side: one element of a comma list, as `camera 25, action 50`."""
 
@@ -88,7 +88,7 @@ class Item:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Attribute:
     """`name item, item`; without items it is a flag."""
 
@@ -97,7 +97,7 @@ class Attribute:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Clause:
     """A part of a declaration's head; `Declaration` lists the roles."""
 
@@ -106,7 +106,7 @@ class Clause:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Binary:
     operator: str
     left: Arithmetic
@@ -117,7 +117,7 @@ class Binary:
 Arithmetic = Binary | Number | Reference
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Relation:
     """A comparison in `where`: `q` and `k` are the order keys of the query and the key token."""
 
@@ -127,7 +127,7 @@ class Relation:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sees:
     """`subjects sees objects where relations`; `nothing` is an empty tuple of objects."""
 
@@ -137,7 +137,7 @@ class Sees:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Order:
     """`order camera by 2 * chunk`: the block index that `where` compares."""
 
@@ -146,7 +146,7 @@ class Order:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Declaration:
     """Any declaration.  `objects a, b` is one for each name; an unnamed attend is called `attend`.
 
@@ -175,7 +175,7 @@ class Declaration:
         return next((entry for entry in self.attributes if entry.name.text == name), None)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Param:
     """`param chunk = 16 steps in 8..64` or `param size = full in full, tiny`."""
 
@@ -186,7 +186,7 @@ class Param:
     mode: str = "new"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class When:
     """Entries that hold only where a parameter has a value: `when size is tiny { ... }`."""
 
@@ -196,14 +196,14 @@ class When:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Drop:
     form: str
     name: Name
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Assertion:
     """`kind` is `flow`, `no_flow` or `only`; `verb` is `reach` (transitive) or `see` (one step)."""
 
@@ -215,7 +215,7 @@ class Assertion:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ErrorEntry:
     """Text that recovery skipped, so that later stages may go on without what it declares."""
 
@@ -229,7 +229,7 @@ class ErrorEntry:
 Entry = Param | When | Drop | Declaration | Assertion | ErrorEntry
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Model:
     name: Name
     base: Reference | None
@@ -238,14 +238,14 @@ class Model:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Import:
     path: Text
     alias: Name
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class File:
     edition: Number | None
     imports: tuple[Import, ...]

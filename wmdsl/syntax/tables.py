@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from wmdsl.record import record
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 TABLES = _PACKAGE / "syntax" / "tables.json"
@@ -37,7 +38,7 @@ class Message(NamedTuple):
     general: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tables:
     """An LALR automaton: action >= 0 shifts to a state, action < 0 reduces by rule -1 - action.
 

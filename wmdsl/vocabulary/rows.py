@@ -7,8 +7,9 @@ runtime cannot execute yet: `compile` then stops with WM8xx and names the constr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from wmdsl.record import record
 
 Type = Literal[
     "integer",  # 4
@@ -41,7 +42,7 @@ Type = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Attribute:
     """One attribute: `default` is the text the canonical form writes; None means absent."""
 
@@ -56,7 +57,7 @@ class Attribute:
     runs: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kind:
     """One word of a table: a modality, codec, trunk, mechanism, objective, law, distance..."""
 
@@ -74,7 +75,7 @@ class Kind:
         return next((row for row in self.attributes if row.name == name), None)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Form:
     """One declaration form: attributes of every kind, and the table its kind comes from."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from wmdsl.check.model import Model, Segment, TokenSource, Trunk
 from wmdsl.plan.as_json import role_of, token_count
@@ -11,12 +10,13 @@ from wmdsl.plan.differences import law_text
 from wmdsl.plan.edges import deepest_level, group_level
 from wmdsl.plan.nodes import Plan
 from wmdsl.plan.quantities import count, hertz
+from wmdsl.record import record
 
 PLAIN_CODECS = ("", "linear", "embed")
 WORDS = {"adaln": "adaLN", "adaln_per_token": "adaLN per token", "film": "FiLM"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Node:
     """`kind`: segment | trunk | head | align; `open` marks what is not data but noise or learnt."""
 
@@ -28,7 +28,7 @@ class Node:
     open: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wire:
     """`dashed`: training only; `both`: information goes both ways."""
 
@@ -40,7 +40,7 @@ class Wire:
     both: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Drawing:
     """`clusters` are joins: a name and the trunks that attend as one."""
 

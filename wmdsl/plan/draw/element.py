@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
+from wmdsl.record import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class Element:
     tag: str
     attributes: tuple[tuple[str, str], ...]

@@ -6,10 +6,10 @@ Long wires pass through waypoints in the columns between, so that they never cro
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 from wmdsl.plan.draw.drawing import Drawing, Node, Wire
+from wmdsl.record import record
 
 LETTER, TITLE_LETTER, LINE_HEIGHT = 5.7, 7.2, 15.0
 PADDING, ROW_GAP, COLUMN_GAP = 11.0, 20.0, 96.0
@@ -18,7 +18,7 @@ PORT_GAP = 13.0
 SWEEPS = 12
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Box:
     x: float
     y: float
@@ -30,7 +30,7 @@ class Box:
         return self.y + self.height / 2
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Layout:
     """`boxes` by node name; `routes` are the points of each wire between two columns."""
 
