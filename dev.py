@@ -8,7 +8,8 @@
     python3 dev.py lock            resolve pyproject.toml anew and rewrite requirements.lock
     python3 dev.py clean           remove `.venv` and the caches (never `runs`)
 
-Every other argument goes to the demo or to pytest: `python3 dev.py test -k formatter -x`.
+Every other argument goes to the demo or to pytest: `python3 dev.py test -k formatter -x`. A
+debugger needs one process: `python3 dev.py test -n 0 --pdb`.
 Python packages come from wherever pip is configured to look, at the versions of requirements.lock.
 """
 
@@ -41,6 +42,7 @@ STAMP = VENV / "wmdsl-lock.sha256"
 LOCK_PINS = ("torch==2.13.0", "triton==3.7.1")
 CUDA_PREFIXES = ("nvidia-", "cuda-")
 CUDA_EXTRA = "2.3 GB"
+MOST_PROCESSES = 8  # of the tests; each takes up to 2 GB of memory
 
 # Lists the installed distributions that lack a file which their RECORD names: what an interrupted
 # installation leaves behind.
@@ -213,7 +215,10 @@ def demo(options: argparse.Namespace, rest: Sequence[str]) -> None:
 def test(options: argparse.Namespace, rest: Sequence[str]) -> None:
     setup(options.skip_system)
     marks = ("-m", "slow and not gpu") if options.slow else ()
-    become("-m", "pytest", *marks, *rest)
+    # One process a core, each with one thread; a file stays in one, with the models it shares.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    processes = str(min(os.cpu_count() or 1, MOST_PROCESSES))
+    become("-m", "pytest", "-n", processes, "--dist", "loadfile", *marks, *rest)
 
 
 def prepare(options: argparse.Namespace, rest: Sequence[str]) -> None:

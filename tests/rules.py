@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A stage may import itself and the stages before it. `wmdsl/__init__.py` is the public face.
 STAGES = (
+    "record",
     "source",
     "diagnostics",
     "vocabulary",
@@ -33,7 +34,7 @@ STAGES = (
     "report",
     "tools",
 )
-FRONT_STAGES = ("source", "diagnostics", "vocabulary", "syntax", "resolve", "check", "plan")
+FRONT_STAGES = STAGES[: STAGES.index("blocks")]
 HEAVY = frozenset({"torch", "numpy", "einops", "triton", "xformers", "pyarrow", "av", "matplotlib",
                    "transformers", "diffusers", "huggingface_hub", "tokenizers"})  # fmt: skip
 
