@@ -11,11 +11,12 @@ from tests.runtime.conftest import ROWS, ROWS_HZ, SIZE, SPEC
 from wmdsl.data import keys
 from wmdsl.driver import SpecError
 from wmdsl.runtime import errors
-from wmdsl.runtime.ask import ask_run
+from wmdsl.runtime.ask import ask_run, recorded
 from wmdsl.runtime.checkpoint import load_tensors
 from wmdsl.runtime.filmstrip import Episode, batch_at, strips, visual_queries
 from wmdsl.runtime.session import Session, SessionSettings
 from wmdsl.runtime.smoke import _require_finite, smoke
+from wmdsl.tools import cli
 
 
 def observation(seed):
@@ -73,6 +74,30 @@ def test_canonical_queries_on_data(finished, dataset, tmp_path):
     assert imagined["top"].shape == (2, 1, 3, *SIZE)
     with pytest.raises(errors.RunError, match="there is no such query"):
         ask_run(finished, "dance", dataset, tmp_path)
+
+
+def test_how_likely_recorded_answers_are(finished, dataset, tmp_path, capsys):
+    """By the command line, against the module asked for the same moments one by one."""
+    words = ["query", str(finished), "--data", str(dataset), "-o", str(tmp_path), "--log-density"]
+    assert cli.main([*words, "--query", "world", "--samples", "3", "--seed", "5"]) == 0
+    printed = capsys.readouterr().out
+    found = load_tensors(tmp_path / "log_density.safetensors")["log_density"]
+    assert found.shape == (3,) and found.isfinite().all()
+    assert f"log-density {found.mean():.2f} nats" in printed
+    assert f"standard error {found.std() / 3**0.5:.2f}" in printed
+    module, batch = recorded(finished, "world", dataset, 3, 5)
+    again = module.log_density("world", batch, generator=torch.Generator().manual_seed(5))
+    torch.testing.assert_close(again["log_density"], found)
+    far = batch | {"top": torch.cat([batch["top"][:, :1], batch["top"][:, 1:] + 3], dim=1)}
+    less = module.log_density("world", far, generator=torch.Generator().manual_seed(5))
+    assert (less["log_density"] < found).all()
+
+
+def test_an_answer_without_a_density_is_refused(finished, dataset, tmp_path, capsys):
+    words = ["query", str(finished), "--data", str(dataset), "-o", str(tmp_path), "--log-density"]
+    assert cli.main([*words, "--query", "policy"]) == 1
+    assert "top.future would have to be averaged over" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_film_strips_of_every_visual_query(finished, tmp_path):

@@ -23,7 +23,7 @@ def ask_run(
     `answer.safetensors` holds the answer and, as `truth.<stream>`, what the data has there.  Raises
     SpecError where the spec forbids the answer.
     """
-    module, batch = _recorded(path, query, data, samples, seed)
+    module, batch = recorded(path, query, data, samples, seed)
     model = module.plan.model
     with torch.inference_mode():
         answer = module.query(query, batch, generator=torch.Generator().manual_seed(seed))
@@ -45,7 +45,7 @@ def score_run(
     Returns the file written (`log_density.safetensors`), the mean in nats and its standard error.
     Raises SpecError where the plan says that there is no log-density.
     """
-    module, batch = _recorded(path, query, data, samples, seed)
+    module, batch = recorded(path, query, data, samples, seed)
     found = module.log_density(query, batch, generator=torch.Generator().manual_seed(seed))
     out.mkdir(parents=True, exist_ok=True)
     save_tensors(out / "log_density.safetensors", found)
@@ -54,7 +54,7 @@ def score_run(
     return out / "log_density.safetensors", float(each.mean()), float(error)
 
 
-def _recorded(
+def recorded(
     path: Path, query: str, data: Path, samples: int, seed: int
 ) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
     """A run's module, and a batch of random moments of a data set."""
