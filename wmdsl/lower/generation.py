@@ -11,9 +11,10 @@ from wmdsl.check.queries import left_out
 from wmdsl.lower.changes import added, last_tokens
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.frame import LIKE, SIZE, Frame
+from wmdsl.lower.inputs import Inputs
 from wmdsl.lower.loss import hand_over
 from wmdsl.lower.objectives import groups_of, held, tokens_read
-from wmdsl.lower.passes import Inputs, PassWriter
+from wmdsl.lower.passes import PassWriter
 from wmdsl.lower.pretrained import earlier
 from wmdsl.lower.program import Block, Expression, Name, of
 from wmdsl.lower.spaces import crosses_of

@@ -12,8 +12,8 @@ from wmdsl.check.model import Condition, Generate, Rule, TokenGroup
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.frame import GENERATOR, LIKE, SIZE, Frame
+from wmdsl.lower.inputs import Inputs
 from wmdsl.lower.objectives import shifted
-from wmdsl.lower.passes import Inputs
 from wmdsl.lower.program import (
     Binary,
     Block,

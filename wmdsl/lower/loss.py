@@ -11,9 +11,10 @@ from wmdsl.lower.codecs import EMBODIMENT, direct
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.frame import BATCH, CLEAN, LIKE, SIZE, Frame
+from wmdsl.lower.inputs import Inputs
 from wmdsl.lower.layouts import check_runs, combined, draw_masks, noise_again
 from wmdsl.lower.objectives import Trainer, groups_of, held, tokens_read, valid
-from wmdsl.lower.passes import Inputs, PassWriter
+from wmdsl.lower.passes import PassWriter
 from wmdsl.lower.program import (
     Block,
     Expression,

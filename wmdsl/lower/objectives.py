@@ -12,7 +12,8 @@ from wmdsl.lower.changes import added
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.frame import GENERATOR, LIKE, SIZE, Frame, by_number, repeated
-from wmdsl.lower.passes import Inputs, PassWriter
+from wmdsl.lower.inputs import Inputs
+from wmdsl.lower.passes import PassWriter
 from wmdsl.lower.pretrained import groups_in
 from wmdsl.lower.program import Binary, Block, Expression, Name, of, torch
 from wmdsl.plan.parameters import vocabulary

@@ -7,17 +7,19 @@ times, handed frames) comes in as `Inputs`.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fractions import Fraction
 from itertools import groupby, pairwise
 
 from wmdsl.check.codecs import TIME
-from wmdsl.check.model import Condition, TokenGroup, TokenSource, Trunk
+from wmdsl.check.model import Condition, TokenGroup, TokenSource
 from wmdsl.check.sources import frames_of, lies, written
 from wmdsl.lower.codecs import embodied
+from wmdsl.lower.codes import CodeWriter, conditions_of
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
-from wmdsl.lower.frame import CLEAN, EACH, LIKE, SIZE, Frame
+from wmdsl.lower.frame import EACH, SIZE, Frame
+from wmdsl.lower.inputs import GroupName, Inputs
 from wmdsl.lower.program import Block, Expression, Name, expression, joined, me, of
 from wmdsl.lower.spaces import (
     TIMED,
@@ -32,34 +34,6 @@ from wmdsl.plan.nodes import Pass, Placed, Space
 from wmdsl.plan.roles import generates_by_segment
 from wmdsl.plan.spaces import channels_into
 
-GroupName = tuple[str, str]
-
-
-@dataclass(slots=True)
-class Inputs:
-    """`tokens` by group: noisy, pinned and masked ones; `features` by group: what was handed over;
-    `times` [B, 1] by segment, [B, F] of those
-    in `per_frame`, and by the name of a copy's group that is noised again; `schedules` by space:
-    masks drawn at run time; `held` by (segment, time): tokens that a tap at that time reads."""
-
-    tokens: dict[GroupName, Expression] = field(default_factory=dict)
-    features: dict[GroupName, Expression] = field(default_factory=dict)
-    times: dict[str, Expression] = field(default_factory=dict)
-    per_frame: set[str] = field(default_factory=set)
-    schedules: dict[str, Expression] = field(default_factory=dict)
-    held: dict[tuple[str, Fraction], Expression] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Tokens in a row: row r of their code belongs to `lengths[r]` of them.  `group` is the one
-    group of a run whose tokens are told apart."""
-
-    time: Expression
-    lengths: tuple[int, ...]
-    conditions: tuple[str, ...]
-    group: TokenGroup | None = None
-
 
 class PassWriter:
     """Writes one pass into a frame; spaces one after the other, so that one may feed the next."""
@@ -72,7 +46,7 @@ class PassWriter:
         self.evaluation = evaluation
         self.inputs = inputs
         self.label = label
-        self.clean, self.rows = CLEAN, SIZE
+        self.codes = CodeWriter(frame, evaluation, inputs)
         self.copy = copy  # that predicts, where a trunk stands in several
         self._embedded: dict[tuple[GroupName, Fraction | None], Expression | None] = {}
         self._channels: dict[tuple[str, str], Expression] = {}
@@ -96,7 +70,7 @@ class PassWriter:
 
     def _hoist_sources(self, trunk: str) -> None:
         """Encode what couplings read from outside of trunks."""
-        readers = [*crosses_of(self.model, (trunk,)), *self._conditions(trunk)]
+        readers = [*crosses_of(self.model, (trunk,)), *conditions_of(self.model, trunk)]
         for source in (source for reader in readers for source in reader.sources):
             if _outside(source):
                 self.frame.source(source)
@@ -167,13 +141,10 @@ class PassWriter:
 
     def write_draws(self, space: Space, passes: str, draws: int) -> None:
         """As `write_space`, with so many noises of each sample."""
-        kept = self.clean, self.rows
-        self.rows = SIZE * draws
-        self.clean = of(LIKE, "new_zeros")(self.rows, 1)
         self.frame.draws = draws
-        self.write_space(space, passes)
+        with self.codes.of_rows(SIZE * draws):
+            self.write_space(space, passes)
         self.frame.draws = 1
-        self.clean, self.rows = kept
 
     def arguments(
         self, space: Space, told: Mapping[str, Expression] = {}
@@ -187,7 +158,7 @@ class PassWriter:
         tokens = [self._trunk_tokens(space, trunk) for trunk in space.trunks]
         trunks = [self.model.trunks[name] for name in space.trunks]
         codes = [
-            told[trunk.name] if trunk.name in told else self.code(space, trunk.name)
+            told[trunk.name] if trunk.name in told else self.codes.code(space, trunk.name)
             for trunk in trunks
             if trunk.kind in TIMED
         ]
@@ -208,7 +179,7 @@ class PassWriter:
         if space.time is None:
             return {}
         return {
-            placed.group.segment.reference: self._held_time(space.time)
+            placed.group.segment.reference: self.codes.held_time(space.time)
             for placed in space.groups
             if self.evaluation.roles[placed.key] == "noisy"
         }
@@ -344,7 +315,7 @@ class PassWriter:
         if role == "prefix":
             return self._prefix(self.model.conditions[group.base])
         if role in ("learned", "placeholder"):
-            tokens = self.context.inward(group)(self.rows)
+            tokens = self.context.inward(group)(self.codes.rows)
         else:
             chosen = embodied(self.context, group.segment)
             if chosen and self.frame.draws > 1:
@@ -400,172 +371,11 @@ class PassWriter:
         return self.frame.through(codec, group.segment, tokens)
 
     def _films(self, trunk: str) -> list[Condition]:
-        return [c for c in self._conditions(trunk) if "film" in c.mechanisms]
-
-    def _conditions(self, trunk: str) -> list[Condition]:
-        return [c for c in self.model.conditions.values() if c.trunk == trunk]
+        return [c for c in conditions_of(self.model, trunk) if "film" in c.mechanisms]
 
     def _film(self, condition: Condition, tokens: Expression) -> Expression:
         module = self.context.owned("condition", condition.name)
         return module(tokens, self.frame.pooled_sources(condition.sources))
-
-    # Codes of the noise levels.
-
-    def code(self, space: Space, trunk_name: str) -> Expression:
-        """What each run of a trunk's tokens is told."""
-        trunk = self.model.trunks[trunk_name]
-        if trunk.kind == "unet":
-            return self._codes(space, trunk)
-        rows, lengths = self._rows_of(space, trunk, self._runs(space, trunk_name))
-        for condition in self._adaln(trunk_name):
-            if not condition.target_groups and "adaln" in condition.mechanisms:
-                rows = rows + self._condition(condition)[:, None]
-        name = ("code", trunk_name, space.time)
-        wanted = f"{trunk_name}_code"
-        return self.frame.keep(name, wanted, Block("Runs")(rows, lengths))
-
-    def step_codes(
-        self, space: Space, trunk: Trunk, times: dict[str, Expression], count: Expression
-    ) -> Expression:
-        """As `code`, with a row of the batch for each of `count` steps; `times` [steps, 1]."""
-        kept = self.inputs.times, self.clean, self.rows
-        self.inputs.times, self.rows = times, count
-        self.clean = of(LIKE, "new_zeros")(count, 1)
-        rows, lengths = self._rows_of(space, trunk, self._runs(space, trunk.name))
-        self.inputs.times, self.clean, self.rows = kept
-        return Block("Runs")(rows, lengths)
-
-    def folds(self, space: Space, trunk: Trunk) -> bool:
-        """Whether a trunk's codes in a loop follow from its steps alone."""
-        return trunk.kind == "dit" and space.time is None and not self._adaln(trunk.name)
-    def _codes(self, space: Space, trunk: Trunk) -> Expression:
-        """One code for each video of a U-Net [B, G, W]."""
-        groups = [placed.group for placed in space.of_trunk(trunk.name)]
-        if any(self._rows(space, group) > 1 for group in groups):
-            raise Unsupported("a U-Net is told one time for each video", trunk.span)
-        told = joined([self._time(space, group) for group in groups])
-        value = of(self.context.owned("trunk", trunk.name), "time")(told)
-        return self.frame.keep(("code", trunk.name, space.time), f"{trunk.name}_code", value)
-
-    def _rows_of(
-        self, space: Space, trunk: Trunk, runs: list[Run]
-    ) -> tuple[Expression, tuple[int, ...]]:
-        """Rows of the code before conditions of the whole trunk, and the tokens of each row."""
-        time = of(self.context.owned("trunk", trunk.name), "time")
-        lengths = tuple(length for run in runs for length in run.lengths)
-        apart = any(run.conditions for run in runs)
-        if trunk.told != "own":
-            if apart:
-                raise Unsupported("conditions of single tokens need `told own`", trunk.span)
-            told = time(self._all_times(space)) if trunk.told == "all" else time(self.clean)
-            rows = of(told, "sum")(dim=1, keepdim=True) if trunk.told == "all" else told
-            return rows, (sum(lengths),)
-        if apart:
-            return joined([self._conditioned(time, trunk.name, run) for run in runs]), lengths
-        return time(joined([run.time for run in runs])), lengths
-
-    def _adaln(self, trunk: str) -> list[Condition]:
-        return [c for c in self._conditions(trunk) if c.mechanisms[0].startswith("adaln")]
-
-    def _condition(self, condition: Condition) -> Expression:
-        """The pooled source as a code [B, W]."""
-        module = self.context.owned("condition", condition.name)
-        return module(self.frame.pooled_sources(condition.sources))
-
-    def _runs(self, space: Space, trunk: str) -> list[Run]:
-        runs: list[Run] = []
-        for placed in space.of_trunk(trunk):
-            run = self._run(space, placed.group)
-            last = runs[-1] if runs else None
-            if last and _alike(last, run):
-                runs[-1] = Run(run.time, (last.lengths[0] + run.lengths[0],), run.conditions)
-            else:
-                runs.append(run)
-        return runs
-
-    def _run(self, space: Space, group: TokenGroup) -> Run:
-        time, rows = self._time(space, group), self._rows(space, group)
-        conditions, per_token = [], False
-        for condition in self._adaln(group.trunk):
-            aligned = "adaln_per_token" in condition.mechanisms
-            if group.base in self._targets(condition, aligned):
-                conditions.append(condition.name)
-                per_token |= aligned
-        if per_token and rows > 1:
-            raise Unsupported("per-token codes and per-frame times do not mix", group.span)
-        if per_token:
-            return Run(time, (1,) * group.count, tuple(conditions), group)
-        return Run(time, (group.count // rows,) * rows, tuple(conditions))
-
-    def _targets(self, condition: Condition, aligned: bool) -> tuple[str, ...]:
-        if condition.target_groups or not aligned:
-            return condition.target_groups
-        return tuple(group.name for group in self.model.trunks[condition.trunk].groups)
-
-    def _conditioned(self, time: Expression, trunk: str, run: Run) -> Expression:
-        rows = time(run.time)
-        for name in run.conditions:
-            condition = self.model.conditions[name]
-            if "adaln_per_token" in condition.mechanisms:
-                rows = rows + self._aligned(condition, run)
-            else:
-                rows = rows + self._condition(condition)[:, None]
-        return rows
-
-    def _aligned(self, condition: Condition, run: Run) -> Expression:
-        """One code per token of the group that the run is made of."""
-        sources = joined([self.frame.source(source) for source in condition.sources], axis=-1)
-        codes = self.context.owned("condition", condition.name)(sources)
-        targets = [
-            self.model.trunks[condition.trunk].group(n) for n in self._targets(condition, True)
-        ]
-        wanted, given = sum(group.count for group in targets), condition.sources[0].count
-        if wanted > given:
-            codes = of(codes, "repeat_interleave")(wanted // given, dim=1)
-        if targets == [run.group]:
-            return codes
-        ahead = targets[: [group.name for group in targets].index(run.group.name)]
-        start = sum(group.count for group in ahead)
-        return codes[:, slice(start, start + run.group.count)]
-
-    def _time(self, space: Space, group: TokenGroup) -> Expression:
-        role = self.evaluation.roles[group.trunk, group.name]
-        if group.copy and group.name in self.inputs.times:
-            return self.inputs.times[group.name]
-        if role not in ("noisy", "pinned"):
-            return self.clean
-        if space.time is not None:
-            return self._held_time(space.time)
-        return self.inputs.times[group.segment.reference]
-
-    def _held_time(self, time: Fraction) -> Expression:
-        return of(LIKE, "new_full")((self.rows, 1), number(time))
-
-    def _rows(self, space: Space, group: TokenGroup) -> int:
-        """Rows of the code of a group: one, or one per frame."""
-        role = self.evaluation.roles[group.trunk, group.name]
-        if group.copy and group.name in self.inputs.per_frame:
-            return group.frames
-        if role != "noisy" or space.time is not None:
-            return 1
-        return group.frames if group.segment.reference in self.inputs.per_frame else 1
-
-    def _all_times(self, space: Space) -> Expression:
-        """The times of all segments that training generates in this space, side by side [B, R].
-
-        What a query has deleted counts as pure noise.
-        """
-        times: dict[str, Expression] = {}
-        training = next(s for s in self.context.plan.train.spaces if s.name == space.name)
-        live = {placed.key for placed in space.groups}
-        for placed in training.groups:
-            if self.context.plan.train.roles[placed.key] == "noisy":
-                noise = of(LIKE, "new_ones")(self.rows, 1)
-                time = self._time(space, placed.group) if placed.key in live else noise
-                times.setdefault(placed.group.segment.reference, time)
-        if set(times) & self.inputs.per_frame:
-            raise Unsupported("per-frame times need `told own`", training.groups[0].group.span)
-        return joined(list(times.values()) or [self.clean])
 
     def _angles(self, space: Space, trunk: str) -> Expression:
         """Rotary angles of the live tokens, each at its place among all tokens of the trunk."""
@@ -588,9 +398,3 @@ class PassWriter:
 def _outside(source: TokenSource) -> bool:
     """Whether a source is a segment that stands, not a state of a trunk or a noise level."""
     return source.segment is not None and source.codec != TIME
-
-
-def _alike(left: Run, right: Run) -> bool:
-    """Whether two runs may share one row."""
-    single = len(left.lengths) == len(right.lengths) == 1 and not (left.group or right.group)
-    return single and (left.time, left.conditions) == (right.time, right.conditions)

@@ -82,7 +82,7 @@ class Stepper:
         has codes of its own."""
         for trunk in self._foldable():
             space = next(p.moving for _, p in self.repeated if p and trunk.name in p.moving.trunks)
-            codes = self.writer.step_codes(space, trunk, dict(times), COUNT)
+            codes = self.writer.codes.step_codes(space, trunk, dict(times), COUNT)
             steps = Block("folded")(self.context.owned("trunk", trunk.name), codes, SIZE)
             key = ("folded", self.writer.label, trunk.name, part)
             wanted = f"{trunk.name}_steps{part}"
@@ -106,7 +106,7 @@ class Stepper:
             if parts is not None
             for name in parts.moving.trunks
         ]
-        return [trunk for space, trunk in found if self.writer.folds(space, trunk)]
+        return [trunk for space, trunk in found if self.writer.codes.folds(space, trunk)]
 
     def tells(self, reference: str) -> bool:
         """Whether some trunk or coupling is told a segment's time in every step."""
@@ -129,7 +129,7 @@ class Stepper:
         for _, parts in self.repeated:
             for name in parts.moving.trunks if parts is not None else ():
                 if self.model.trunks[name].kind == "dit":
-                    self.told[name] = self.writer.code(parts.moving, name)
+                    self.told[name] = self.writer.codes.code(parts.moving, name)
 
     def step(self) -> None:
         """One evaluation inside the loop."""
