@@ -24,15 +24,20 @@ LATEST_START = 48  # control steps into the episode
 
 @dataclass(frozen=True, slots=True)
 class Filming:
-    """What is filmed: control steps by camera, relative to the situation, at one image size."""
+    """What is filmed: control steps by camera, relative to the situation, at one image size.
+
+    `history` control steps before the situation are kept at least.
+    """
 
     rows: Mapping[str, tuple[int, ...]]
     size: int
+    history: int = 0
 
     @property
-    def history(self) -> int:
-        """Control steps before the situation that are filmed."""
-        return -min((row for rows in self.rows.values() for row in rows), default=0)
+    def before(self) -> int:
+        """Control steps before the situation that are filmed or kept."""
+        filmed = min((row for rows in self.rows.values() for row in rows), default=0)
+        return max(self.history, -filmed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,17 @@ class Track:
     actions: np.ndarray  # [T, A]
     states: np.ndarray  # [history + T + 1, D]
     images: Mapping[tuple[str, int], np.ndarray]
-    history: int
+    before: np.ndarray  # actions that led to the situation [history, A]
+
+    @property
+    def history(self) -> int:
+        """Control steps before the situation that are known."""
+        return len(self.before)
+
+    def action(self, row: int) -> np.ndarray:
+        """The action [A] begun `row` control steps after the situation, held at the ends."""
+        known = np.concatenate([self.before, self.actions])
+        return known[np.clip(row + self.history, 0, len(known) - 1)]
 
     def state(self, row: int) -> np.ndarray:
         """The state [D] `row` control steps after the situation, held at the ends."""
@@ -73,7 +88,7 @@ def situation(
     """Situation `number` of the evaluation seeds of `base`, rolled for `steps` control steps."""
     seed = episode_seed(Purpose.EVALUATION, base, number)
     draws = np.random.default_rng([seed, 2])
-    start = filming.history + int(draws.integers(LATEST_START))
+    start = filming.before + int(draws.integers(LATEST_START))
     before = _approach(environment, seed, start, filming)
     snapshot = environment.save_state()
     expert = _follow(environment, before, "expert", steps, filming)
@@ -95,18 +110,22 @@ class _Before:
     observation: Mapping[str, object]
     states: list[np.ndarray]
     images: dict[tuple[str, int], np.ndarray]
+    actions: np.ndarray
 
 
 def _approach(environment: Environment, seed: int, start: int, filming: Filming) -> _Before:
     """Let the expert act until the situation; keep its history."""
     observation = environment.reset(seed)
-    states, images = [], {}
+    states, done, images = [], [], {}
     for row in range(-start, 0):
-        if row >= -filming.history:
+        action = environment.expert_action()
+        if row >= -filming.before:
             images |= _film(environment, filming, row)
             states.append(observation[keys.STATE])
-        observation, _, _ = environment.step(environment.expert_action())
-    return _Before(observation, states, images)
+            done.append(action)
+        observation, _, _ = environment.step(action)
+    actions = np.array(done, np.float32).reshape(len(done), environment.spec.action_dim)
+    return _Before(observation, states, images, actions)
 
 
 def _follow(
@@ -126,8 +145,8 @@ def _follow(
         states.append(observation[keys.STATE])
         done.append(action)
     images |= _film(environment, filming, steps)
-    history = len(before.states)
-    return Track(name, np.stack(done), np.stack([*before.states, *states]), images, history)
+    path = np.stack([*before.states, *states])
+    return Track(name, np.stack(done), path, images, before.actions)
 
 
 def _film(

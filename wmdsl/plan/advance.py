@@ -18,7 +18,8 @@ class Advance:
 
     `steps` counts the samples of `action` in one chunk.  `places` holds, for each stream that is
     both read and predicted, where its next known samples stand among the known and the predicted
-    ones; `held` are the streams that are read and not predicted, whose last real samples stay.
+    ones, and for an action with a past where that stands among the known and the given ones; `held`
+    are the streams that are read and not predicted, whose last real samples stay.
     `frames` is the stream of predicted pictures, and `arrives` tells which of a stream's predicted
     samples falls on the end of the chunk.
     """
@@ -30,6 +31,11 @@ class Advance:
     held: tuple[str, ...]
     frames: str | None
     arrives: Mapping[str, int]
+
+    @property
+    def predicted(self) -> tuple[str, ...]:
+        """The streams that go on with what is foreseen of them."""
+        return tuple(name for name in self.places if name != self.action)
 
 
 class NoRollOut(Exception):
@@ -44,13 +50,14 @@ def advance_of(model: Model, query: QueryPlan) -> Advance:
     chunk = action.segment("future")
     given, sought = _by_stream(query.given), _by_stream(query.sought)
     observed = [name for name in given if name != action.name and _moves(model.streams[name])]
-    places = {name: _places(model, name, action) for name in observed if name in sought}
+    predicted = {name: _places(model, name, action) for name in observed if name in sought}
+    acted = {action.name: _places(model, action.name, action)} if _known(action) else {}
     return Advance(
         query=query.name,
         action=action.name,
         steps=len(chunk.offsets),
-        places=places,
-        held=tuple(name for name in observed if name not in places),
+        places={**predicted, **acted},
+        held=tuple(name for name in observed if name not in predicted),
         frames=next((n for n in sought if model.streams[n].modality in VISUAL), None),
         arrives=_arrivals(model, sought, action),
     )
@@ -98,8 +105,6 @@ def _action(model: Model, query: QueryPlan) -> Stream:
     for reference in query.given:
         stream = model.streams[reference.partition(".")[0]]
         if stream.modality == "action" and reference.endswith(".future"):
-            if stream.segment("past") is not None:
-                raise NoRollOut(f"{stream.name}.past would have to follow the actions given")
             return stream
     raise NoRollOut("it is not given the future of an action")
 

@@ -50,20 +50,34 @@ def tracks_of(
 
     Raises RunError for givens that nobody can observe, and for rates without a whole ratio.
     """
-    found: dict[str, list[Segment]] = {}
     for segment in query.given:
         if not segment.observed:
             raise errors.not_observed(query.name, segment.reference)
+    return looked_at(model, query.name, query.given, action, control_hz, camera_hz, hidden)
+
+
+def looked_at(
+    model: Model,
+    asker: str,
+    given: Iterable[Segment],
+    action: Stream,
+    control_hz: Fraction,
+    camera_hz: Fraction | None = None,
+    hidden: Collection[str] = (),
+) -> tuple[Track, ...]:
+    """As `tracks_of`, of observed segments that `asker` is given."""
+    found: dict[str, list[Segment]] = {}
+    for segment in given:
         if model.streams[segment.stream].keys:
             found.setdefault(segment.stream, []).append(segment)
     return tuple(
         Track(
             model.streams[name],
-            _rows(model.streams[name], given, control_hz, camera_hz),
-            _acted(model.streams[name], given, action, query),
+            _rows(model.streams[name], segments, control_hz, camera_hz),
+            _acted(model.streams[name], segments, action, asker),
             name in hidden,
         )
-        for name, given in found.items()
+        for name, segments in found.items()
     )
 
 
@@ -83,12 +97,12 @@ def _rows(
     return tuple(int(row // stride * stride) for row in rows)
 
 
-def _acted(stream: Stream, given: Sequence[Segment], action: Stream, query: Query) -> bool:
+def _acted(stream: Stream, given: Sequence[Segment], action: Stream, asker: str) -> bool:
     if stream.modality != "action":
         return False
     for segment in given:
         if stream.key != action.key or max(segment.offsets) >= 0:
-            raise errors.not_observed(query.name, segment.reference)
+            raise errors.not_observed(asker, segment.reference)
     return True
 
 
@@ -121,7 +135,7 @@ class History:
         for track in self._tracks:
             if track.seen and all(key in observation for key in track.stream.keys):
                 at = row if track.rows else 0
-                self._samples[track.stream.name][at] = _sample(track.stream, observation)
+                self._samples[track.stream.name][at] = sample(track.stream, observation)
 
     def act(self, row: int, actions: np.ndarray) -> None:
         """Keep the actions [steps, A] that were executed from a control step on."""
@@ -169,7 +183,7 @@ class History:
         return self._predicted[name][row]
 
 
-def _sample(stream: Stream, observation: Mapping[str, Any]) -> np.ndarray:
+def sample(stream: Stream, observation: Mapping[str, Any]) -> np.ndarray:
     """One sample of a stream: frames in 0..1, numbers in raw units, text as bytes."""
     if stream.modality == "language":
         return encode_text(observation[keys.TASK], stream.shape[0])

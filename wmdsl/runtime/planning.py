@@ -6,8 +6,9 @@ its states are restored exactly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wmdsl.check.model import Model, Planner, Stream
+from wmdsl.check.model import Model, Planner
 from wmdsl.data import keys
-from wmdsl.data.text import encode_text
 from wmdsl.environments import registry
 from wmdsl.environments.base import SUPERSAMPLE, Environment
 from wmdsl.environments.intervals import wilson_interval
 from wmdsl.environments.seeds import Purpose, episode_seed
 from wmdsl.progress import Progress
 from wmdsl.runtime import errors
-from wmdsl.runtime.binding import VIDEO
 from wmdsl.runtime.faithful.probe import hand_places
 from wmdsl.runtime.faithful.statistics import bootstrap_mean
+from wmdsl.runtime.history import History, Track, looked_at, looks_between, sample
 from wmdsl.runtime.load import load_run
+from wmdsl.runtime.observing import image_size
 from wmdsl.runtime.run import RunDirectory, write_json
 
 FORMAT_VERSION = 1
@@ -56,12 +57,24 @@ class Task:
     hand: np.ndarray
 
 
+@dataclass(frozen=True, slots=True)
+class _Looks:
+    """What a planner is shown: columns `now`, before each search, and `between` two searches, by
+    the number of the `execute` control steps done."""
+
+    tracks: tuple[Track, ...]
+    now: tuple[str, ...]
+    between: Mapping[int, tuple[str, ...]]
+    execute: int
+
+
 @dataclass(slots=True)
 class _Episode:
     """Where an episode stands under one planner."""
 
     task: Task
     state: Any
+    history: History
     steps: int = 0
     success: bool = False
     distance: float = float("inf")
@@ -90,7 +103,7 @@ def plan_run(
     recording = run.read_json(run.training)["recording"]
     world = registry.make(environment, recording.get("supersample", SUPERSAMPLE))
     try:
-        loop = _Loop(module, world, settings)
+        loop = _Loop(module, world, settings, recording.get("camera_hz"))
         tasks = loop.tasks(declared, progress)
         results = {one.name: loop.run(one, tasks, progress) for one in declared}
     finally:
@@ -109,12 +122,18 @@ def plan_run(
 class _Loop:
     """One simulator, many episodes."""
 
-    def __init__(self, module: nn.Module, world: Environment, settings: PlanningSettings) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        world: Environment,
+        settings: PlanningSettings,
+        camera_hz: Fraction | int | None = None,
+    ) -> None:
         self.module, self.world, self.settings = module, world, settings
         self.model: Model = module.plan.model
         self.hand = hand_places(world)
-        sizes = [s.shape[-1] for s in self.model.streams.values() if s.modality in VIDEO]
-        self.size = max(sizes, default=64)
+        self.size = image_size(self.model)
+        self.camera_hz = None if camera_hz is None else Fraction(camera_hz)
 
     def tasks(self, planners: Sequence[Planner], progress: bool) -> list[Task]:
         """Evaluation seeds whose expert succeeds within the limit."""
@@ -142,18 +161,21 @@ class _Loop:
             steps += 1
         for _ in range(self.settings.settle):
             observation, _, _ = self.world.step(self.world.expert_action())
-        goal = {name: self._sample(self.model.streams[name], observation) for name in streams}
+        goal = {}
+        for stream in (self.model.streams[name] for name in streams):
+            goal[stream.name] = sample(stream, self._shown(observation, stream.keys))[None]
         return Task(seed, start, goal, observation[keys.STATE][self.hand])
 
     def run(self, planner: Planner, tasks: Sequence[Task], progress: bool) -> dict[str, Any]:
         """All episodes beside each other until each has succeeded or reached the limit."""
-        episodes = [_Episode(task, task.start) for task in tasks]
+        looks = self._looks(planner)
+        episodes = [_Episode(task, task.start, History(looks.tracks)) for task in tasks]
         generator = torch.Generator().manual_seed(self.settings.seed)
         with Progress(progress, f"planner {planner.name}", len(tasks)) as bar:
             while live := [one for one in episodes if not self._ended(one)]:
-                found = self._search(planner, live, generator)
+                found = self._search(planner, looks, live, generator)
                 for episode, actions in zip(live, found, strict=True):
-                    self._act(planner, episode, actions)
+                    self._act(looks, episode, actions)
                     bar.advance(int(self._ended(episode)))
         return self._result(planner, episodes)
 
@@ -161,15 +183,14 @@ class _Loop:
         return episode.success or episode.steps >= self.settings.limit
 
     def _search(
-        self, planner: Planner, live: list[_Episode], generator: torch.Generator
+        self, planner: Planner, looks: _Looks, live: list[_Episode], generator: torch.Generator
     ) -> Tensor:
         """Plans [n, T, A] for the episodes that go on."""
-        names = _observed(self.module, planner)
-        seen = []
+        windows = []
         for episode in live:
-            observation = self.world.restore_state(episode.state)
-            seen.append({n: self._sample(self.model.streams[n], observation) for n in names})
-        batch = {name: _stacked([one[name] for one in seen]) for name in names}
+            self._see(episode, self.world.restore_state(episode.state), looks.now)
+            windows.append(episode.history.windows(episode.steps))
+        batch = {name: _stacked([one[name] for one in windows]) for name in windows[0]}
         goals = live[0].task.goal
         goal = {name: _stacked([one.task.goal[name] for one in live]) for name in goals}
         plans = [one.plan for one in live]
@@ -182,13 +203,27 @@ class _Loop:
     def _action(self) -> str:
         return next(s.name for s in self.model.streams.values() if s.modality == "action")
 
-    def _act(self, planner: Planner, episode: _Episode, plan: Tensor) -> None:
+    def _looks(self, planner: Planner) -> _Looks:
+        """What the planner's queries read of the past and of now."""
+        names = (*planner.queries, *filter(None, [planner.prior]))
+        segments = [segment for name in names for segment in self.model.queries[name].given]
+        action = self.model.streams[self._action()]
+        tracks = looked_at(
+            self.model, planner.name, [one for one in segments if one.observed], action,
+            Fraction(self.world.spec.control_hz), self.camera_hz,
+        )  # fmt: skip
+        length = len(action.segment("future").offsets)
+        execute = min(planner.execute or length, length * planner.attributes.get("chunks", 1))
+        now = [key for track in tracks if track.seen for key in track.stream.keys]
+        return _Looks(tracks, tuple(dict.fromkeys(now)), looks_between(tracks, execute), execute)
+
+    def _act(self, looks: _Looks, episode: _Episode, plan: Tensor) -> None:
         """Execute the head of a plan; its tail, held at its end, is where the next one begins."""
-        future = self.model.streams[self._action()].segment("future")
-        execute = min(planner.execute or len(future.offsets), len(plan))
+        execute = looks.execute
         episode.plan = torch.cat([plan[execute:], plan[-1:].expand(execute, -1)])
         self.world.restore_state(episode.state)
-        for action in plan[:execute].float().numpy():
+        begun, done = episode.steps, plan[:execute].float().numpy()
+        for number, action in enumerate(done, 1):
             observation, success, _ = self.world.step(action)
             episode.steps += 1
             hand = observation[keys.STATE][self.hand]
@@ -197,17 +232,26 @@ class _Loop:
             episode.success = episode.success or success
             if self._ended(episode):
                 break
+            if number in looks.between:
+                self._see(episode, observation, looks.between[number])
+        episode.history.act(begun, done)
         episode.state = self.world.save_state()
 
-    def _sample(self, stream: Stream, observation: dict[str, Any]) -> np.ndarray:
-        """One sample with its window axis, or a text."""
-        if stream.modality == "language":
-            return encode_text(observation[keys.TASK], stream.shape[0])
-        if stream.modality in VIDEO:
-            camera = stream.key.removeprefix(keys.IMAGE_PREFIX)
-            image = self.world.render(camera, self.size)
-            return np.ascontiguousarray(image.transpose(2, 0, 1)[None]).astype(np.float32) / 255
-        return np.asarray(observation[stream.key], np.float32)[None]
+    def _see(
+        self, episode: _Episode, observation: Mapping[str, Any], columns: Collection[str]
+    ) -> None:
+        episode.history.see(episode.steps, self._shown(observation, columns))
+
+    def _shown(
+        self, observation: Mapping[str, Any], columns: Collection[str]
+    ) -> dict[str, np.ndarray]:
+        """The columns as they are now; pictures are rendered."""
+        return {
+            name: self.world.render(name.removeprefix(keys.IMAGE_PREFIX), self.size)
+            if name.startswith(keys.IMAGE_PREFIX)
+            else observation[name]
+            for name in columns
+        }
 
     def _result(self, planner: Planner, episodes: Sequence[_Episode]) -> dict[str, Any]:
         won = [one.success for one in episodes]
@@ -232,21 +276,6 @@ def _declared(module: nn.Module, name: str) -> Planner:
         known = ", ".join(planners) or "none"
         raise errors.unanswerable(name, "the spec declares no such planner", f"it has {known}")
     return planners[name]
-
-
-def _observed(module: nn.Module, planner: Planner) -> list[str]:
-    """Streams that the planner's queries read; only what is seen now can be shown to them."""
-    model, given = module.plan.model, {}
-    for name in (*planner.queries, *filter(None, [planner.prior])):
-        for segment in model.queries[name].given:
-            if segment.observed:
-                given[segment.stream] = None
-            if any(offset < 0 for offset in segment.offsets):
-                raise errors.unanswerable(
-                    planner.name, f"{segment.reference} looks back, and no history is kept",
-                    "plan with queries that give only `now 1 frame` or `now 1 step`",
-                )  # fmt: skip
-    return list(given)
 
 
 def _stacked(samples: Sequence[np.ndarray]) -> Tensor:

@@ -59,9 +59,12 @@ def test_what_falls_between_the_predicted_samples_is_refused():
         planned(window="now 1 frame; future 2 frames")
 
 
-def test_past_actions_are_refused():
-    with pytest.raises(NoRollOut, match=r"action\.past would have to follow"):
-        planned(action="past 4 steps; future 16 steps")
+@pytest.mark.parametrize("past", [4, 20])
+def test_past_actions_follow_those_given(past):
+    """Known at -past..-1 and given at 0..15; after 16 steps the last `past` of them are past."""
+    found = planned(action=f"past {past} steps; future 16 steps")
+    assert found.places["action"] == tuple(range(16, 16 + past))
+    assert found.predicted == ("top", "state") and found.held == ("side",)
 
 
 @pytest.mark.parametrize("name", ["idm", "latent", "unified_vla", "no_world_model"])

@@ -8,7 +8,7 @@ import torch
 
 import wmdsl
 from tests.runtime.faithful.dot_world import STEP, DotWorld, located
-from tests.runtime.faithful.test_suite import DOTS, run_of
+from tests.runtime.faithful.test_suite import DOTS, PAST_DOTS, run_of
 from wmdsl.runtime import errors, planning
 from wmdsl.runtime.planning import PlanningSettings, plan_run
 
@@ -26,11 +26,12 @@ class Walker:
     """A module whose planner `see` walks to the dot of the goal picture, and `still` never does."""
 
     def __init__(self, plan):
-        self.plan, self.warm = plan, []
+        self.plan, self.warm, self.shown = plan, [], []
 
     def search(self, name, batch, goal, generator, warm=None):
         self.warm.append(warm)
-        apart = located(goal["top"][:, 0]) - located(batch["top"][:, 0])
+        self.shown.append(batch)
+        apart = located(goal["top"][:, 0]) - located(batch["top"][:, -1])
         action = (apart / (12 * STEP)).clamp(-1, 1)[:, None].expand(-1, 12, -1)
         ramp = torch.linspace(1, 0.5, 12)[:, None]
         return {"action": ramp * action if name == "see" else torch.zeros_like(action)}
@@ -68,6 +69,21 @@ def test_a_plan_goes_on_where_the_last_one_ended(plan, tmp_path, monkeypatch):
     whole = np.linspace(1, 0.5, 12)
     expected = np.append(whole[4:], [whole[-1]] * 4) / whole[4]
     assert torch.allclose(ramp, torch.from_numpy(expected).float().expand(3, -1), atol=1e-4)
+
+
+def test_a_planner_is_shown_what_was_seen_and_done(tmp_path, monkeypatch):
+    """Before the second search: the frames and states of the 4 steps done, and these actions."""
+    text = PAST_DOTS.read_text().replace('"dots.wm"', f'"{DOTS}"').rstrip().removesuffix("}")
+    module, _ = planned(wmdsl.plan(text + PLANNERS), tmp_path, ["see"], monkeypatch)
+    first, second = module.shown[:2]
+    assert not first["action"].any() and first["action"].shape == (3, 12, 2)
+    assert torch.equal(first["state"], first["state"][:, -1:].expand(-1, 5, -1))
+    assert not second["action"][:, :8].any() and second["action"][:, 8:].any()
+    step = STEP * second["action"][:, 8:]
+    moved = second["state"][:, 1:, :2] - second["state"][:, :-1, :2]
+    torch.testing.assert_close(moved, step, atol=1e-6, rtol=1e-4)
+    assert torch.equal(second["top"][:, 1], first["top"][:, 2])
+    assert not torch.equal(second["top"][:, 2], second["top"][:, 1])
 
 
 def test_a_planner_must_be_declared(plan, tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ from wmdsl.runtime.settings import TrainSettings
 from wmdsl.tools.faithful import lines
 
 DOTS = Path(__file__).with_name("dots.wm")
+PAST_DOTS = DOTS.with_name("past_dots.wm")
 SETTINGS = FaithfulSettings(situations=8, steps=22, random=1)
 PROBE = ProbeSettings(episodes=12, steps=150)
 
@@ -208,6 +209,44 @@ def test_the_roll_goes_on_from_its_own_frames(plan):
         "world", {**batch, "top": first, "action": actions[:, 1]}, generator=again
     )["top"]
     assert torch.equal(found, torch.stack([first, second], 1))
+
+
+class Remembering(Oracle):
+    """Keeps the windows that it is shown."""
+
+    def __init__(self, plan):
+        super().__init__(plan)
+        self.shown = []
+
+    def query(self, name, batch, generator=None):
+        self.shown.append((name, batch))
+        if name != "world":
+            return {"action": torch.zeros(len(batch["top"]), 4, 2)}
+        return super().query(name, {**batch, "action": batch["action"][:, -4:]}, generator)
+
+
+def test_a_past_goes_on_with_what_was_foreseen_and_done(tmp_path):
+    """Frames, states and actions that lead to the situation are true; then the chunks follow."""
+    plan = wmdsl.plan(PAST_DOTS)
+    oracle = Remembering(plan)
+    settings = FaithfulSettings(situations=2, steps=8, random=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suites, "load_run", lambda path: oracle)
+        patch.setattr(suites.registry, "make", lambda name, supersample: DotWorld())
+        run = run_of(tmp_path / "run", plan)
+        found = faithful_run(run, ["dots/go"], settings, probe=PROBE, progress=False)
+    assert found.report["streams"] == {"predicted": ["top"], "read_by_probe": [], "held": ["state"]}
+    worlds = [at for at, (name, _) in enumerate(oracle.shown) if name == "world"]
+    first, second = (oracle.shown[at][1] for at in worlds[:2])
+    assert first["action"].shape == (10, 16, 2) and first["top"].shape == (10, 3, 3, 16, 16)
+    walked = STEP * first["action"][:, 8:12].sum(1)
+    torch.testing.assert_close(first["state"][:, -1, :2] - first["state"][:, 0, :2], walked)
+    assert torch.equal(second["action"][:, :12], first["action"][:, 4:])
+    assert torch.equal(second["top"][:, :2], first["top"][:, 1:])
+    assert torch.equal(second["state"], first["state"])
+    name, backwards = oracle.shown[worlds[0] + 1]
+    assert name == "inverse_dynamics" and backwards["top"].shape == (10, 4, 3, 16, 16)
+    assert torch.equal(backwards["action"], first["action"][:, :12])
 
 
 def test_why_a_query_cannot_be_rolled(plan):

@@ -111,11 +111,10 @@ class _Asker:
             last = answer[advance.frames][:, advance.arrives[advance.frames]]
             answer = {**answer, how.read: how.probe(last)[:, None]}
         if how.inverse:
-            known = {name: batch[name] for name in batch if name != advance.action}
-            seen = {
-                name: torch.cat([batch[name], answer[name]], 1)
-                for name in advance.places
-            }
+            past = len(advance.places.get(advance.action, ()))
+            acted = {advance.action: batch[advance.action][:, :past]} if past else {}
+            known = {**{n: batch[n] for n in batch if n != advance.action}, **acted}
+            seen = {n: torch.cat([batch[n], answer[n]], 1) for n in advance.predicted}
             self.recovered.append(_recover(how, {**known, **seen}, generator))
         return answer
 
@@ -151,7 +150,8 @@ def copy_last(model: object, advance: Advance, start: Batch, course: Course) -> 
 def start_of(model: object, advance: Advance, situations: Sequence[Situation], course: Course):  # type: ignore[no-untyped-def]
     """The true windows at the start, and the actions of all tracks [B, C, T, A]."""
     batch = windows(model, situations, course, 0)  # type: ignore[arg-type]
-    batch.pop(advance.action)
+    if advance.action not in advance.places:
+        batch.pop(advance.action)
     actions = torch.stack(
         [torch.from_numpy(track.actions) for place in situations for track in place.tracks]
     )

@@ -214,7 +214,7 @@ class _Suite:
             "chunk": course.steps,
             "horizons": course.horizons.tolist(),
             "streams": {
-                "predicted": list(self.advance.places),
+                "predicted": list(self.advance.predicted),
                 "read_by_probe": [how.read] if how.read else [],
                 "held": list(how.held),
             },

@@ -59,7 +59,7 @@ def course(model: Model, advance: Advance, spec: EnvironmentSpec, steps: int) ->
 
 
 def filming(model: Model, spec: EnvironmentSpec, course: Course) -> Filming:
-    """Every camera of the model, at the rows that some window reads."""
+    """Every camera of the model, at the rows that some window reads, and how far any looks back."""
     rows: dict[str, set[int]] = {}
     sizes = set()
     for stream in model.streams.values():
@@ -79,7 +79,9 @@ def filming(model: Model, spec: EnvironmentSpec, course: Course) -> Filming:
             f"frames of {', '.join('x'.join(map(str, size)) for size in sorted(sizes))} pixels",
             spec.name, "the suite films one square size for all cameras",
         )  # fmt: skip
-    return Filming({name: tuple(sorted(found)) for name, found in rows.items()}, sizes.pop()[0])
+    read = [row for s in model.streams.values() if s.key for row in _rows(s, course)]
+    filmed = {name: tuple(sorted(found)) for name, found in rows.items()}
+    return Filming(filmed, sizes.pop()[0], history=-min(read))
 
 
 def _rows(stream: Stream, course: Course) -> tuple[int, ...]:
@@ -112,5 +114,5 @@ def _window(stream: Stream, place: Situation, track: object, course: Course, row
         images = np.stack([track.images[camera, min(at, course.rows)] for at in rows])
         return images.transpose(0, 3, 1, 2).astype(np.float32) / 255
     if stream.key == keys.ACTION:
-        return track.actions[np.clip(rows, 0, course.rows - 1)]
+        return np.stack([track.action(at) for at in rows])
     return np.stack([track.state(at) for at in rows])
