@@ -160,7 +160,7 @@ _ROWS = (
     Code("WM865", "unknown environment", "No environment has this name."),
     Code("WM866", "simulator missing", "A simulator, its assets or its graphics are missing."),
     Code("WM871", "run missing", "A run directory, or a file of it, is missing."),
-    Code("WM872", "run of another spec", "A run belongs to another spec."),
+    Code("WM872", "run of another spec", "A run belongs to another spec, or to other settings."),
     Code("WM873", "weights do not fit", "A checkpoint does not fit the model."),
     Code("WM874", "loss not finite", "The loss became infinite or not a number."),
     Code("WM875", "run cannot be written", "A file of a run cannot be written."),
@@ -176,6 +176,7 @@ _ROWS = (
          "nothing.", "warning"),
     Code("WM885", "session cannot act", "A session is to act in a way that its query cannot."),
     Code("WM886", "no such baseline", "A run is not the baseline that it is given as."),
+    Code("WM887", "setting out of range", "A number or a word given to a command cannot be."),
     # lints
     Code("WM901", "unused parameter", "No value and no `when` names the parameter.", "warning"),
     Code("WM902", "unused import", "Nothing of the imported file is used.", "warning"),

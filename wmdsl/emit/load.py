@@ -36,19 +36,45 @@ class Compiled:
     density_source: Callable[[], str]  # emits the file of log-densities
     _densities: nn.Module | None = None
 
-    def loss(self, *arguments: Any, **keywords: Any) -> dict[str, torch.Tensor]:
+    def loss(
+        self, batch: Mapping[str, torch.Tensor], *arguments: Any, **keywords: Any
+    ) -> dict[str, torch.Tensor]:
+        self._check(batch)
         with _located(self._file, self.spec):
-            return super().loss(*arguments, **keywords)
+            return super().loss(batch, *arguments, **keywords)
 
-    def query(self, name: str, *arguments: Any, **keywords: Any) -> dict[str, torch.Tensor]:
+    def query(
+        self, name: str, batch: Mapping[str, torch.Tensor], *arguments: Any, **keywords: Any
+    ) -> dict[str, torch.Tensor]:
         """The answer to a declared query or a canonical one.
 
-        Raises SpecError with the compiler's diagnostic for one that has no answer.
+        Raises SpecError with the compiler's diagnostic for one that has no answer, ValueError for
+        a batch whose streams do not fit each other.
         """
         if name not in self.answers:
             _refuse(self.plan, name)
+        self._check(batch)
+        for option in ("steps", "draws"):
+            if keywords.get(option) is not None and keywords[option] < 1:
+                raise ValueError(f"{option} is {keywords[option]}; it must be at least 1")
         with _located(self._file, self.spec):
-            return super().query(name, *arguments, **keywords)
+            return super().query(name, batch, *arguments, **keywords)
+
+    def _check(self, batch: Mapping[str, torch.Tensor]) -> None:
+        """What the emitted code would take amiss: samples of other counts, which broadcast, and
+        values that are no tensor or of another kind of number."""
+        streams = self.plan.model.streams
+        held = [name for name in batch if name in streams]
+        for name in held:
+            x, whole = batch[name], streams[name].modality in ("language", "token")
+            if not isinstance(x, torch.Tensor) or x.is_floating_point() == whole:
+                found = x.dtype if isinstance(x, torch.Tensor) else type(x).__name__
+                wanted = "whole numbers" if whole else "floating-point numbers"
+                raise ValueError(f"batch[{name!r}] is {found}; it must be a tensor of {wanted}")
+        counts = {name: len(batch[name]) for name in held}
+        if len(set(counts.values())) > 1:
+            told = ", ".join(f"{count} of {name}" for name, count in counts.items())
+            raise ValueError(f"the batch holds samples of different counts: {told}")
 
     def log_density(
         self, name: str, batch: Mapping[str, torch.Tensor], *arguments: Any, **keywords: Any
@@ -60,7 +86,11 @@ class Compiled:
         says that there is none.  Not for `torch.inference_mode`: it takes gradients.
         """
         asked = questions(self.plan).get(name)
-        if asked is None or not asked.chain:
+        if asked is None:
+            known = ", ".join(self.answers)
+            raise ValueError(f"there is no query {name!r}; there are {known}")
+        self._check(batch)
+        if not asked.chain:
             _refuse(self.plan, name)
         found = density_refusal(self.plan, name)
         if found is not None:
@@ -100,14 +130,17 @@ class Compiled:
     def load_statistics(self, statistics: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
         """Set what numbers are normalised with, from {stream or its column: {"mean": ...}}.
 
-        Raises KeyError for a stream whose statistics are missing.
+        Raises KeyError for a stream whose statistics are missing, ValueError for what cannot be.
         """
         for stream in self.plan.model.streams.values():
             if hasattr(self, f"{stream.name}_mean"):
                 found = statistics.get(stream.name) or statistics[stream.key]
-                mean, scale = _affine(stream.normalise, found)
-                getattr(self, f"{stream.name}_mean").copy_(mean)
-                getattr(self, f"{stream.name}_scale").copy_(scale)
+                own = getattr(self, f"{stream.name}_mean"), getattr(self, f"{stream.name}_scale")
+                for buffer, values in zip(own, _affine(stream.normalise, found), strict=True):
+                    if values.shape != buffer.shape or not values.isfinite().all():
+                        wanted = f"{buffer.numel()} finite numbers of {stream.name}"
+                        raise ValueError(f"{wanted} are wanted, not {values.tolist()}")
+                    buffer.copy_(values)
 
 
 def load_source(text: str, plan: Plan) -> nn.Module:

@@ -61,6 +61,8 @@ def recorded(
     from wmdsl.data.lerobot import DatasetInfo
     from wmdsl.data.windows import WindowedDataset
 
+    if samples < 1:
+        raise errors.out_of_range("samples", samples, "at least 1")
     module = load_run(path)
     if query not in questions(module.plan):
         raise errors.unanswerable(

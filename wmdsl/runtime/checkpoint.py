@@ -128,4 +128,8 @@ def load_checkpoint(
 
 def load_position(folder: Path) -> dict[str, object]:
     """Step, stage and place in the data of a checkpoint."""
-    return json.loads((folder / "position.json").read_text(encoding="utf-8"))
+    path = folder / "position.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise errors.broken(path, "it is missing, or no JSON any more") from None

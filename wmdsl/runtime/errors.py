@@ -29,6 +29,44 @@ def other_spec(path: Path, found: str, expected: str) -> RunError:
     )
 
 
+def other_settings(path: Path, changed: Iterable[tuple[str, object, object]]) -> RunError:
+    told = ", ".join(f"{name} {then}, not {now}" for name, then, now in changed)
+    return RunError(
+        "WM872",
+        f"the run was begun with {told}",
+        path,
+        "continue without these options, or train into another folder",
+    )
+
+
+def no_checkpoint(path: Path) -> RunError:
+    return RunError(
+        "WM871",
+        "the run has weights, but no checkpoint to continue at",
+        path,
+        "train into another folder: going on would begin at step 0 and replace these weights",
+    )
+
+
+def damaged_checkpoint(folder: Path, fault: Problem) -> RunError:
+    name = Path(str(fault.where)).name
+    what = fault.what if name in fault.what else f"{name} {fault.what}"
+    return RunError(
+        fault.code,
+        f"the checkpoint is damaged: {what}",
+        folder,
+        "remove this folder to continue at the checkpoint before it",
+    )
+
+
+def out_of_range(name: str, value: object, wanted: str) -> RunError:
+    return RunError("WM887", f"{name} is {value}", name, f"it must be {wanted}")
+
+
+def broken(path: Path, help: str) -> RunError:
+    return RunError("WM871", f"{path.name} cannot be read", path, help)
+
+
 def misfit(path: Path, missing_names: list[str], surplus: list[str], shapes: list[str]) -> RunError:
     parts = [
         f"{len(names)} {what} ({', '.join(names[:3])}{'...' if len(names) > 3 else ''})"
@@ -40,6 +78,16 @@ def misfit(path: Path, missing_names: list[str], surplus: list[str], shapes: lis
         f"the weights do not fit the model: {'; '.join(parts)}",
         path,
         "`wmdsl diff A.wm B.wm` says whether weights of one spec load into another",
+    )
+
+
+def unfit_statistics(path: Path, fault: Exception) -> RunError:
+    what = f"nothing of {fault}" if isinstance(fault, KeyError) else str(fault)
+    return RunError(
+        "WM873",
+        f"the statistics do not fit the model: {what}",
+        path,
+        "restore the file that training wrote, or train again",
     )
 
 
@@ -110,6 +158,12 @@ def unwritable(path: Path, reason: OSError) -> RunError:
     )
 
 
+def no_folder(path: Path) -> RunError:
+    return RunError(
+        "WM876", "a file stands where the run directory is to be", path, "name a folder with -o"
+    )
+
+
 def taken(path: Path) -> RunError:
     return RunError(
         "WM876",
@@ -170,6 +224,10 @@ def unseen(stream: str, step: int) -> RunError:
         f"stream {stream}",
         "show the session every step that its `between` names",
     )
+
+
+def misshown(stream: str, what: str, help: str) -> RunError:
+    return RunError("WM885", what, f"stream {stream}", help)
 
 
 def not_controllable(query: str, because: str) -> RunError:

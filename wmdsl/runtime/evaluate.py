@@ -50,6 +50,12 @@ def evaluate_run(
     from wmdsl.environments.base import SUPERSAMPLE
     from wmdsl.environments.rollout import evaluate
 
+    if episodes < 1:
+        raise errors.out_of_range("episodes", episodes, "at least 1")
+    told = {task: registry.spec(other).instruction for task, other in (swaps or {}).items()}
+    if unknown := [task for task in told if task not in environments]:
+        known = f"one of those evaluated: {', '.join(environments)}"
+        raise errors.out_of_range("swap", unknown[0], known)
     run = RunDirectory(Path(path))
     module = load_run(run.path)
     training = run.read_json(run.training)
@@ -75,11 +81,10 @@ def evaluate_run(
         videos=videos, video_folder=run.path / "videos", **common,
     ).to_json()  # fmt: skip
     result["videos"] = [str(Path(video).relative_to(run.path)) for video in result["videos"]]
-    if swaps:
-        told = {task: registry.spec(other).instruction for task, other in swaps.items()}
+    if told:
         # A swapped episode mostly fails, and a failure costs all 500 steps: a fifth must do.
         few = max(1, episodes // 5)
-        swapped = evaluate(policy, list(swaps), few, instructions=told, **common)
+        swapped = evaluate(policy, list(told), few, instructions=told, **common)
         result["swapped"] = swapped.to_json()["tasks"]
     if strips:
         result["strips"] = _film_strips(run, module, environments[0], supersample)

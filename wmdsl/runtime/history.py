@@ -186,7 +186,14 @@ class History:
 def sample(stream: Stream, observation: Mapping[str, Any]) -> np.ndarray:
     """One sample of a stream: frames in 0..1, numbers in raw units, text as bytes."""
     if stream.modality == "language":
+        if not isinstance(observation[keys.TASK], str):
+            raise errors.misshown(stream.name, f"{keys.TASK} is {observation[keys.TASK]!r}",
+                                  "give the instruction as text")  # fmt: skip
         return encode_text(observation[keys.TASK], stream.shape[0])
     if stream.modality in VIDEO:
         return frame(stream, observation)
-    return np.asarray(observation[stream.key]).astype(np.float32)
+    numbers = np.asarray(observation[stream.key]).astype(np.float32)
+    if not np.isfinite(numbers).all():
+        raise errors.misshown(stream.name, f"{stream.key} holds {numbers.tolist()}",
+                              "show finite numbers; others spoil every action")  # fmt: skip
+    return numbers

@@ -30,6 +30,9 @@ def load_run(path: str | Path) -> nn.Module:
         raise errors.other_spec(run.spec, described["spec_sha256"], found)
     module = wmdsl.compile(spec)
     start_from(module, described.get("weights"))
-    module.load_statistics(run.read_json(run.statistics))
+    try:
+        module.load_statistics(run.read_json(run.statistics))
+    except (KeyError, TypeError, ValueError) as fault:
+        raise errors.unfit_statistics(run.statistics, fault) from None
     load_into(module, run.weights)
     return module.eval()

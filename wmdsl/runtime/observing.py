@@ -10,6 +10,7 @@ import torch
 from wmdsl.check.model import Model, Stream
 from wmdsl.data.video import resized
 from wmdsl.data.views import Tile, assembled
+from wmdsl.runtime import errors
 from wmdsl.runtime.binding import VIDEO
 
 
@@ -20,7 +21,13 @@ def tiles(stream: Stream) -> tuple[Tile, ...]:
 
 
 def frame(stream: Stream, images: Mapping[str, np.ndarray]) -> np.ndarray:
-    """One sample of a stream, float32 in 0..1, from images uint8 [H, W, 3] by key."""
+    """One sample of a stream, float32 in 0..1, from images uint8 [H, W, 3] by key; RunError for
+    another type or shape, as for frames in 0..1, which would be taken for black ones."""
+    for tile in tiles(stream):
+        image = images[tile.key]
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise errors.misshown(stream.name, f"{tile.key} is {image.dtype} {list(image.shape)}",
+                                  "show frames as uint8 [H, W, 3] in 0..255")  # fmt: skip
     cut = [_pixels(resized(images[tile.key], tile.size)) for tile in tiles(stream)]
     if not stream.views:
         return cut[0]

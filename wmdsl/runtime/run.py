@@ -70,7 +70,7 @@ class RunDirectory:
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
-            raise errors.missing(path, f"{path.name} is broken; train again") from None
+            raise errors.broken(path, "it is broken; restore it, or train again") from None
 
     def read_text(self, path: Path) -> str:
         if not path.is_file():

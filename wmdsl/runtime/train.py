@@ -52,6 +52,8 @@ def train(
     """
     run = RunDirectory(Path(out))
     settings = settings or TrainSettings()
+    if run.path.exists() and not run.path.is_dir():
+        raise errors.no_folder(run.path)
     if run.training.exists() and not resume:
         raise errors.taken(run.path)
     _prepare_machine(settings)
@@ -248,17 +250,35 @@ class Trainer:
         )
 
     def resume(self) -> None:
-        """Go back to the newest whole checkpoint of the run (or to step 0 where there is none)."""
+        """Go back to the newest whole checkpoint of the run; to step 0 where it has not come to
+        one.  The settings must be those it was begun with, but for FREE ones."""
         described = self.run.read_json(self.run.training)
         if described["spec_sha256"] != self.model.sha256:
             raise errors.other_spec(self.run.path, described["spec_sha256"], self.model.sha256)
-        begun = described["settings"]["steps"]
-        if self.model.stages and begun != self.settings.steps:
-            raise errors.other_steps(self.run.path, begun, self.settings.steps)
+        begun = TrainSettings(**described["settings"])
+        if changed := self.settings.changed_from(begun):
+            raise errors.other_settings(self.run.path, changed)
+        if self.model.stages and begun.steps != self.settings.steps:
+            raise errors.other_steps(self.run.path, begun.steps, self.settings.steps)
         steps = self.run.checkpoint_steps()
-        if not steps:
-            return
-        folder = self.run.checkpoints / f"step-{steps[-1]:06d}"
+        if steps and steps[-1] > self.settings.steps:
+            wanted = f"at least {steps[-1]}, where the run stands"
+            raise errors.out_of_range("steps", self.settings.steps, wanted)
+        if steps:
+            self._restore(self.run.checkpoints / f"step-{steps[-1]:06d}")
+        elif self.run.weights.exists():
+            raise errors.no_checkpoint(self.run.path)
+        else:
+            print(f"{self.run.path} has no checkpoint yet: it begins at step 0", file=sys.stderr)
+        write_json(self.run.training, {**described, "settings": self.settings.to_json()})
+
+    def _restore(self, folder: Path) -> None:
+        try:
+            self._load(folder)
+        except errors.RunError as fault:
+            raise errors.damaged_checkpoint(folder, fault) from None
+
+    def _load(self, folder: Path) -> None:
         stage = load_position(folder)["stage"]
         self._enter(next(phase for phase in self.phases if phase.stage == stage))
         average, random_states, position = load_checkpoint(folder, self.module, self.optimizer)

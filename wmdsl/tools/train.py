@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wmdsl.tools.common import parameters_argument, weights_argument
+
+if TYPE_CHECKING:
+    import torch
 
 EXAMPLE = "wmdsl train examples/paradigms/mot.wm --data data/arm -o runs/mot --steps 3000"
 OPTIONS = {
@@ -54,6 +59,18 @@ def folder(text: str) -> tuple[str, Path]:
     return (name, Path(path)) if equals and "/" not in name else ("", Path(text))
 
 
+def _device(name: str) -> torch.device:
+    import torch
+
+    from wmdsl.runtime import errors
+
+    has_gpu = torch.cuda.is_available()
+    if name.partition(":")[0] not in ("cpu", "cuda") or (name != "cpu" and not has_gpu):
+        wanted = "cpu or cuda" if has_gpu else "cpu: torch finds no GPU here"
+        raise errors.out_of_range("device", name, wanted)
+    return torch.device(name)
+
+
 def run(options: argparse.Namespace) -> int:
     import torch
 
@@ -69,7 +86,11 @@ def run(options: argparse.Namespace) -> int:
     settings = resumed_settings(run_directory) if resuming else TrainSettings(
         blind=options.blind, shuffle_actions=options.shuffle_actions
     )
+    if options.resume and not resuming:
+        print(f"there is no run in {options.out} yet: it begins", file=sys.stderr)
     asked = {name: getattr(options, name) for name in (*OPTIONS, "steps", "seed")}
+    # Without the flag a resumed run stays as blind, or as shuffled, as it was begun.
+    asked |= {name: getattr(options, name) or None for name in ("blind", "shuffle_actions")}
     settings = replace(settings, **{k: v for k, v in asked.items() if v is not None})
     torch.manual_seed(settings.seed)
     recorded = run_directory.read_json(run_directory.training) if resuming else {}
@@ -77,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
     report = start(module, options.weights or recorded.get("weights"))
     for line in report.lines() if report else ():
         print(line)
-    module = module.to(options.device)
+    module = module.to(_device(options.device))
     if options.steps is None and not resuming:
         steps = declared_steps(module.plan.model) or settings.steps
         settings = replace(settings, steps=steps)

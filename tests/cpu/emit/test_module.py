@@ -119,9 +119,12 @@ def test_statistics_normalise():
 
 def test_statistics_by_range():
     module = wmdsl.compile(SPECS / "condition.wm")
-    numbers = {"mean": [0.0], "std": [1.0]}
+    numbers = {
+        name: {"mean": [0.0] * len(mean), "std": [1.0] * len(mean)}
+        for name, mean in (("body", module.body_mean), ("hint", module.hint_mean))
+    }
     action = {"min": [-1.0, 0.0, 2.0], "max": [1.0, 4.0, 2.0]}
-    module.load_statistics({"body": numbers, "hint": numbers, "action": action})
+    module.load_statistics({**numbers, "action": action})
     assert module.action_mean.tolist() == [0, 2, 2]
     assert module.action_scale.tolist() == [1, 2, 1]
 
