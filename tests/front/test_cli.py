@@ -204,3 +204,38 @@ def test_colour_is_for_terminals_only(monkeypatch, bad):
     assert "\x1b[" not in shown(io.StringIO())
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b[" not in shown(Terminal())
+
+
+@pytest.mark.parametrize("verb", ["check", "fmt"])
+def test_an_empty_name_is_no_folder(capsys, tmp_path, monkeypatch, verb):
+    """As where a script's variable is not set: no file of the folder is touched."""
+    monkeypatch.chdir(tmp_path)
+    Path("spec.wm").write_text("model m{stream a:language}")
+    code, out, err = run(capsys, verb, "")
+    assert code == 1 and "an empty name" in out + err
+    assert Path("spec.wm").read_text() == "model m{stream a:language}"
+
+
+@pytest.mark.parametrize("value", ["abc", "8..9", "8 Hz", "-8", "64", "0.1 s"])
+def test_a_value_that_does_not_fit_is_one_mistake(capsys, value):
+    code, out, _ = run(capsys, "check", EXAMPLE, "-P", f"chunk={value}")
+    assert code == 1 and out.rstrip().endswith("1 error")
+
+
+def test_an_unknown_edition_is_replaced_whole(capsys, tmp_path):
+    path = tmp_path / "spec.wm"
+    path.write_text("edition 2025\nmodel m {\n}\n")
+    _, out, _ = run(capsys, "check", os.fspath(path), "--format", "json")
+    (found,) = json.loads(out)["diagnostics"]
+    assert found["message"] == "`edition 2025` is not known"
+    assert found["fixes"][0]["edits"][0]["text"] == "edition 2026"
+
+
+def test_a_model_that_predicts_nothing_is_not_emitted(capsys, tmp_path):
+    path = tmp_path / "spec.wm"
+    path.write_text(
+        "edition 2026\nmodel m {\n  stream a: action[4] at 80 Hz { future 16 steps }\n}\n"
+    )
+    assert run(capsys, "check", os.fspath(path))[0] == 0
+    code, _, err = run(capsys, "emit", os.fspath(path))
+    assert code == 1 and "error[WM811]: `m` has nothing to train" in err

@@ -22,7 +22,7 @@ FITTING = {"flow": ("euler", "heun", "multistep"),
            "diffusion": ("ddim", "ancestral", "multistep"),
            "edm": ("euler", "heun", "multistep")}  # fmt: skip
 SCALE = Attribute("cfg", "real", "Guidance scale.", minimum=0)
-STEPS = Attribute("steps", "integer", "Sampling steps.", minimum=1)
+STEPS = Attribute("steps", "integer", "Sampling steps.", minimum=1, maximum=100_000)
 TERMINAL = Attribute("terminal", "share", "Noise level.")
 
 

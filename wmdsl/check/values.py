@@ -159,11 +159,16 @@ def number(row: Attribute, item: ast.Item) -> Fraction:
         raise Mistake(errors.attributes.wrong_type(row, term))
     if term.unit is not None and term.unit != row.unit:
         raise Mistake(errors.attributes.wrong_unit(row, term))
-    if row.minimum is not None and term.value < Fraction(row.minimum):
-        raise Mistake(errors.attributes.out_of_range(row, term))
+    _check_bounds(row, term)
     if row.type == "share" and not 0 <= term.value <= 1:
         raise Mistake(errors.attributes.out_of_range(row, term))
     return term.value
+
+
+def _check_bounds(row: Attribute, term: ast.Number) -> None:
+    low = row.minimum is not None and term.value < Fraction(row.minimum)
+    if low or (row.maximum is not None and term.value > row.maximum):
+        raise Mistake(errors.attributes.out_of_range(row, term))
 
 
 def integer(row: Attribute, item: ast.Item) -> int:
@@ -297,8 +302,7 @@ def _length(row: Attribute, item: ast.Item) -> Length:
     unit = LENGTH_UNITS.get(term.unit or "steps")
     if unit is None:
         raise Mistake(errors.attributes.wrong_unit(row, term))
-    if row.minimum is not None and term.value < Fraction(row.minimum):
-        raise Mistake(errors.attributes.out_of_range(row, term))
+    _check_bounds(row, term)
     if unit != "s" and term.value.denominator != 1:
         raise Mistake(errors.attributes.not_whole(row, term))
     return Length(term.value / (1000 if term.unit == "ms" else 1), unit, term.span)

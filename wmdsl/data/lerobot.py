@@ -89,6 +89,10 @@ class DatasetInfo:
         if not root.is_dir():
             raise errors.missing("the dataset folder", root, "`wmdsl demos` makes one")
         path = root / INFO_PATH
+        if not path.is_file():
+            what = f"{INFO_PATH}, which every LeRobot v3 data set has,"
+            raise errors.missing(what, root, "name the folder that holds it, or make a data set "
+                                 "with `wmdsl demos`")  # fmt: skip
         raw = read_json(path, "the dataset's description")
         try:
             _check_version(raw["codebase_version"], path)

@@ -6,7 +6,7 @@ from wmdsl.diagnostics import Diagnostics
 from wmdsl.lower.codecs import direct
 from wmdsl.lower.context import Context, number
 from wmdsl.lower.densities import density_methods
-from wmdsl.lower.errors import Unsupported, cannot_run
+from wmdsl.lower.errors import Unsupported, cannot_run, nothing_to_train
 from wmdsl.lower.header import header
 from wmdsl.lower.loss import loss_methods
 from wmdsl.lower.names import class_name
@@ -27,6 +27,9 @@ def lower(plan: Plan, diagnostics: Diagnostics, densities: bool = False) -> Prog
     for missing in plan.model.unrunnable:
         diagnostics.add(cannot_run(missing.code, f"{missing.what} cannot run yet", missing.span))
     if diagnostics.has_errors:
+        return None
+    if not (plan.model.generates or plan.model.aligns):
+        diagnostics.add(nothing_to_train(plan.model.name))
         return None
     try:
         context = Context(plan, emitted(plan))

@@ -16,3 +16,9 @@ class Unsupported(Exception):
 
 def cannot_run(code: str, message: str, span: Span) -> Diagnostic:
     return Diagnostic(code, message, (Label(span),))
+
+
+def nothing_to_train(model: str) -> Diagnostic:
+    return Diagnostic("WM811", f"`{model}` has nothing to train", (),
+                      help="say what it predicts, as `generate act: action by flow`, or `align` "
+                      "two of its parts")  # fmt: skip

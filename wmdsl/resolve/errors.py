@@ -146,6 +146,15 @@ def outside(name: str, value: ast.Item, domain: tuple[ast.Expression, ...]) -> D
     )  # fmt: skip
 
 
+def empty_range(entry: ast.Range) -> Diagnostic:
+    first, _, last = entry.span.text.partition("..")
+    return Diagnostic(
+        "WM109", f"no value is in {entry.span.text}",
+        (Label(entry.span, "ends before it begins"),),
+        help=f"write `{last.strip()}..{first.strip()}`",
+    )  # fmt: skip
+
+
 def wrong_kind(name: str, value: ast.Item, default: ast.Item) -> Diagnostic:
     return Diagnostic(
         "WM110", f"`{item_text(value)}` does not fit parameter `{name}`",

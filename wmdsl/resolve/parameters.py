@@ -59,16 +59,24 @@ class Parameters:
             value = default
             if name in given:
                 value = _with_unit(given[name], default)
-                self._check(entry, value, default)
+                # What does not fit is told once; the rest is checked with the default.
+                value = value if self._check(entry, value, default) else default
             fixed[name] = Parameter(entry.name, value, default, entry.domain)
         return fixed
 
-    def _check(self, entry: ast.Param, value: ast.Item, default: ast.Item) -> None:
+    def _check(self, entry: ast.Param, value: ast.Item, default: ast.Item) -> bool:
+        """Whether a value fits its parameter; the reason is added where it does not."""
         name = entry.name.text
         if not _same_kind(value, default):
             self.diagnostics.add(errors.wrong_kind(name, value, default))
+            return False
+        empty = [r for r in entry.domain or () if isinstance(r, ast.Range) and r.low > r.high]
+        if empty:
+            self.diagnostics.add(errors.empty_range(empty[0]))
         elif entry.domain and not in_domain(value, entry.domain):
             self.diagnostics.add(errors.outside(name, value, entry.domain))
+            return False
+        return True
 
 
 def _with_unit(value: ast.Item, default: ast.Item) -> ast.Item:

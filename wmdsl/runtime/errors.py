@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -154,7 +155,9 @@ def unwritable(path: Path, reason: OSError) -> RunError:
         "WM875",
         f"cannot write: {reason.strerror or reason}",
         path,
-        "free some space; the last whole checkpoint is kept, continue with --resume",
+        "free some space; the last whole checkpoint is kept, continue with --resume"
+        if reason.errno in (errno.ENOSPC, errno.EDQUOT)
+        else "name another place with -o, or make this one writable",
     )
 
 

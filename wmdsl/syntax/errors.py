@@ -152,10 +152,10 @@ def run_together(span: Span, last: Span) -> Diagnostic:
 
 def unknown_edition(span: Span) -> Diagnostic:
     return Diagnostic(
-        "WM017", f"edition {span.text} is not known",
+        "WM017", f"`{span.text}` is not known",
         (Label(span, f"this compiler knows edition {EDITION}"),),
         help=f"write `edition {EDITION}`, or install a newer wmdsl",
-        fixes=(Fix(False, (Edit(span, str(EDITION)),)),),
+        fixes=(Fix(False, (Edit(span, f"edition {EDITION}"),)),),
     )  # fmt: skip
 
 

@@ -27,7 +27,10 @@ def read_source(path: str | Path, diagnostics: Diagnostics) -> Source | None:
             data = stream.read(LARGEST_FILE + 1)
             size = len(data) if len(data) <= LARGEST_FILE else Path(path).stat().st_size
     except OSError as error:
-        diagnostics.add(errors.unreadable(str(path), error.strerror or str(error)))
+        empty = "an empty name" if str(path) == "" else "a folder without .wm files"
+        named = str(path) != "" and not Path(path).is_dir()
+        reason = (error.strerror or str(error)) if named else empty
+        diagnostics.add(errors.unreadable(str(path) or "``", reason))
         return None
     nameless = Source(str(path), "")
     if b"\0" in data:

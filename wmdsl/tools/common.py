@@ -48,11 +48,11 @@ def spec_path(text: str) -> tuple[str, str | None]:
 
 
 def expand(paths: Iterable[str]) -> list[str]:
-    """Folders stand for the .wm files in them."""
+    """Folders stand for the .wm files in them; an empty name stands for nothing, not for `.`."""
     found: list[str] = []
     for path in paths:
         folder = Path(path)
-        inside = sorted(str(file) for file in folder.rglob("*.wm")) if folder.is_dir() else []
+        inside = sorted(map(str, folder.rglob("*.wm"))) if path and folder.is_dir() else []
         found += inside or [path]
     return found
 

@@ -47,6 +47,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from wmdsl.environments.registry import names
     from wmdsl.report import write_report
+    from wmdsl.runtime import errors
     from wmdsl.runtime.compare import Budget, Faithful, compare, spec_files
     from wmdsl.runtime.settings import TrainSettings
 
@@ -61,6 +62,9 @@ def run(options: argparse.Namespace) -> int:
         options.weights, faithful,
     )  # fmt: skip
     specs = spec_files(options.specs)
+    if not specs:
+        raise errors.out_of_range("specs", " ".join(map(str, options.specs)),
+                                  "a spec, or a folder with .wm files")  # fmt: skip
     runs = compare(specs, options.data, names(options.env), options.out, budget,
                    workers=options.workers)  # fmt: skip
     given = "".join(f"; {name} = {value}" for name, value in options.parameters.items())

@@ -101,7 +101,8 @@ def _value(row: Attribute) -> str:
     if row.choices:
         return ", ".join(f"`{choice}`" for choice in row.choices)
     bound = f", at least {row.minimum:g}" if row.minimum is not None else ""
-    return EXPECTED[row.type] + bound
+    most = f", at most {row.maximum}" if row.maximum is not None else ""
+    return EXPECTED[row.type] + bound + most
 
 
 def _cell(text: str) -> str:

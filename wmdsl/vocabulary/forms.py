@@ -8,10 +8,15 @@ from wmdsl.vocabulary.rows import Attribute, Form
 from wmdsl.vocabulary.streams import LEVELS, MODALITIES
 from wmdsl.vocabulary.trunks import TRUNK_ATTRIBUTES, TRUNKS
 
+MOST_SAMPLES = 100_000
+
 _SEGMENTS = (
-    Attribute("past", "length", "Samples before now that are known.", minimum=0),
-    Attribute("now", "length", "Samples up to and including now.", minimum=0),
-    Attribute("future", "length", "Samples after now (actions: from now on).", minimum=0),
+    Attribute("past", "length", "Samples before now that are known.", minimum=0,
+              maximum=MOST_SAMPLES),
+    Attribute("now", "length", "Samples up to and including now.", minimum=0,
+              maximum=MOST_SAMPLES),
+    Attribute("future", "length", "Samples after now (actions: from now on).", minimum=0,
+              maximum=MOST_SAMPLES),
 )  # fmt: skip
 
 STREAM = Form("stream", "What is seen, done or said: one modality, one rate, named segments.",

@@ -53,6 +53,7 @@ class Attribute:
     required: bool = False
     choices: tuple[str, ...] = ()
     minimum: float | None = None
+    maximum: int | None = None  # beyond it a number is a slip that nobody could compute
     unit: str | None = None
     runs: bool = True
 

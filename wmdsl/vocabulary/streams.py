@@ -5,10 +5,14 @@ from wmdsl.vocabulary.rows import Attribute, Kind, table
 LEVELS = ("pixel", "latent", "3d", "semantic", "symbolic", "control")
 
 
+LARGEST = 1 << 24
+
+
 def _sizes(names: str) -> tuple[Attribute, ...]:
     """Sizes that must be written, in order."""
     return tuple(
-        Attribute(name, "integer", f"The {name}.", required=True, minimum=1)
+        Attribute(name, "integer", f"The {name}.", required=True, minimum=1,
+                  maximum=LARGEST)
         for name in names.split()
     )
 

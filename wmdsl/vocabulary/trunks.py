@@ -2,8 +2,11 @@
 
 from wmdsl.vocabulary.rows import Attribute, Kind, table
 
+MOST_LAYERS = 1000
+
 TRANSFORMER = (
-    Attribute("layers", "integer", "Blocks in the stack.", required=True, minimum=1),
+    Attribute("layers", "integer", "Blocks in the stack.", required=True, minimum=1,
+              maximum=MOST_LAYERS),
     Attribute("width", "integer", "Residual width.", required=True, minimum=1),
     Attribute("heads", "heads", "Heads x head dim, as `6x32`, with `kv 2` for fewer key heads.",
               required=True),

@@ -7,6 +7,8 @@ import pytest
 from tests.front.check.spec import EXAMPLES, POLICY, example, model_of
 from wmdsl.check.model import CallValue
 
+BENCHMARKS = EXAMPLES.parent / "benchmarks"
+
 TABLES = ("streams", "codecs", "trunks", "joins", "crosses", "conditions", "aligns", "hands",
           "generates", "queries", "layouts")  # fmt: skip
 FILES = sorted(
@@ -192,3 +194,8 @@ def seen(model):
         for subject in rule.subjects
         for other in rule.objects or (None,)
     }
+
+
+@pytest.mark.parametrize("path", sorted(BENCHMARKS.rglob("*.wm")), ids=lambda path: path.stem)
+def test_specs_of_benchmarks_are_sound(path):
+    model_of(path.read_text(encoding="utf-8"), str(path))

@@ -106,7 +106,7 @@ def _expected(row: Attribute) -> str:
 
 def wrong_unit(row: Attribute, term: ast.Number) -> Diagnostic:
     units = UNITS.get(row.type) or (f"`{row.unit}`" if row.unit else "no unit")
-    bare = term.span.text[: len(term.span.text) - len(term.unit or "")].strip()
+    bare = term.text.removesuffix(term.unit or "").strip()
     return error(
         "WM125", f"`{row.name}` is not measured in {term.unit}", term.span,
         f"takes {units}", help=f"write `{' '.join((row.name, bare, _unit(row))).rstrip()}`",
@@ -124,9 +124,16 @@ def unit_missing(row: Attribute, term: ast.Number) -> Diagnostic:
 
 
 def out_of_range(row: Attribute, term: ast.Number) -> Diagnostic:
-    bounds = "from 0 to 1" if row.type == "share" else f"at least {row.minimum:g}"
-    return error("WM126", f"`{row.name}` cannot be {term.span.text}", term.span,
-                 f"must be {bounds}", help=f"{row.name}: {row.doc}")  # fmt: skip
+    return error("WM126", f"`{row.name}` cannot be {term.text}", term.span,
+                 f"must be {_bounds(row)}", help=f"{row.name}: {row.doc}")  # fmt: skip
+
+
+def _bounds(row: Attribute) -> str:
+    if row.type == "share":
+        return "from 0 to 1"
+    least = f"at least {row.minimum:g}" if row.minimum is not None else ""
+    most = f"at most {row.maximum}" if row.maximum is not None else ""
+    return " and ".join(filter(None, (least, most)))
 
 
 def zero_size(row: Attribute, term: ast.Expression) -> Diagnostic:
