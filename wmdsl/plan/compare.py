@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 
 from wmdsl.plan.nodes import Edge, Plan, QueryPlan
-from wmdsl.plan.quantities import count, percent
+from wmdsl.plan.quantities import count, flops, percent
 from wmdsl.record import record
 
 WIDTH = 100
@@ -40,6 +40,47 @@ def compare(first: Plan, second: Plan) -> Comparison:
         tuple(owner for owner in wanted if shapes.get(owner) == wanted[owner]),
         tuple(owner for owner in wanted if shapes.get(owner) != wanted[owner]),
     )
+
+
+def in_short(first: Plan, second: Plan, changed: Sequence[str]) -> str:
+    """What a reader of two papers wants to know, in five lines; `changed` is what was written."""
+    sides = first, second
+    rows = {
+        "written": "; ".join(changed),
+        "coupling": _became([p.paradigm.id for p in sides])
+        + "; visual branch at inference "
+        + _became([p.paradigm.visual_at_inference for p in sides]),
+        "policy": _became([_answer(plan.canonical_queries["policy"]) for plan in sides]),
+        "training": _became([f"{flops(plan.train_flops)} a sample" for plan in sides])
+        + "; "
+        + _became([f"{percent(_density(plan))} of pairs seen" for plan in sides]),
+        "weights": _weights(compare(first, second)),
+    }
+    return "\n".join(["in short", *(f"  {name:<9} {text}" for name, text in rows.items())]) + "\n"
+
+
+def _became(texts: Sequence[str]) -> str:
+    """`a -> b`, or `a` where nothing changed."""
+    return " -> ".join(dict.fromkeys(texts))
+
+
+def _answer(query: QueryPlan) -> str:
+    if query.answerable == "no":
+        return "no answer"
+    return f"{query.tokens} tokens, {flops(query.flops)}, {query.answerable}"
+
+
+def _density(plan: Plan) -> float:
+    """Of the masks of training together."""
+    masks = [mask for name, mask in plan.masks.items() if name not in plan.queries]
+    pairs = sum(mask.tokens**2 for mask in masks)
+    return sum(mask.density * mask.tokens**2 for mask in masks) / pairs if pairs else 0.0
+
+
+def _weights(comparison: Comparison) -> str:
+    if not comparison.missing:
+        return "all load"
+    return f"{', '.join(comparison.missing)} start anew, the others load"
 
 
 HEADINGS = {"paradigm": "paradigm", "edge": "derived edges", "mask": "derived masks",

@@ -31,6 +31,13 @@ class Change:
     what: str
     details: tuple[str, ...] = ()
 
+    @property
+    def in_short(self) -> str:
+        """On one line: a row that became another one, else what was changed."""
+        if len(self.details) == 2 and self.details[0][0] + self.details[1][0] == "-+":
+            return f"{self.details[0][2:]} -> {self.details[1][2:]}"
+        return f"{self.sign} {self.what}"
+
 
 def diff(first: Spec, second: Spec) -> tuple[Change, ...]:
     """All changes in the order of the manual; empty where the canonical forms are equal."""

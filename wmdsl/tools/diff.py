@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 
 from wmdsl.driver import SpecError
-from wmdsl.plan.compare import compare, comparison_text
+from wmdsl.plan.compare import compare, comparison_text, in_short
 from wmdsl.resolve.diff import Change, diff_text
 from wmdsl.resolve.diff import diff as changes
 from wmdsl.tools.canon import resolved
@@ -29,11 +29,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    sys.stdout.write(diff_text(diff(options.first, options.second, options.parameters)))
+    found = diff(options.first, options.second, options.parameters)
     try:
         plans = [plan(path, options.parameters) for path in (options.first, options.second)]
     except SpecError as error:
+        sys.stdout.write(diff_text(found))
         show(error.diagnostics)
         return 1
-    sys.stdout.write("\n" + comparison_text(compare(*plans)))
+    if found:
+        sys.stdout.write(in_short(*plans, [change.in_short for change in found]) + "\n")
+    sys.stdout.write(diff_text(found) + "\n" + comparison_text(compare(*plans)))
     return 0

@@ -1,6 +1,7 @@
 """`wmdsl plan`, `wmdsl draw` and `wmdsl diff` as commands."""
 
 import json
+import os
 from xml.etree import ElementTree
 
 import pytest
@@ -83,3 +84,26 @@ def test_diff_says_what_follows(capsys):
     text = capsys.readouterr().out
     assert "corner.future is deleted" in " ".join(text.split())
     assert "weights that load: codec.words" in text
+
+
+def test_diff_says_in_five_lines_what_a_reader_wants_to_know(capsys):
+    fast, joint = "examples/atlas/fast_wam.wm", "examples/atlas/fast_wam_joint.wm"
+    assert main(["diff", fast, joint]) == 0
+    assert capsys.readouterr().out.partition("\n\n")[0] == """\
+in short
+  written   action sees action, camera.now -> action sees action, camera; + query joint: \
+camera.future, action | camera.now, text, proprio
+  coupling  mot; visual branch at inference dropped -> active
+  policy    130 tokens, 2.03 TFLOP, exact -> 326 tokens, 19.4 TFLOP, exact
+  training  2.85 TFLOP a sample; 67.2 % of pairs seen -> 73.1 % of pairs seen
+  weights   all load"""
+
+
+def test_diff_names_the_weights_that_start_anew(capsys, tmp_path):
+    wider = tmp_path / "wider.wm"
+    wider.write_text(
+        f'edition 2026\nimport "{os.path.abspath(MOT)}" as base\n'
+        "model wider extends base.mot {\n  override trunk doer: dit { width 96 }\n}\n"
+    )
+    assert main(["diff", MOT, str(wider)]) == 0
+    assert "weights   trunk.doer" in capsys.readouterr().out.partition("\n\n")[0]
