@@ -129,9 +129,11 @@ def misspelt(span: Span, meant: str) -> Diagnostic:
                       fixes=(Fix(True, (Edit(span, meant),)),))  # fmt: skip
 
 
-def unknown_keyword(span: Span, allowed: Iterable[str]) -> Diagnostic:
+def unknown_keyword(span: Span, allowed: Iterable[str], known: Iterable[str]) -> Diagnostic:
+    """`known` are all keywords; those `allowed` may stand at this place."""
+    wrong = "cannot stand here" if span.text in known else "is no keyword of the language"
     return Diagnostic(
-        "WM010", f"`{span.text}` is no keyword of the language",
+        "WM010", f"`{span.text}` {wrong}",
         (Label(span, "a keyword is expected here"),),
         notes=(f"here may stand: {', '.join(sorted(allowed))}",),
         help="start the entry with one of these keywords; an attribute stands in the braces of "

@@ -239,7 +239,7 @@ class _Parser:
         expected = self.automaton.expected()
         keywords = [word for word in expected if word in self.tables.keywords]
         if kind == "NAME" and set(keywords) >= {"stream", "trunk", "query"}:
-            return errors.unknown_keyword(span, keywords)
+            return errors.unknown_keyword(span, keywords, self.tables.keywords)
         return errors.unexpected(span, kind, token, expected, self._message())
 
     def _message(self) -> Message:
