@@ -42,7 +42,7 @@ STAMP = VENV / "wmdsl-lock.sha256"
 LOCK_PINS = ("torch==2.13.0", "triton==3.7.1")
 CUDA_PREFIXES = ("nvidia-", "cuda-")
 CUDA_EXTRA = "2.3 GB"
-MOST_PROCESSES = 8  # of the tests; each takes up to 2 GB of memory
+MOST_PROCESSES = 8  # of the tests
 
 # Lists the installed distributions that lack a file which their RECORD names: what an interrupted
 # installation leaves behind.

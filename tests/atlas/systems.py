@@ -1,4 +1,4 @@
-"""The published systems whose runtime is promised, and those of them that are still refused."""
+"""The published systems whose runtime is promised."""
 
 from pathlib import Path
 
@@ -8,10 +8,6 @@ SYSTEMS = (
     "motus lingbot_va fast_wam fast_wam_joint fast_wam_idm lda_1b frappe gr1 up_vla worldvla "
     "dreamvla flare vla_jepa wog dial"
 ).split()
-
-# Codes that `compile` ends with at tiny size; a system that runs must leave this table.
-REFUSED: dict[str, set[str]] = {}
-RUNNING = [name for name in SYSTEMS if name not in REFUSED]
 
 # Queries whose deleted parts all come after the answer: they read it, or a tap of its generator.
 BEHIND = {("unipi", "foresee"), ("vidar", "imagine"), ("vpp", "imagine")}

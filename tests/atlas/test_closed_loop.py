@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import wmdsl
-from tests.atlas.systems import ATLAS, RUNNING
+from tests.atlas.systems import ATLAS, SYSTEMS
 from wmdsl.data import keys
 from wmdsl.weights import start
 
@@ -24,7 +24,7 @@ def acted(session, steps):
     return np.stack([session.next_action(observed(step)) for step in range(steps)])
 
 
-@pytest.mark.parametrize("name", RUNNING)
+@pytest.mark.parametrize("name", SYSTEMS)
 def test_a_system_acts_and_forgets(name):
     torch.manual_seed(0)
     module = wmdsl.compile(ATLAS / f"{name}.wm", size="tiny")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.atlas.systems import RUNNING
+from tests.atlas.systems import SYSTEMS
 from wmdsl.runtime import train
 from wmdsl.runtime.run import RunDirectory, write_json
 from wmdsl.runtime.sample import random_batch
@@ -61,7 +61,7 @@ def scattered(module):
     return other
 
 
-@pytest.mark.parametrize("name", RUNNING)
+@pytest.mark.parametrize("name", SYSTEMS)
 def test_training_resumes_bitwise_equal_inside_and_across_stages(
     name, system, tmp_path, monkeypatch
 ):
@@ -94,7 +94,7 @@ def test_training_resumes_bitwise_equal_inside_and_across_stages(
     assert any(not torch.equal(one[key], changed[key]) for key in one)
 
 
-@pytest.mark.parametrize("name", RUNNING)
+@pytest.mark.parametrize("name", SYSTEMS)
 def test_a_few_steps_fit_a_batch(name, system):
     """With the same samples and noise at every step, the loss falls."""
     module = copy.deepcopy(system(name)).train()

@@ -206,13 +206,27 @@ def test_colour_is_for_terminals_only(monkeypatch, bad):
     assert "\x1b[" not in shown(Terminal())
 
 
+def test_a_folder_is_no_file(capsys):
+    code, out, err = run(capsys, "plan", os.fspath(Path(EXAMPLE).parent))
+    assert code == 1 and "this is a folder; name one of its files" in out + err
+
+
+@pytest.mark.parametrize("verb", ["eval", "compare"])
+def test_a_swap_has_two_sides(capsys, verb):
+    given = ["run", "--env", "a/b", "--data", "d", "-o", "o", "--swap", "a"]
+    if verb == "eval":
+        given = ["run", "--env", "a/b", "--swap", "a"]
+    code, _, err = run(capsys, verb, *given)
+    assert code == 2 and "argument --swap: `a` is not ENV=OTHER" in err
+
+
 @pytest.mark.parametrize("verb", ["check", "fmt"])
 def test_an_empty_name_is_no_folder(capsys, tmp_path, monkeypatch, verb):
     """As where a script's variable is not set: no file of the folder is touched."""
     monkeypatch.chdir(tmp_path)
     Path("spec.wm").write_text("model m{stream a:language}")
     code, out, err = run(capsys, verb, "")
-    assert code == 1 and "an empty name" in out + err
+    assert code == 1 and "the name is empty" in out + err
     assert Path("spec.wm").read_text() == "model m{stream a:language}"
 
 
@@ -238,4 +252,4 @@ def test_a_model_that_predicts_nothing_is_not_emitted(capsys, tmp_path):
     )
     assert run(capsys, "check", os.fspath(path))[0] == 0
     code, _, err = run(capsys, "emit", os.fspath(path))
-    assert code == 1 and "error[WM811]: `m` has nothing to train" in err
+    assert code == 1 and "error[WM813]: `m` has nothing to train" in err

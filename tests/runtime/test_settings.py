@@ -62,6 +62,16 @@ def test_more_steps_are_written_down(dataset, begun):
     assert "steps" in FREE
 
 
+def test_a_run_that_goes_on_is_not_finished(dataset, finished, tmp_path):
+    out = tmp_path / "longer"
+    shutil.copytree(finished, out)
+    settings = dataclasses.replace(SETTINGS, steps=8)
+    train(fresh_module(), dataset, out, settings, progress=False, resume=True, stop_after=7)
+    assert json.loads((out / "train.json").read_text())["finished"] is False
+    continued(dataset, out, steps=8)
+    assert json.loads((out / "train.json").read_text())["finished"] is True
+
+
 def test_fewer_steps_than_were_done_are_refused(dataset, begun):
     with pytest.raises(errors.RunError, match="steps is 1") as caught:
         continued(dataset, begun, steps=1)
@@ -80,12 +90,23 @@ def test_a_finished_run_without_checkpoints_is_not_begun_again(dataset, finished
 
 @pytest.mark.parametrize("spoil", [lambda path: path.write_text("{"), lambda path: path.unlink()])
 @pytest.mark.parametrize("file", ["position.json", "optimizer.safetensors"])
-def test_a_damaged_checkpoint_is_named_and_may_be_removed(dataset, begun, file, spoil):
-    folder = sorted((begun / "checkpoints").iterdir())[-1]
-    spoil(folder / file)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(
+    dataset, finished, tmp_path, file, spoil
+):
+    out = tmp_path / "damaged"
+    shutil.copytree(finished, out)
+    earlier, last = sorted((out / "checkpoints").iterdir())
+    spoil(last / file)
     with pytest.raises(errors.RunError, match=file) as caught:
-        continued(dataset, begun)
-    assert caught.value.where == str(folder) and "remove this folder" in caught.value.help
+        continued(dataset, out)
+    assert caught.value.where == str(last) and "remove this folder" in caught.value.help
+    shutil.rmtree(last)
+    continued(dataset, out)
+    shutil.rmtree(last)
+    spoil(earlier / file)
+    with pytest.raises(errors.RunError, match="damaged") as caught:
+        continued(dataset, out)
+    assert "no other checkpoint" in caught.value.help
 
 
 @pytest.mark.parametrize(
@@ -176,5 +197,7 @@ def test_a_query_takes_a_step_at_least():
     for option in ("steps", "draws"):
         with pytest.raises(ValueError, match=f"{option} is 0"):
             module.query("policy", batch_of(), **{option: 0})
+    with pytest.raises(ValueError, match="steps is -2"):
+        module.query("policy", batch_of(), None, -2)
     with pytest.raises(ValueError, match="there is no query 'nope'"):
         module.log_density("nope", batch_of())

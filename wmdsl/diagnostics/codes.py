@@ -143,6 +143,7 @@ _ROWS = (
     Code("WM810", "rate not known", "A stream without a declared rate can be planned, not run."),
     Code("WM811", "combination without a runtime", "These parts cannot run together yet."),
     Code("WM812", "no log-density", "The answers to a query have no log-density."),
+    Code("WM813", "nothing to train", "A model predicts nothing, so that there is no loss."),
     # what is wrong outside of a spec: data, simulators, runs, the machine
     Code("WM851", "data set missing", "A data set, or a file of it, is missing."),
     Code("WM852", "data set unreadable", "A file of a data set cannot be read."),
@@ -164,7 +165,7 @@ _ROWS = (
     Code("WM873", "weights do not fit", "A checkpoint does not fit the model."),
     Code("WM874", "loss not finite", "The loss became infinite or not a number."),
     Code("WM875", "run cannot be written", "A file of a run cannot be written."),
-    Code("WM876", "run directory taken", "The run directory holds a run already."),
+    Code("WM876", "run directory taken", "A run, or a file, stands where a run is to be."),
     Code("WM877", "environment against model", "A model and an environment do not fit."),
     Code("WM878", "query of a run", "A query is not declared, or not answerable."),
     Code("WM879", "job failed", "A job of a comparison failed."),

@@ -44,9 +44,14 @@ class Compiled:
             return super().loss(batch, *arguments, **keywords)
 
     def query(
-        self, name: str, batch: Mapping[str, torch.Tensor], *arguments: Any, **keywords: Any
+        self,
+        name: str,
+        batch: Mapping[str, torch.Tensor],
+        generator: torch.Generator | None = None,
+        steps: int | None = None,
+        draws: int = 1,
     ) -> dict[str, torch.Tensor]:
-        """The answer to a declared query or a canonical one.
+        """The answer to a declared query or a canonical one; `steps` and `draws` as emitted.
 
         Raises SpecError with the compiler's diagnostic for one that has no answer, ValueError for
         a batch whose streams do not fit each other.
@@ -54,11 +59,11 @@ class Compiled:
         if name not in self.answers:
             _refuse(self.plan, name)
         self._check(batch)
-        for option in ("steps", "draws"):
-            if keywords.get(option) is not None and keywords[option] < 1:
-                raise ValueError(f"{option} is {keywords[option]}; it must be at least 1")
+        for option, value in (("steps", steps), ("draws", draws)):
+            if value is not None and value < 1:
+                raise ValueError(f"{option} is {value}; it must be at least 1")
         with _located(self._file, self.spec):
-            return super().query(name, batch, *arguments, **keywords)
+            return super().query(name, batch, generator, steps, draws)
 
     def _check(self, batch: Mapping[str, torch.Tensor]) -> None:
         """What the emitted code would take amiss: samples of other counts, which broadcast, and

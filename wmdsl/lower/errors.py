@@ -19,6 +19,6 @@ def cannot_run(code: str, message: str, span: Span) -> Diagnostic:
 
 
 def nothing_to_train(model: str) -> Diagnostic:
-    return Diagnostic("WM811", f"`{model}` has nothing to train", (),
+    return Diagnostic("WM813", f"`{model}` has nothing to train", (),
                       help="say what it predicts, as `generate act: action by flow`, or `align` "
                       "two of its parts")  # fmt: skip

@@ -13,9 +13,9 @@ GroupName = tuple[str, str]
 @dataclass(slots=True)
 class Inputs:
     """`tokens` by group: noisy, pinned and masked ones; `features` by group: what was handed over;
-    `times` [B, 1] by segment, [B, F] of those
-    in `per_frame`, and by the name of a copy's group that is noised again; `schedules` by space:
-    masks drawn at run time; `held` by (segment, time): tokens that a tap at that time reads."""
+    `times` [B, 1] by segment, [B, F] of those in `per_frame`, and by the name of a copy's group
+    that is noised again; `schedules` by space: masks drawn at run time; `held` by (segment, time):
+    tokens that a tap at that time reads."""
 
     tokens: dict[GroupName, Expression] = field(default_factory=dict)
     features: dict[GroupName, Expression] = field(default_factory=dict)

@@ -42,7 +42,9 @@ def compare(first: Plan, second: Plan) -> Comparison:
     )
 
 
-def in_short(first: Plan, second: Plan, changed: Sequence[str]) -> str:
+def in_short(
+    first: Plan, second: Plan, comparison: Comparison, changed: Sequence[str]
+) -> str:
     """What a reader of two papers wants to know, in five lines; `changed` is what was written."""
     sides = first, second
     rows = {
@@ -54,7 +56,7 @@ def in_short(first: Plan, second: Plan, changed: Sequence[str]) -> str:
         "training": _became([f"{flops(plan.train_flops)} a sample" for plan in sides])
         + "; "
         + _became([f"{percent(_density(plan))} of pairs seen" for plan in sides]),
-        "weights": _weights(compare(first, second)),
+        "weights": _weights(comparison),
     }
     return "\n".join(["in short", *(f"  {name:<9} {text}" for name, text in rows.items())]) + "\n"
 

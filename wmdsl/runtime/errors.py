@@ -49,14 +49,16 @@ def no_checkpoint(path: Path) -> RunError:
     )
 
 
-def damaged_checkpoint(folder: Path, fault: Problem) -> RunError:
+def damaged_checkpoint(folder: Path, fault: Problem, has_earlier: bool) -> RunError:
     name = Path(str(fault.where)).name
     what = fault.what if name in fault.what else f"{name} {fault.what}"
     return RunError(
         fault.code,
         f"the checkpoint is damaged: {what}",
         folder,
-        "remove this folder to continue at the checkpoint before it",
+        "remove this folder to continue at the checkpoint before it"
+        if has_earlier
+        else "there is no other checkpoint: restore this one, or train into another folder",
     )
 
 

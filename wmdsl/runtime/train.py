@@ -265,20 +265,19 @@ class Trainer:
             wanted = f"at least {steps[-1]}, where the run stands"
             raise errors.out_of_range("steps", self.settings.steps, wanted)
         if steps:
-            self._restore(self.run.checkpoints / f"step-{steps[-1]:06d}")
+            folder = self.run.checkpoints / f"step-{steps[-1]:06d}"
+            try:
+                self._restore(folder)
+            except errors.RunError as fault:
+                raise errors.damaged_checkpoint(folder, fault, bool(steps[:-1])) from None
         elif self.run.weights.exists():
             raise errors.no_checkpoint(self.run.path)
         else:
             print(f"{self.run.path} has no checkpoint yet: it begins at step 0", file=sys.stderr)
-        write_json(self.run.training, {**described, "settings": self.settings.to_json()})
+        going_on = {"settings": self.settings.to_json(), "finished": False}
+        write_json(self.run.training, {**described, **going_on})
 
     def _restore(self, folder: Path) -> None:
-        try:
-            self._load(folder)
-        except errors.RunError as fault:
-            raise errors.damaged_checkpoint(folder, fault) from None
-
-    def _load(self, folder: Path) -> None:
         stage = load_position(folder)["stage"]
         self._enter(next(phase for phase in self.phases if phase.stage == stage))
         average, random_states, position = load_checkpoint(folder, self.module, self.optimizer)

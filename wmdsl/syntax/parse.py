@@ -27,10 +27,7 @@ def read_source(path: str | Path, diagnostics: Diagnostics) -> Source | None:
             data = stream.read(LARGEST_FILE + 1)
             size = len(data) if len(data) <= LARGEST_FILE else Path(path).stat().st_size
     except OSError as error:
-        empty = "an empty name" if str(path) == "" else "a folder without .wm files"
-        named = str(path) != "" and not Path(path).is_dir()
-        reason = (error.strerror or str(error)) if named else empty
-        diagnostics.add(errors.unreadable(str(path) or "``", reason))
+        diagnostics.add(errors.unreadable(str(path) or "a file", _why_unreadable(path, error)))
         return None
     nameless = Source(str(path), "")
     if b"\0" in data:
@@ -43,6 +40,15 @@ def read_source(path: str | Path, diagnostics: Diagnostics) -> Source | None:
         except UnicodeDecodeError as error:
             diagnostics.add(errors.not_utf8(nameless, error.start))
     return None
+
+
+def _why_unreadable(path: str | Path, error: OSError) -> str:
+    if str(path) == "":
+        return "the name is empty"
+    if not Path(path).is_dir():
+        return error.strerror or str(error)
+    holds = "name one of its files" if any(Path(path).rglob("*.wm")) else "it holds no .wm file"
+    return f"this is a folder; {holds}"
 
 
 def parse(source: Source, diagnostics: Diagnostics) -> ast.File:

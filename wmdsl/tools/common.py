@@ -35,7 +35,7 @@ class _Parameter(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None) -> None:  # type: ignore[no-untyped-def]
         name, equals, value = str(values).partition("=")
         if not equals or not name or not value:
-            parser.error(f"argument -P: `{values}` is not NAME=VALUE")
+            parser.error(f"argument {option_string}: `{values}` is not {self.metavar}")
         setattr(namespace, self.dest, {**getattr(namespace, self.dest), name: value})
 
 
@@ -45,6 +45,14 @@ def spec_path(text: str) -> tuple[str, str | None]:
     if colon and path.endswith(".wm") and model.isidentifier():
         return path, model
     return text, None
+
+
+def swap_argument(parser: argparse.ArgumentParser) -> None:
+    """`--swap ENV=OTHER`, as often as wanted; the pairs stand in `options.swap`."""
+    parser.add_argument(
+        "--swap", metavar="ENV=OTHER", action=_Parameter, default={},
+        help="also give ENV the instruction of OTHER",
+    )  # fmt: skip
 
 
 def expand(paths: Iterable[str]) -> list[str]:

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from wmdsl.tools.common import parameters_argument, weights_argument
+from wmdsl.tools.common import parameters_argument, swap_argument, weights_argument
 
 EXAMPLE = (
     "wmdsl compare examples/paradigms examples/hybrids --data data/arm "
@@ -25,8 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
                         help="steps of each spec's blind control; 0: none (500)")  # fmt: skip
     parser.add_argument("--blind-env", help="environments of the blind control; all if absent")
     parser.add_argument("--episodes", type=int, default=50, help="per environment (50)")
-    parser.add_argument("--swap", action="append", default=[], metavar="ENV=OTHER",
-                        help="also give ENV the instruction of OTHER")  # fmt: skip
+    swap_argument(parser)
     parser.add_argument("--faithful", type=int, default=0, metavar="SITUATIONS",
                         help="also roll out, from so many per environment, every spec that "
                         "foresees pictures under given actions; 0: none (0)")  # fmt: skip
@@ -58,8 +57,7 @@ def run(options: argparse.Namespace) -> int:
     budget = Budget(
         settings, tuple(range(options.seeds)), options.blind_steps, options.episodes,
         names(options.blind_env) if options.blind_env else (),
-        dict(pair.split("=", 1) for pair in options.swap), options.parameters,
-        options.weights, faithful,
+        options.swap, options.parameters, options.weights, faithful,
     )  # fmt: skip
     specs = spec_files(options.specs)
     if not specs:

@@ -36,7 +36,9 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.write(diff_text(found))
         show(error.diagnostics)
         return 1
+    comparison = compare(*plans)
     if found:
-        sys.stdout.write(in_short(*plans, [change.in_short for change in found]) + "\n")
-    sys.stdout.write(diff_text(found) + "\n" + comparison_text(compare(*plans)))
+        written = [change.in_short for change in found]
+        sys.stdout.write(in_short(*plans, comparison, written) + "\n")
+    sys.stdout.write(diff_text(found) + "\n" + comparison_text(comparison))
     return 0

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from wmdsl.tools.common import swap_argument
+
 EXAMPLE = "wmdsl eval runs/mot --env metaworld/push-v3,metaworld/drawer-open-v3 --episodes 50"
 
 
@@ -27,8 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of evaluation seeds and noise (0)")
     parser.add_argument("--videos", type=int, default=2, help="episodes filmed per environment (2)")
     parser.add_argument("--workers", type=int, help="processes that step and render")
-    parser.add_argument("--swap", action="append", default=[], metavar="ENV=OTHER",
-                        help="also give ENV the instruction of OTHER")  # fmt: skip
+    swap_argument(parser)
     parser.add_argument("--strips", action="store_true",
                         help="also write film strips, imagined against real")  # fmt: skip
 
@@ -40,14 +41,10 @@ def run(options: argparse.Namespace) -> int:
 
     if options.planner:
         return _plan(options)
-    swaps = dict(pair.split("=", 1) for pair in options.swap if "=" in pair)
-    if len(swaps) != len(options.swap):
-        print("error: --swap wants ENV=OTHER", file=sys.stderr)
-        return 2
     report = evaluate_run(
         options.run, names(options.env), options.episodes, query=options.query, seed=options.seed,
         session=SessionSettings(options.execute, options.ensemble, options.prefetch),
-        swaps=swaps, workers=options.workers, videos=options.videos, strips=options.strips,
+        swaps=options.swap, workers=options.workers, videos=options.videos, strips=options.strips,
     )  # fmt: skip
     for line in lines(report):
         print(line)

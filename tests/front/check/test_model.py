@@ -198,4 +198,4 @@ def seen(model):
 
 @pytest.mark.parametrize("path", sorted(BENCHMARKS.rglob("*.wm")), ids=lambda path: path.stem)
 def test_specs_of_benchmarks_are_sound(path):
-    model_of(path.read_text(encoding="utf-8"), str(path))
+    assert model_of(path.read_text(encoding="utf-8"), str(path)).queries
