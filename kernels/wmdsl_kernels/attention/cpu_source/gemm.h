@@ -21,9 +21,16 @@ struct Result {
   bool accumulate;
 };
 
+// Inlined, because operands handed over on the stack would wait for their own stores.
 template <int ROWS, int COLUMNS>
-static inline void micro(Left a, Right b, int64_t depth, Result c) {
+static inline __attribute__((always_inline)) void micro(Left a, Right b, int64_t depth, Result c) {
   Vector sums[ROWS][COLUMNS] = {};
+  // What is written comes from a farther cache; it is there when the depths have been summed.
+#pragma GCC unroll 8
+  for (int i = 0; i < ROWS; ++i)
+#pragma GCC unroll 8
+    for (int j = 0; j < COLUMNS; ++j) __builtin_prefetch(c.data + i * c.row + j * LANES, 1);
+#pragma GCC unroll 2
   for (int64_t k = 0; k < depth; ++k) {
     Vector column[COLUMNS];
 #pragma GCC unroll 8

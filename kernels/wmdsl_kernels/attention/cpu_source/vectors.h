@@ -6,16 +6,36 @@
 // Rows of one head are pages apart, where hardware prefetchers do not follow.
 constexpr int64_t ROWS_AHEAD = 6;
 
+// From one row of a buffer to the next: rows a large power of two apart would crowd into a few sets
+// of the nearest cache when some columns of many rows are read.
+static inline int64_t spaced(int64_t width) { return width % 128 ? width : width + LANES; }
+
+// Rows of floats in a buffer, and what they are to a product.
+struct Rows {
+  float* data;
+  int64_t step;
+
+  float* at(int64_t row) const { return data + row * step; }
+  Rows from(int64_t row, int64_t column = 0) const { return {at(row) + column, step}; }
+
+  Left left() const { return {data, step, 1}; }
+  Left turned() const { return {data, 1, step}; }
+  Right right() const { return {data, step, LANES}; }
+  Result set() const { return {data, step, false}; }
+  Result add() const { return {data, step, true}; }
+};
+
 template <int WRITE, class T>
 static inline void prefetch_row(const T* row, int64_t head_dim) {
   for (int64_t k = 0; k < head_dim; k += 64 / int64_t(sizeof(T))) __builtin_prefetch(row + k, WRITE);
 }
 
-// Rows `span` of a matrix as [rows][width] floats, times `factor`, zero beyond head_dim.
+// Rows `span` of a matrix as rows of `width` floats, times `factor`, zero beyond head_dim.
 template <class T>
 static void pack_rows(const T* from, int64_t stride, Span span, int64_t head_dim, int64_t width,
-                      float factor, float* to) {
-  for (int64_t row = span.start; row < span.stop; ++row, to += width) {
+                      float factor, Rows rows) {
+  float* to = rows.data;
+  for (int64_t row = span.start; row < span.stop; ++row, to += rows.step) {
     const T* source = from + row * stride;
     prefetch_row<0>(source + ROWS_AHEAD * stride, head_dim);
     for (int64_t k = 0; k < head_dim; ++k) to[k] = widen(source[k]) * factor;
@@ -23,27 +43,32 @@ static void pack_rows(const T* from, int64_t stride, Span span, int64_t head_dim
   }
 }
 
-// All rows of a matrix, transposed into panels [tokens / LANES][width][LANES], zero-padded.
+// All rows of a matrix, transposed into panels [tokens / LANES][width][LANES], zero-padded. They
+// pass through `rows`: all of them stay there with `keep`, else it holds LANES of them.
 template <class T>
 static void pack_panels(const T* from, int64_t stride, int64_t tokens, int64_t head_dim,
-                        int64_t width, float* rows, float* to) {
+                        int64_t width, Rows rows, bool keep, float* to) {
   for (int64_t token = 0; token < tokens; token += LANES, to += width * LANES) {
     const int64_t stop = std::min<int64_t>(token + LANES, tokens);
-    pack_rows(from, stride, {token, stop}, head_dim, width, 1.f, rows);
-    std::fill(rows + (stop - token) * width, rows + LANES * width, 0.f);
+    const Rows group = rows.from(keep ? token : 0);
+    pack_rows(from, stride, {token, stop}, head_dim, width, 1.f, group);
+    for (int64_t i = stop - token; i < LANES; ++i)
+      std::fill(group.at(i), group.at(i) + width, 0.f);
     for (int64_t k = 0; k < width; k += LANES) {
       Vector square[LANES];
-      for (int i = 0; i < LANES; ++i) square[i] = load(rows + i * width + k);
+      for (int i = 0; i < LANES; ++i) square[i] = load(group.at(i) + k);
       transpose(square);
       for (int i = 0; i < LANES; ++i) store(to + (k + i) * LANES, square[i]);
     }
   }
 }
 
+// Rows of floats, times `factor`, as rows `span` of a matrix.
 template <class T>
-static void unpack_rows(const float* from, int64_t width, Span span, int64_t head_dim,
-                        float factor, T* to, int64_t stride) {
-  for (int64_t row = span.start; row < span.stop; ++row, from += width) {
+static void unpack_rows(Rows rows, Span span, int64_t head_dim, float factor, T* to,
+                        int64_t stride) {
+  const float* from = rows.data;
+  for (int64_t row = span.start; row < span.stop; ++row, from += rows.step) {
     T* target = to + row * stride;
     prefetch_row<1>(target + ROWS_AHEAD * stride, head_dim);
     for (int64_t k = 0; k < head_dim; ++k) narrow(from[k] * factor, target + k);
@@ -71,27 +96,31 @@ class VectorForward {
   static constexpr int64_t ROWS = 288, SLICE = 72, KEYS = 256;
 
   explicit VectorForward(const Problem& problem)
-      : p(problem), width(round_up(p.head_dim, LANES)), padded(round_up(p.keys, LANES)) {}
+      : p(problem),
+        width(round_up(p.head_dim, LANES)),
+        row_step(spaced(width)),
+        padded(round_up(p.keys, LANES)) {}
 
   int64_t scratch_bytes() const {
-    return Scratch::bytes<float>(2 * padded * width + LANES * width) +
-           Scratch::bytes<float>(2 * ROWS * width + SLICE * KEYS) +
-           2 * Scratch::bytes<float>(ROWS);
+    return Scratch::bytes<float>(padded * width) +
+           Scratch::bytes<float>((padded + LANES + 2 * ROWS) * row_step) +
+           Scratch::bytes<float>(SLICE * KEYS) + 2 * Scratch::bytes<float>(ROWS);
   }
 
   template <class T>
   void run(int64_t b, int64_t g, int64_t part, int64_t parts) {
     Scratch& scratch = thread_scratch();
     scratch.reserve(scratch_bytes());
-    key_panels = scratch.take<float>(2 * padded * width + LANES * width);
-    value_rows = key_panels + padded * width;
-    query_rows = scratch.take<float>(2 * ROWS * width + SLICE * KEYS);
-    sums = query_rows + ROWS * width;
-    scores = sums + ROWS * width;
+    key_panels = scratch.take<float>(padded * width);
+    value_rows = {scratch.take<float>((padded + LANES + 2 * ROWS) * row_step), row_step};
+    const Rows spare = value_rows.from(padded);
+    query_rows = spare.from(LANES);
+    sums = query_rows.from(ROWS);
+    scores = {scratch.take<float>(SLICE * KEYS), KEYS};
     largest = scratch.take<float>(ROWS);
     total = scratch.take<float>(ROWS);
-    pack_panels(p.key.at<T>(b, g), p.key.token, p.keys, p.head_dim, width,
-                value_rows + padded * width, key_panels);
+    pack_panels(p.key.at<T>(b, g), p.key.token, p.keys, p.head_dim, width, spare, false,
+                key_panels);
     pack_rows(p.value.at<T>(b, g), p.value.token, {0, p.keys}, p.head_dim, width, 1.f, value_rows);
     for (int64_t h = g * p.group(); h < (g + 1) * p.group(); ++h)
       for_tiles(p, ROWS, MICRO_ROWS, part, parts,
@@ -100,8 +129,9 @@ class VectorForward {
 
  private:
   const Problem& p;
-  const int64_t width, padded;
-  float *key_panels, *value_rows, *query_rows, *sums, *scores, *largest, *total;
+  const int64_t width, row_step, padded;
+  Rows value_rows, query_rows, sums, scores;
+  float *key_panels, *largest, *total;
 
   template <class T>
   void tile(int64_t b, int64_t h, Span rows, int64_t block) {
@@ -110,7 +140,7 @@ class VectorForward {
               query_rows);
     std::fill(largest, largest + count, -std::numeric_limits<float>::infinity());
     std::fill(total, total + count, 0.f);
-    std::fill(sums, sums + count * width, 0.f);
+    std::fill(sums.data, sums.at(count), 0.f);
     const int64_t slices = (count + SLICE - 1) / SLICE;
     const int64_t step = round_up((count + slices - 1) / slices, MICRO_ROWS);
     for_keys(p, block, KEYS, [&](Span keys) {
@@ -122,21 +152,18 @@ class VectorForward {
       lse[row] = largest[row] + std::log(total[row]);
       const float inverse = sees_nothing(p, block) ? 0.f : 1.f / total[row];
       const Span one{rows.start + row, rows.start + row + 1};
-      unpack_rows(sums + row * width, width, one, p.head_dim, inverse, p.output.at<T>(b, h),
-                  p.output.token);
+      unpack_rows(sums.from(row), one, p.head_dim, inverse, p.output.at<T>(b, h), p.output.token);
     }
   }
 
   void visit(Span rows, Span keys) {
     const Span panels = panels_of(keys);
-    gemm(rows.length(), panels.length(), {query_rows + rows.start * width, width, 1},
-         {key_panels + panels.start * width * LANES, LANES, width * LANES}, width,
-         {scores, KEYS, false});
+    gemm(rows.length(), panels.length(), query_rows.from(rows.start).left(),
+         {key_panels + panels.start * width * LANES, LANES, width * LANES}, width, scores.set());
     for (int64_t row = rows.start; row < rows.stop; ++row)
-      soften(row, scores + (row - rows.start) * KEYS, keys, panels);
-    gemm(rows.length(), width / LANES, {scores + keys.start - panels.start * LANES, KEYS, 1},
-         {value_rows + keys.start * width, width, LANES}, keys.length(),
-         {sums + rows.start * width, width, true});
+      soften(row, scores.at(row - rows.start), keys, panels);
+    gemm(rows.length(), width / LANES, scores.from(0, keys.start - panels.start * LANES).left(),
+         value_rows.from(keys.start).right(), keys.length(), sums.from(rows.start).add());
   }
 
   // Online softmax of one row of scores: turn it into weights and rescale what was summed.
@@ -158,7 +185,7 @@ class VectorForward {
     if (now > largest[row]) {
       const float shrink = std::exp(largest[row] - now);
       total[row] *= shrink;
-      float* sum = sums + row * width;
+      float* sum = sums.at(row);
       for (int64_t k = 0; k < width; k += LANES) store(sum + k, load(sum + k) * shrink);
     }
     total[row] += sum_of((added[0] + added[1]) + (added[2] + added[3]));
@@ -168,14 +195,18 @@ class VectorForward {
 
 class VectorBackward {
  public:
-  static constexpr int64_t ROWS = 120, KEYS = 128;
+  static constexpr int64_t ROWS = 120, KEYS = 128, SCORE_ROW = KEYS + LANES;
 
   explicit VectorBackward(const Problem& problem)
-      : p(problem), width(round_up(p.head_dim, LANES)), padded(round_up(p.keys, LANES)) {}
+      : p(problem),
+        width(round_up(p.head_dim, LANES)),
+        row_step(spaced(width)),
+        padded(round_up(p.keys, LANES)) {}
 
   int64_t scratch_bytes() const {
-    return Scratch::bytes<float>((5 * padded + LANES) * width) +
-           Scratch::bytes<float>(ROWS * (4 * width + 2 * KEYS + 2));
+    return 2 * Scratch::bytes<float>(padded * width) +
+           Scratch::bytes<float>((3 * padded + LANES + 3 * ROWS) * row_step) +
+           Scratch::bytes<float>(2 * ROWS * SCORE_ROW) + 2 * Scratch::bytes<float>(ROWS);
   }
 
   // Owns the keys of one key head: all query heads of its group add to them, in order.
@@ -183,53 +214,48 @@ class VectorBackward {
   void run(int64_t b, int64_t g) {
     Scratch& scratch = thread_scratch();
     scratch.reserve(scratch_bytes());
-    key_panels = scratch.take<float>((5 * padded + LANES) * width);
-    value_panels = key_panels + padded * width;
-    key_rows = value_panels + padded * width;
-    key_sums = key_rows + padded * width;
-    value_sums = key_sums + padded * width;
-    query_rows = scratch.take<float>(ROWS * (4 * width + 2 * KEYS + 2));
-    scaled_rows = query_rows + ROWS * width;
-    gradient_rows = scaled_rows + ROWS * width;
-    query_sums = gradient_rows + ROWS * width;
-    weights = query_sums + ROWS * width;
-    slopes = weights + ROWS * KEYS;
-    shift = slopes + ROWS * KEYS;
-    delta = shift + ROWS;
-    float* spare = value_sums + padded * width;
+    key_panels = scratch.take<float>(padded * width);
+    value_panels = scratch.take<float>(padded * width);
+    key_rows = {scratch.take<float>((3 * padded + LANES + 3 * ROWS) * row_step), row_step};
+    key_sums = key_rows.from(padded);
+    value_sums = key_sums.from(padded);
+    const Rows spare = value_sums.from(padded);
+    query_rows = spare.from(LANES);
+    gradient_rows = query_rows.from(ROWS);
+    query_sums = gradient_rows.from(ROWS);
+    weights = {scratch.take<float>(2 * ROWS * SCORE_ROW), SCORE_ROW};
+    slopes = weights.from(ROWS);
+    shift = scratch.take<float>(ROWS);
+    delta = scratch.take<float>(ROWS);
     const T *key = p.key.at<T>(b, g), *value = p.value.at<T>(b, g);
-    pack_panels(key, p.key.token, p.keys, p.head_dim, width, spare, key_panels);
-    pack_panels(value, p.value.token, p.keys, p.head_dim, width, spare, value_panels);
-    pack_rows(key, p.key.token, {0, p.keys}, p.head_dim, width, 1.f, key_rows);
-    std::fill(key_sums, key_sums + 2 * padded * width, 0.f);
+    pack_panels(key, p.key.token, p.keys, p.head_dim, width, key_rows, true, key_panels);
+    pack_panels(value, p.value.token, p.keys, p.head_dim, width, spare, false, value_panels);
+    std::fill(key_sums.data, spare.data, 0.f);
     for (int64_t h = g * p.group(); h < (g + 1) * p.group(); ++h)
       for_tiles(p, ROWS, MICRO_ROWS, 0, 1,
                 [&](Span rows, int64_t block) { tile<T>(b, h, rows, block); });
     const Span all{0, p.keys};
-    unpack_rows(key_sums, width, all, p.head_dim, p.scale, p.grad_key.at<T>(b, g),
-                p.grad_key.token);
-    unpack_rows(value_sums, width, all, p.head_dim, 1.f, p.grad_value.at<T>(b, g),
-                p.grad_value.token);
+    unpack_rows(key_sums, all, p.head_dim, 1.f, p.grad_key.at<T>(b, g), p.grad_key.token);
+    unpack_rows(value_sums, all, p.head_dim, 1.f, p.grad_value.at<T>(b, g), p.grad_value.token);
   }
 
  private:
   const Problem& p;
-  const int64_t width, padded;
-  float *key_panels, *value_panels, *key_rows, *key_sums, *value_sums;
-  float *query_rows, *scaled_rows, *gradient_rows, *query_sums, *weights, *slopes, *shift, *delta;
+  const int64_t width, row_step, padded;
+  Rows key_rows, key_sums, value_sums, query_rows, gradient_rows, query_sums, weights, slopes;
+  float *key_panels, *value_panels, *shift, *delta;
 
   template <class T>
   void tile(int64_t b, int64_t h, Span rows, int64_t block) {
     const int64_t count = rows.length();
     const T* query = p.query.at<T>(b, h);
-    pack_rows(query, p.query.token, rows, p.head_dim, width, 1.f, query_rows);
-    pack_rows(query, p.query.token, rows, p.head_dim, width, p.scale, scaled_rows);
+    pack_rows(query, p.query.token, rows, p.head_dim, width, p.scale, query_rows);
     pack_rows(p.grad_output.at<T>(b, h), p.grad_output.token, rows, p.head_dim, width, 1.f,
               gradient_rows);
     row_constants<T>(b, h, rows);
-    std::fill(query_sums, query_sums + count * width, 0.f);
+    std::fill(query_sums.data, query_sums.at(count), 0.f);
     for_keys(p, block, KEYS, [&](Span keys) { visit(count, keys); });
-    unpack_rows(query_sums, width, rows, p.head_dim, p.scale, p.grad_query.at<T>(b, h),
+    unpack_rows(query_sums, rows, p.head_dim, p.scale, p.grad_query.at<T>(b, h),
                 p.grad_query.token);
   }
 
@@ -239,7 +265,7 @@ class VectorBackward {
     const int64_t line = (b * p.query_heads + h) * p.queries + rows.start;
     pack_rows(p.output.at<T>(b, h), p.output.token, rows, p.head_dim, width, 1.f, query_sums);
     for (int64_t row = 0; row < rows.length(); ++row) {
-      delta[row] = dot(query_sums + row * width, gradient_rows + row * width, width) -
+      delta[row] = dot(query_sums.at(row), gradient_rows.at(row), width) -
                    (p.grad_lse ? p.grad_lse[line + row] : 0.f);
       shift[row] = p.lse[line + row];
     }
@@ -248,23 +274,23 @@ class VectorBackward {
   void visit(int64_t count, Span keys) {
     const Span panels = panels_of(keys);
     const int64_t at = panels.start * width * LANES, skip = keys.start - panels.start * LANES;
-    const int64_t vectors = width / LANES;
-    gemm(count, panels.length(), {scaled_rows, width, 1}, {key_panels + at, LANES, width * LANES},
-         width, {weights, KEYS, false});
-    gemm(count, panels.length(), {gradient_rows, width, 1},
-         {value_panels + at, LANES, width * LANES}, width, {slopes, KEYS, false});
+    const int64_t vectors = width / LANES, seen = keys.length();
+    gemm(count, panels.length(), query_rows.left(), {key_panels + at, LANES, width * LANES}, width,
+         weights.set());
+    gemm(count, panels.length(), gradient_rows.left(), {value_panels + at, LANES, width * LANES},
+         width, slopes.set());
     for (int64_t row = 0; row < count; ++row) differentiate(row, panels.length() * LANES);
-    gemm(keys.length(), vectors, {weights + skip, 1, KEYS}, {gradient_rows, width, LANES}, count,
-         {value_sums + keys.start * width, width, true});
-    gemm(keys.length(), vectors, {slopes + skip, 1, KEYS}, {query_rows, width, LANES}, count,
-         {key_sums + keys.start * width, width, true});
-    gemm(count, vectors, {slopes + skip, KEYS, 1}, {key_rows + keys.start * width, width, LANES},
-         keys.length(), {query_sums, width, true});
+    gemm(seen, vectors, weights.from(0, skip).turned(), gradient_rows.right(), count,
+         value_sums.from(keys.start).add());
+    gemm(seen, vectors, slopes.from(0, skip).turned(), query_rows.right(), count,
+         key_sums.from(keys.start).add());
+    gemm(count, vectors, slopes.from(0, skip).left(), key_rows.from(keys.start).right(), seen,
+         query_sums.add());
   }
 
   // Scores become weights, gradients of weights become gradients of scores.
   void differentiate(int64_t row, int64_t columns) {
-    float *weight = weights + row * KEYS, *slope = slopes + row * KEYS;
+    float *weight = weights.at(row), *slope = slopes.at(row);
     in_fours(columns, [&](int64_t c, int) {
       const Vector chance = exponential(load(weight + c) - shift[row]);
       store(weight + c, chance);
