@@ -302,6 +302,9 @@ def bad_calls():
 def test_bad_arguments_raise(arguments, kind, message):
     with pytest.raises(kind, match=message):
         attention(*arguments)
+    if kind is ArgumentError:
+        with pytest.raises(kind, match=message):
+            attention(*arguments[:3])
 
 
 def test_unknown_and_refusing_back_ends_raise():

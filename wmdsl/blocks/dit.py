@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wmdsl.blocks.sampling import levels_on
 from wmdsl_kernels import gated_residual, modulated_norm
+
+WIDE = (torch.float32, torch.float64)
 
 
 class Runs(NamedTuple):
@@ -40,26 +43,45 @@ class Runs(NamedTuple):
         numbers = len(self.rows) * sum(self.lengths) * self.rows.shape[-1] // count
         return self.rows.is_cpu and numbers <= 1 << 15
 
-    def by_step(self, size: int, count: int) -> list[list[Runs]]:
+    def by_step(self, count: int) -> list[list[Runs | Tensor]]:
         """For each step of a sampler, which a batch of one row for every step stands for, the
-        channels cut into equal parts, for `size` samples."""
-        rows = self.rows[:, None].expand(-1, size, -1, -1).unflatten(-1, (count, -1))
-        return [[Runs(part, self.lengths) for part in step.unbind(-2)] for step in rows.unbind()]
+        channels cut into equal parts: shift, scale, gate, shift, ...
+
+        Where torch's layer norm takes one row for all tokens, it is a plain tensor [W], and a scale
+        is 1 + scale.
+        """
+        rows = self.rows.unflatten(-1, (count, -1))
+        if len(self.lengths) > 1 or not rows.is_cpu or rows.dtype not in WIDE:
+            return [
+                [Runs(part, self.lengths) for part in step.unbind(-2)] for step in rows.split(1)
+            ]
+        lines = rows[:, 0].clone()
+        lines[:, 1::3] += 1
+        return [list(step.unbind()) for step in lines.unbind()]
 
 
-def modulated(x_BTW: Tensor, shift: Runs, scale: Runs) -> Tensor:
+Row = Runs | Tensor
+
+
+def modulated(x_BTW: Tensor, shift: Row, scale: Row) -> Tensor:
     """LayerNorm(x) (1 + scale) + shift, run by run."""
+    if isinstance(shift, Tensor):
+        return functional.layer_norm(x_BTW, x_BTW.shape[-1:], scale, shift)
     if not shift.lengths:
         normed = functional.layer_norm(x_BTW, x_BTW.shape[-1:])
         return torch.addcmul(shift.rows, normed, 1 + scale.rows)
-    return modulated_norm(x_BTW, shift.rows, scale.rows, shift.lengths)
+    rows = [part.rows.expand(len(x_BTW), -1, -1) for part in (shift, scale)]
+    return modulated_norm(x_BTW, *rows, shift.lengths)
 
 
-def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
+def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Row) -> Tensor:
     """x + gate * change, run by run."""
+    if isinstance(gate, Tensor):
+        return torch.addcmul(x_BTW, gate, change_BTW)
     if not gate.lengths:
         return torch.addcmul(x_BTW, gate.rows, change_BTW)
-    return gated_residual(x_BTW, change_BTW, gate.rows, gate.lengths)
+    rows = gate.rows.expand(len(x_BTW), -1, -1)
+    return gated_residual(x_BTW, change_BTW, rows, gate.lengths)
 
 
 class AdaLN(nn.Sequential):
@@ -112,15 +134,15 @@ class DiTBlock(nn.Module):
         """Shift, scale and gate of the attention, then those of the feed-forward part."""
         return self.adaln(code).chunk(6)
 
-    def project(self, x_BTW: Tensor, modulation: list[Runs]) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x_BTW: Tensor, modulation: list[Row]) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value."""
         return self.heads.project(modulated(x_BTW, *modulation[:2]))
 
-    def merge(self, x_BTW: Tensor, mixed_BTHK: Tensor, modulation: list[Runs]) -> Tensor:
+    def merge(self, x_BTW: Tensor, mixed_BTHK: Tensor, modulation: list[Row]) -> Tensor:
         """What attention mixed, added to the tokens."""
         return gated(x_BTW, self.heads.merge(mixed_BTHK), modulation[2])
 
-    def feed(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+    def feed(self, x_BTW: Tensor, modulation: list[Row]) -> Tensor:
         """The feed-forward part."""
         change = self.ffn(modulated(x_BTW, *modulation[3:5]))
         return gated(x_BTW, change, modulation[5])
@@ -136,7 +158,7 @@ class ModulatedNorm(nn.Module):
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
         return self.modulate(x_BTW, self.adaln(code).chunk(2))
 
-    def modulate(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+    def modulate(self, x_BTW: Tensor, modulation: list[Row]) -> Tensor:
         """With the shift and the scale that a code stands for."""
         return modulated(x_BTW, *modulation)
 
@@ -144,13 +166,18 @@ class ModulatedNorm(nn.Module):
 class Told(NamedTuple):
     """What one step of a sampler tells a trunk: the numbers of its blocks and of its last norm."""
 
-    blocks: list[list[Runs]]
-    norm: list[Runs]
+    blocks: list[list[Row]]
+    norm: list[Row]
 
 
-def folded(trunk: nn.ModuleDict, code: Runs, size: int) -> list[Told]:
-    """All that a trunk is told of `size` samples, step by step; `code` has rows [steps, R, W]."""
+def folded(trunk: nn.ModuleDict, times: list[list[float]], lengths: tuple[int, ...]) -> list[Told]:
+    """All that a trunk is told, step by step; a step has a time for each run of tokens, or several
+    that all tokens are told together."""
+    rows = trunk["time"](levels_on(next(trunk["time"].parameters()), times))
+    if rows.shape[1] > len(lengths):
+        rows = rows.sum(dim=1, keepdim=True)
+    code = Runs(rows, lengths)
     shared = trunk["shared"](code) if "shared" in trunk else code
-    blocks = [block.adaln(shared).by_step(size, 6) for block in trunk["blocks"]]
-    norm = trunk["norm"].adaln(code).by_step(size, 2)
+    blocks = [block.adaln(shared).by_step(6) for block in trunk["blocks"]]
+    norm = trunk["norm"].adaln(code).by_step(2)
     return [Told(list(told), last) for *told, last in zip(*blocks, norm, strict=True)]

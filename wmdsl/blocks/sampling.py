@@ -15,6 +15,18 @@ def descending(steps: int, stop: float = 0.0) -> list[tuple[float, float]]:
     return list(pairwise(times))
 
 
+def levels_on(like: Tensor, path: list | float) -> Tensor:
+    """A path's numbers [steps, ...] with the dtype and device of `like`.
+
+    A GPU writes them itself: copied from the host it would wait for them, and a CUDA graph cannot.
+    """
+    if like.is_cpu:
+        return like.new_tensor(path)
+    if isinstance(path, (int, float)):
+        return like.new_full((), path)
+    return torch.stack([levels_on(like, part) for part in path])
+
+
 def normal(shape: tuple[int, ...], like: Tensor, generator: Generator | None) -> Tensor:
     """Standard normal noise with the dtype and device of `like`."""
     return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)

@@ -7,11 +7,11 @@ from wmdsl.lower.program import (
     Binary,
     Block,
     Call,
+    Each,
     Expression,
     Index,
     Literal,
     Name,
-    Repeated,
     Sequence,
     Slice,
     Table,
@@ -36,8 +36,8 @@ def flat(node: Expression) -> str:
             return f"{_operand(base, 9)}.{name}"
         case Slice(start, stop):
             return f"{'' if start is None else start}:{'' if stop is None else stop}"
-        case Repeated(element, count):
-            return f"[{flat(element)} for _ in range({count})]"
+        case Each(element):
+            return f"[{flat(element)} {_source(node)}]"
         case Binary(operator, left, right):
             level = PRECEDENCE[operator]
             return f"{_operand(left, level)} {operator} {_operand(right, level + 1)}"
@@ -86,8 +86,8 @@ def lines(node: Expression, indent: int, before: int, after: int) -> list[str]:
             return _followed(lines(base, indent, before, after + len(name) + 1), f".{name}")
         case Binary():
             return _broken_right(node, indent, before, after) or _broken_sum(node, indent)
-        case Repeated(element, count):
-            return _repeated(element, count, indent)
+        case Each(element):
+            return _each(element, _source(node), indent)
     return _broken(node, indent, before, after)
 
 
@@ -191,8 +191,13 @@ def _operands(node: Expression, operator: str) -> list[tuple[str, Expression]]:
     return [("", node)]
 
 
-def _repeated(element: Expression, count: int, indent: int) -> list[str]:
+def _source(node: Each) -> str:
+    """Where the elements of a list come from."""
+    return f"for {', '.join(map(flat, node.names))} in {flat(node.iterable)}"
+
+
+def _each(element: Expression, source: str, indent: int) -> list[str]:
     inner = indent + INDENT
     parts = lines(element, inner, 0, 0)
     parts[0] = " " * inner + parts[0]
-    return ["[", *parts, " " * inner + f"for _ in range({count})", " " * indent + "]"]
+    return ["[", *parts, " " * inner + source, " " * indent + "]"]

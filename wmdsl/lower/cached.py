@@ -18,7 +18,7 @@ CACHE = "list[tuple[Tensor, Tensor]]"
 
 @dataclass(frozen=True, slots=True)
 class Memorised(Route):
-    """`folded` trunks take what the codes of a step stand for, computed ahead of the loop."""
+    """`folded` trunks take what their codes stand for, which follows from the weights alone."""
 
     verb: str  # remember | step
     folded: tuple[str, ...] = ()
@@ -31,12 +31,14 @@ def all_splits(context: Context) -> Iterator[Split]:
             yield from splits(context.model, step)
 
 
-def remember_method(context: Context, parts: Split) -> tuple[Route, Expression]:
+def remember_method(
+    context: Context, parts: Split, folded: tuple[str, ...]
+) -> tuple[Route, Expression]:
     """The method that gives keys and values of what stays, and what is read of it."""
     space = parts.still
     others = [other.still for other in all_splits(context)]
     masked = any(not other.dense for other in others if _same(other, space))
-    path = Memorised(space.name, space.trunks, space.layers, parts.taps, masked, "remember")
+    path = Memorised(space.name, space.trunks, space.layers, parts.taps, masked, "remember", folded)
     return _written(context, path, Remember)
 
 
@@ -54,13 +56,49 @@ def _same(left, right) -> bool:
     return (left.name, left.trunks, left.layers) == (right.name, right.trunks, right.layers)
 
 
-def _written(context: Context, path: Memorised, kind: type[Loop]) -> tuple[Route, Expression]:
+def _written(context: Context, path: Memorised, kind: type[Informed]) -> tuple[Route, Expression]:
     if path not in context.methods:
         context.methods[path] = kind(context, path).method()
     return path, of(me, context.methods[path].name)
 
 
-class Remember(Loop):
+class Informed(Loop):
+    """The base of a loop whose folded trunks are told their numbers block by block."""
+
+    def _shares(self, trunk: Trunk) -> bool:
+        return super()._shares(trunk) and trunk.name not in self.path.folded
+
+    def _told(self, trunk: Trunk) -> Parameter:
+        if trunk.name in self.path.folded:
+            return Parameter(self._code(trunk).text, "Told")
+        return super()._told(trunk)
+
+    def _code(self, trunk: Trunk) -> Name:
+        if trunk.name in self.path.folded:
+            return Name(self.names.of(("told", trunk.name), self._own(trunk, "told")))
+        return super()._code(trunk)
+
+    def _stacks(self) -> Iterator[tuple[Expression, Expression]]:
+        yield from super()._stacks()
+        for trunk in self.trunks:
+            if trunk.name in self.path.folded:
+                yield self._local(trunk, "modulation"), self._numbers(trunk)
+
+    def _numbers(self, trunk: Trunk) -> Expression:
+        blocks = of(self._code(trunk), "blocks")
+        return blocks if self.path.layers == trunk.layers else blocks[: self.path.layers]
+
+    def _modulate(self, trunk: Trunk) -> None:
+        if trunk.name not in self.path.folded:
+            super()._modulate(trunk)
+
+    def _normed(self, trunk: Trunk, norm: Expression) -> Expression:
+        if trunk.name not in self.path.folded:
+            return super()._normed(trunk, norm)
+        return of(norm, "modulate")(self._x(trunk.name), of(self._code(trunk), "norm"))
+
+
+class Remember(Informed):
     """Keys and values, block by block; behind the last keys only what is read is computed."""
 
     verb = "remember"
@@ -101,7 +139,7 @@ class Remember(Loop):
         return f"tuple[{CACHE}, {', '.join(['Tensor'] * len(self.path.results))}]"
 
 
-class Step(Loop):
+class Step(Informed):
     """Tokens that see what is remembered, then themselves."""
 
     verb = "step"
@@ -115,41 +153,12 @@ class Step(Loop):
         yield from first
         yield from (memory, last) if self.path.masked else (last, memory)
 
-    def _shares(self, trunk: Trunk) -> bool:
-        return super()._shares(trunk) and trunk.name not in self.path.folded
-
-    def _told(self, trunk: Trunk) -> Parameter:
-        if trunk.name in self.path.folded:
-            return Parameter(self._code(trunk).text, "Told")
-        return super()._told(trunk)
-
-    def _code(self, trunk: Trunk) -> Name:
-        if trunk.name in self.path.folded:
-            return Name(self.names.of(("told", trunk.name), self._own(trunk, "told")))
-        return super()._code(trunk)
-
     def _stacks(self) -> Iterator[tuple[Expression, Expression]]:
         yield from super()._stacks()
-        for trunk in self.trunks:
-            if trunk.name in self.path.folded:
-                yield self._local(trunk, "modulation"), self._numbers(trunk)
         yield expression((self._kept("key"), self._kept("value"))), MEMORY
-
-    def _numbers(self, trunk: Trunk) -> Expression:
-        blocks = of(self._code(trunk), "blocks")
-        return blocks if self.path.layers == trunk.layers else blocks[: self.path.layers]
-
-    def _modulate(self, trunk: Trunk) -> None:
-        if trunk.name not in self.path.folded:
-            super()._modulate(trunk)
 
     def _kept(self, what: str) -> Name:
         return Name(self.names.of(("kept", what), f"kept_{what}"))
 
     def _seen(self, key: list[Expression], value: list[Expression]):
         return joined([self._kept("key"), *key]), joined([self._kept("value"), *value])
-
-    def _normed(self, trunk: Trunk, norm: Expression) -> Expression:
-        if trunk.name not in self.path.folded:
-            return super()._normed(trunk, norm)
-        return of(norm, "modulate")(self._x(trunk.name), of(self._code(trunk), "norm"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,7 +12,7 @@ from wmdsl.lower.context import Context, number
 from wmdsl.lower.errors import Unsupported
 from wmdsl.lower.frame import CLEAN, LIKE, SIZE, Frame
 from wmdsl.lower.inputs import Inputs
-from wmdsl.lower.program import Block, Expression, joined, of
+from wmdsl.lower.program import Block, Expression, expression, joined, of
 from wmdsl.plan.nodes import Pass, Space
 
 
@@ -50,6 +50,14 @@ class CodeWriter:
         yield
         self.clean, self.rows = kept
 
+    @contextmanager
+    def in_numbers(self, times: Mapping[str, Expression]) -> Iterator[None]:
+        """With plain numbers for times, those of the segments given."""
+        kept = self.clean, self.rows, self.inputs.times
+        self.clean, self.rows, self.inputs.times = expression(0), None, dict(times)
+        yield
+        self.clean, self.rows, self.inputs.times = kept
+
     def code(self, space: Space, trunk_name: str) -> Expression:
         """What each run of a trunk's tokens is told."""
         trunk = self.model.trunks[trunk_name]
@@ -63,19 +71,28 @@ class CodeWriter:
         wanted = f"{trunk_name}_code"
         return self.frame.keep(name, wanted, Block("Runs")(rows, lengths))
 
-    def step_codes(
-        self, space: Space, trunk: Trunk, times: dict[str, Expression], count: Expression
-    ) -> Expression:
-        """As `code`, with a row of the batch for each of `count` steps; `times` [steps, 1]."""
-        kept, self.inputs.times = self.inputs.times, times
-        with self.of_rows(count):
-            rows, lengths = self._rows_of(space, trunk, self._runs(space, trunk.name))
-        self.inputs.times = kept
-        return Block("Runs")(rows, lengths)
+    def told(
+        self, space: Space, trunk: Trunk, times: Mapping[str, Expression]
+    ) -> tuple[Expression, tuple[int, ...]]:
+        """What `folded` takes for a step, where it follows from times alone: plain numbers, and
+        the tokens of each run."""
+        with self.in_numbers(times):
+            runs = self._runs(space, trunk.name)
+            lengths = tuple(length for run in runs for length in run.lengths)
+            if trunk.told == "own":
+                return expression([run.time for run in runs for _ in run.lengths]), lengths
+            found = self._all_times(space) if trunk.told == "all" else [self.clean]
+            return expression(found), (sum(lengths),)
 
     def folds(self, space: Space, trunk: Trunk) -> bool:
         """Whether a trunk's codes in a loop follow from its steps alone."""
         return trunk.kind == "dit" and space.time is None and not self._adaln(trunk.name)
+
+    def stands(self, space: Space, trunk: Trunk) -> bool:
+        """Whether a trunk's codes follow from the weights alone: no token is on its way."""
+        roles = {self.evaluation.roles[placed.key] for placed in space.of_trunk(trunk.name)}
+        still = space.time is not None or "noisy" not in roles
+        return trunk.kind == "dit" and still and not self._adaln(trunk.name)
 
     def _codes(self, space: Space, trunk: Trunk) -> Expression:
         """One code for each video of a U-Net [B, G, W]."""
@@ -96,9 +113,10 @@ class CodeWriter:
         if trunk.told != "own":
             if apart:
                 raise Unsupported("conditions of single tokens need `told own`", trunk.span)
-            told = time(self._all_times(space)) if trunk.told == "all" else time(self.clean)
-            rows = of(told, "sum")(dim=1, keepdim=True) if trunk.told == "all" else told
-            return rows, (sum(lengths),)
+            if trunk.told == "none":
+                return time(self.clean), (sum(lengths),)
+            told = time(joined(self._all_times(space)))
+            return of(told, "sum")(dim=1, keepdim=True), (sum(lengths),)
         if apart:
             return joined([self._conditioned(time, trunk.name, run) for run in runs]), lengths
         return time(joined([run.time for run in runs])), lengths
@@ -178,7 +196,12 @@ class CodeWriter:
         return self.inputs.times[group.segment.reference]
 
     def held_time(self, time: Fraction) -> Expression:
+        if self.rows is None:
+            return number(time)
         return of(LIKE, "new_full")((self.rows, 1), number(time))
+
+    def _pure_noise(self) -> Expression:
+        return expression(1) if self.rows is None else of(LIKE, "new_ones")(self.rows, 1)
 
     def _rows(self, space: Space, group: TokenGroup) -> int:
         """Rows of the code of a group: one, or one per frame."""
@@ -189,8 +212,8 @@ class CodeWriter:
             return 1
         return group.frames if group.segment.reference in self.inputs.per_frame else 1
 
-    def _all_times(self, space: Space) -> Expression:
-        """The times of all segments that training generates in this space, side by side [B, R].
+    def _all_times(self, space: Space) -> list[Expression]:
+        """The times of all segments that training generates in this space.
 
         What a query has deleted counts as pure noise.
         """
@@ -199,12 +222,12 @@ class CodeWriter:
         live = {placed.key for placed in space.groups}
         for placed in training.groups:
             if self.context.plan.train.roles[placed.key] == "noisy":
-                noise = of(LIKE, "new_ones")(self.rows, 1)
+                noise = self._pure_noise()
                 time = self._time(space, placed.group) if placed.key in live else noise
                 times.setdefault(placed.group.segment.reference, time)
         if set(times) & self.inputs.per_frame:
             raise Unsupported("per-frame times need `told own`", training.groups[0].group.span)
-        return joined(list(times.values()) or [self.clean])
+        return list(times.values()) or [self.clean]
 
 
 def _alike(left: Run, right: Run) -> bool:

@@ -11,7 +11,7 @@ from wmdsl.lower.frame import LIKE, SIZE
 from wmdsl.lower.generation import Generating
 from wmdsl.lower.objectives import DATA, NOISY, deviation, levels_of, shifted
 from wmdsl.lower.program import Block, Expression, Name, expression, of, torch
-from wmdsl.lower.stepping import COUNT, LEVEL, PATH
+from wmdsl.lower.stepping import PATH
 
 AHEAD = "_ahead"  # of the second evaluation of a step
 NOW, THEN, STEPS = Name("now"), Name("then"), Name("steps")
@@ -91,9 +91,9 @@ class Denoiser(Generating):
         if not stepper.folds():
             return body.loop((NOW, THEN) if together else PAIRS, path)
         body.assign(PATH, path)
-        self._fold(noisy, slice(1), "")
+        self._fold(noisy, 0, "")
         if self.generation.sampler == "heun":
-            self._fold(noisy, slice(1, None), AHEAD)
+            self._fold(noisy, 1, AHEAD)
         names = (pairs, *stepper.codes.values())
         return body.loop(names, Name("zip")(PATH, *stepper.folded.values(), strict=True))
 
@@ -106,24 +106,19 @@ class Denoiser(Generating):
             self.frame.local((time, reference), f"{name}_{time}") for time in ("now", "then")
         )
 
-    def _fold(self, noisy: list[str], column: slice, part: str) -> None:
-        """Compute what all steps tell the trunks: of a path [steps, 2], or [steps, segments, 2]."""
+    def _fold(self, noisy: list[str], end: int, part: str) -> None:
+        """Compute what all steps tell the trunks, at one end of each."""
+        together = self._together(noisy)
+        ends = [(NOW, THEN) if together else PAIRS[place] for place in range(len(noisy))]
         roles = self.evaluation.roles.items()
-        pinned = [name for (_, name), role in roles if role == "pinned"]
-        level = of(LIKE, "new_tensor")(PATH)
-        levels = dict.fromkeys(noisy, LEVEL)
-        if self._together(noisy):
-            level = level[:, column]
-        else:
-            levels = {
-                reference: LEVEL[:, place, column] for place, reference in enumerate(noisy)
-            }
-        self.frame.body.assign(LEVEL, level)
         times = {
-            **{name: self._told(self.generate(name), at) for name, at in levels.items()},
-            **{reference: of(LIKE, "new_ones")(COUNT, 1) for reference in pinned},
+            **{
+                name: self._told(self.generate(name), pair[end])
+                for name, pair in zip(noisy, ends, strict=True)
+            },
+            **{name: expression(1) for (_, name), role in roles if role == "pinned"},
         }
-        self.stepper.fold(times, part)
+        self.stepper.fold((NOW, THEN) if together else (PAIRS,), times, part)
 
     def _told(self, generate: Generate, at: Expression) -> Expression:
         """The time that tokens are told at a point of the path."""

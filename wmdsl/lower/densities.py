@@ -22,7 +22,7 @@ from wmdsl.lower.program import (
     of,
     torch,
 )
-from wmdsl.lower.stepping import LEVEL, PATH
+from wmdsl.lower.stepping import PATH
 from wmdsl.plan.density import EXACT_NUMBERS, FIRST_LEVEL, first_level, numbers_of, unchanged
 from wmdsl.plan.nodes import Generation, QueryPlan
 from wmdsl.plan.parameters import vocabulary
@@ -274,10 +274,9 @@ class ProbabilityFlow(Scorer, Denoiser):
         if not stepper.folds():
             return body.loop((NOW, THEN), path)
         body.assign(PATH, path)
-        level = of(LIKE, "new_tensor")(PATH)
-        for part, column in (("", level[:, :1]), (AHEAD, of(level, "mean")(dim=1, keepdim=True))):
-            body.assign(LEVEL, column)
-            stepper.fold({name: self._told(self.generate(name), LEVEL) for name in noisy}, part)
+        for part, level in (("", NOW), (AHEAD, (NOW + THEN) / 2)):
+            times = {name: self._told(self.generate(name), level) for name in noisy}
+            stepper.fold((NOW, THEN), times, part)
         names = (expression((NOW, THEN)), *stepper.codes.values())
         return body.loop(names, Name("zip")(PATH, *stepper.folded.values(), strict=True))
 

@@ -30,9 +30,9 @@ FUNCTIONS = frozenset(
     direction divergence dpm_solver drawn dropped each_view edm_weight elite_search embodiments
     ends_from_eps ends_from_v ends_from_x0 exact_trace fixed flat folded follow framewise
     from_bins from_frame from_sources full_groups gated gated_residual gradient_ascent guided
-    infonce interpolated l1 l2 laplace_log_density leads lengthened levels line log_probability
-    log_ratio logit_normal loglogistic lognormal marked mix modulated modulated_norm moments
-    nearness noised normal normal_log_density normal_spans normal_twice numbers_present
+    infonce interpolated l1 l2 laplace_log_density leads lengthened levels levels_on line
+    log_probability log_ratio logit_normal loglogistic lognormal marked mix modulated modulated_norm
+    moments nearness noised normal normal_log_density normal_spans normal_twice numbers_present
     on_cosine over_maps over_numbers paced patchify path_integral random_shooting random_signs
     repeated rescaled resize resized revealed roll rotated rotated_heads samples scaled
     schedule_of several shared_out shares shifted sinusoids smooth_l1 sometimes source_factors

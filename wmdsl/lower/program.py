@@ -130,11 +130,12 @@ class Table(Expression):
 
 
 @dataclass(frozen=True, slots=True)
-class Repeated(Expression):
-    """`[element for _ in range(count)]`"""
+class Each(Expression):
+    """`[element for name, name in iterable]`"""
 
     element: Expression
-    count: int
+    names: tuple[Name, ...]
+    iterable: Expression
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +309,11 @@ def of(base: Expression, *names: str) -> Expression:
     for name in names:
         base = Attribute(base, name)
     return base
+
+
+def repeated(element: Expression, count: int) -> Expression:
+    """A list of so many of an expression, each made anew."""
+    return Each(element, (Name("_"),), Name("range")(count))
 
 
 def joined(parts: list[Expression], axis: int = 1) -> Expression:

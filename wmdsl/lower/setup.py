@@ -38,11 +38,11 @@ from wmdsl.lower.program import (
     Method,
     Name,
     Parameter,
-    Repeated,
     expression,
     me,
     nn,
     of,
+    repeated,
     torch,
 )
 from wmdsl.lower.spaces import TIMED, Reading, cross_module, embedding, rotary, shares_modulation
@@ -126,7 +126,7 @@ def codec_module(context: Context, codec: Codec) -> Expression | None:
 
 def _banked(module: Expression, count: int) -> Expression:
     """A module, or one for each embodiment."""
-    return Block("Bank")(Repeated(module, count)) if count else module
+    return Block("Bank")(repeated(module, count)) if count else module
 
 
 def _one_codec(context: Context, codec: Codec, streams: list[str]) -> Expression:
@@ -203,7 +203,7 @@ def _trunk(context: Context, body: Body, trunk: Trunk) -> None:
     if trunk.kind == "unet":
         parts["blocks"] = _unet(trunk)
     else:
-        parts["blocks"] = of(nn, "ModuleList")(Repeated(_block(trunk), trunk.layers))
+        parts["blocks"] = of(nn, "ModuleList")(repeated(_block(trunk), trunk.layers))
     if trunk.kind != "mlp":
         parts["norm"] = _final_norm(trunk)
     for group in trunk.groups:
@@ -368,7 +368,7 @@ def _cross(context: Context, body: Body, cross: Cross) -> None:
         sizes = trunk.width, source, trunk.heads, trunk.kv_heads, trunk.head_dim
         reader, target = Block(kind)(*sizes), cross_module(context, cross, name)
         if len(cross.layers) == trunk.layers:
-            readers = of(nn, "ModuleList")(Repeated(reader, trunk.layers))
+            readers = of(nn, "ModuleList")(repeated(reader, trunk.layers))
         else:
             table = {str(layer): reader for layer in cross.layers}
             readers = of(nn, "ModuleDict")(expression(table))

@@ -7,17 +7,14 @@ from collections.abc import Mapping, Sequence
 from wmdsl.check.codecs import TIME
 from wmdsl.check.model import Trunk
 from wmdsl.lower.cached import remember_method, step_method
-from wmdsl.lower.frame import SIZE
 from wmdsl.lower.passes import PassWriter
-from wmdsl.lower.program import Block, Expression, Name
+from wmdsl.lower.program import Block, Each, Expression, Name, expression
 from wmdsl.lower.spaces import TIMED
 from wmdsl.plan.nodes import Generation, Space
 from wmdsl.plan.spaces import token_sources
 from wmdsl.plan.split import Split, Tap, ahead, split
 
 PATH = Name("path")
-LEVEL = Name("level")
-COUNT = Name("len")(PATH)
 
 
 class Stepper:
@@ -58,11 +55,12 @@ class Stepper:
 
     def _remember(self, parts: Split) -> None:
         space = parts.still
-        path, method = remember_method(self.context, parts)
+        told = self._tell_what_stands(space)
+        path, method = remember_method(self.context, parts, tuple(told))
         wanted = "memory" if len(self.repeated) == 1 else f"{space.name}_memory"
         memory = self.frame.local(("memory", self.writer.label, space.name), wanted)
         names = tuple(self.writer.result(space, *tap, "given") for tap in path.results)
-        arguments = self.writer.arguments(space)
+        arguments = self.writer.arguments(space, told)
         if path.masked:
             wanted = f"{self._wanted(space)}_GIVEN"
             mask = None if space.dense else self._mask(wanted, space, space.tokens, space.ranges)
@@ -71,19 +69,37 @@ class Stepper:
         self.writer.hold(space, path.results, names)
         self._memory[space.name] = memory
 
+    def _tell_what_stands(self, space: Space) -> dict[str, Name]:
+        """What is told to the trunks of tokens that stay, where it follows from the weights."""
+        roles = self.writer.evaluation.roles.items()
+        times = {name: expression(1) for (_, name), role in roles if role == "pinned"}
+        told = {}
+        for trunk in (self.model.trunks[name] for name in space.trunks):
+            if self.writer.codes.stands(space, trunk):
+                once, lengths = self.writer.codes.told(space, trunk, times)
+                steps = self._folded(trunk, expression([once]), lengths)
+                key = ("given_told", self.writer.label, trunk.name, space.time)
+                told[trunk.name] = self.frame.keep(key, f"{trunk.name}_given_told", steps[0])
+        return told
+
+    def _folded(self, trunk: Trunk, times: Expression, lengths: tuple[int, ...]) -> Expression:
+        return Block("folded")(self.context.owned("trunk", trunk.name), times, lengths)
+
     def _wanted(self, space: Space) -> str:
         return f"{self.passes}_{space.name}".upper()
 
     def _mask(self, *arguments) -> Expression:
         return self.context.mask(*arguments)
 
-    def fold(self, times: Mapping[str, Expression], part: str = "") -> None:
-        """Compute the codes of all steps; `times` [steps, 1] by segment.  A second `part` of a step
-        has codes of its own."""
+    def fold(
+        self, names: tuple[Name, ...], times: Mapping[str, Expression], part: str = ""
+    ) -> None:
+        """Compute the codes of all steps; the `times` of segments are those of a step of the path
+        by these names.  A second `part` of a step has codes of its own."""
         for trunk in self._foldable():
             space = next(p.moving for _, p in self.repeated if p and trunk.name in p.moving.trunks)
-            codes = self.writer.codes.step_codes(space, trunk, dict(times), COUNT)
-            steps = Block("folded")(self.context.owned("trunk", trunk.name), codes, SIZE)
+            step, lengths = self.writer.codes.told(space, trunk, times)
+            steps = self._folded(trunk, Each(step, names, PATH), lengths)
             key = ("folded", self.writer.label, trunk.name, part)
             wanted = f"{trunk.name}_steps{part}"
             self.folded[trunk.name, part] = self.frame.keep(key, wanted, steps)

@@ -29,6 +29,8 @@ def attend_all(
 ) -> torch.Tensor:
     """Output [B, T, H, K]: every query over all keys."""
     grouped = query.shape[2] != key.shape[2]
-    heads = (tensor.transpose(1, 2) for tensor in (query, key, value))
-    output = functional.scaled_dot_product_attention(*heads, scale=scale, enable_gqa=grouped)
+    query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+    output = functional.scaled_dot_product_attention(
+        query, key, value, scale=scale, enable_gqa=grouped
+    )
     return output.transpose(1, 2)

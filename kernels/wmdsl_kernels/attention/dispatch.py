@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from wmdsl_kernels.attention import dense, flex, naive, xformers_attention
-from wmdsl_kernels.attention.describe import check_layouts, describe
+from wmdsl_kernels.attention.describe import describe
 from wmdsl_kernels.attention.executors import EXECUTORS
 from wmdsl_kernels.attention.operators import execute
 from wmdsl_kernels.attention.refusals import MANY_ROWS, preferred, refusals
@@ -41,10 +41,9 @@ def attend(
     backend: str | None,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """`wmdsl_kernels.attention`."""
-    query, key, value = autocast(query, key, value)
-    if schedule is None and backend is None and not return_lse and not _is_large(query):
-        check_layouts(query, key, value)
+    if schedule is None and backend is None and not return_lse and _is_plain(query, key, value):
         return dense.attend_all(query, key, value, scale)
+    query, key, value = autocast(query, key, value)
     request = describe(query, key, value, schedule, return_lse)
     name = choose(_refusals(request), request, backend)
     scale = request.head_dim**-0.5 if scale is None else scale
@@ -52,9 +51,21 @@ def attend(
     return (output, lse) if return_lse else output
 
 
-def _is_large(query: torch.Tensor) -> bool:
-    """Whether torch's own attention may have a rival where every query sees every key."""
-    return query.device.type == "cpu" and query.numel() >= MANY_ROWS * query.shape[-1]
+def _is_plain(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:
+    """Whether torch's own attention has no rival where every query sees every key, and nothing is
+    wrong with the call: at a glance, for in a small call every look counts."""
+    if not query.ndim == key.ndim == 4 or key.shape != value.shape:
+        return False
+    batch, length, heads, head_dim = query.shape
+    key_batch, _, key_heads, key_dim = key.shape
+    return (
+        (batch, head_dim) == (key_batch, key_dim)
+        and heads % key_heads == 0
+        and (batch * length * heads < MANY_ROWS or not query.is_cpu)
+        and query.dtype == key.dtype == value.dtype
+        and query.device == key.device == value.device
+        and query.is_floating_point()
+    )
 
 
 def explain(

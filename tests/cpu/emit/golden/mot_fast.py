@@ -206,6 +206,9 @@ class TimeCode(nn.Module):
         return self.layers(torch.cat([angles.cos(), angles.sin()], dim=-1))
 
 
+WIDE = (torch.float32, torch.float64)
+
+
 class Runs(NamedTuple):
     """Rows [B, R, W]; row r belongs to the next `lengths[r]` tokens.
 
@@ -232,26 +235,45 @@ class Runs(NamedTuple):
         numbers = len(self.rows) * sum(self.lengths) * self.rows.shape[-1] // count
         return self.rows.is_cpu and numbers <= 1 << 15
 
-    def by_step(self, size: int, count: int) -> list[list[Runs]]:
+    def by_step(self, count: int) -> list[list[Runs | Tensor]]:
         """For each step of a sampler, which a batch of one row for every step stands for, the
-        channels cut into equal parts, for `size` samples."""
-        rows = self.rows[:, None].expand(-1, size, -1, -1).unflatten(-1, (count, -1))
-        return [[Runs(part, self.lengths) for part in step.unbind(-2)] for step in rows.unbind()]
+        channels cut into equal parts: shift, scale, gate, shift, ...
+
+        Where torch's layer norm takes one row for all tokens, it is a plain tensor [W], and a scale
+        is 1 + scale.
+        """
+        rows = self.rows.unflatten(-1, (count, -1))
+        if len(self.lengths) > 1 or not rows.is_cpu or rows.dtype not in WIDE:
+            return [
+                [Runs(part, self.lengths) for part in step.unbind(-2)] for step in rows.split(1)
+            ]
+        lines = rows[:, 0].clone()
+        lines[:, 1::3] += 1
+        return [list(step.unbind()) for step in lines.unbind()]
 
 
-def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
+Row = Runs | Tensor
+
+
+def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Row) -> Tensor:
     """x + gate * change, run by run."""
+    if isinstance(gate, Tensor):
+        return torch.addcmul(x_BTW, gate, change_BTW)
     if not gate.lengths:
         return torch.addcmul(x_BTW, gate.rows, change_BTW)
-    return gated_residual(x_BTW, change_BTW, gate.rows, gate.lengths)
+    rows = gate.rows.expand(len(x_BTW), -1, -1)
+    return gated_residual(x_BTW, change_BTW, rows, gate.lengths)
 
 
-def modulated(x_BTW: Tensor, shift: Runs, scale: Runs) -> Tensor:
+def modulated(x_BTW: Tensor, shift: Row, scale: Row) -> Tensor:
     """LayerNorm(x) (1 + scale) + shift, run by run."""
+    if isinstance(shift, Tensor):
+        return functional.layer_norm(x_BTW, x_BTW.shape[-1:], scale, shift)
     if not shift.lengths:
         normed = functional.layer_norm(x_BTW, x_BTW.shape[-1:])
         return torch.addcmul(shift.rows, normed, 1 + scale.rows)
-    return modulated_norm(x_BTW, shift.rows, scale.rows, shift.lengths)
+    rows = [part.rows.expand(len(x_BTW), -1, -1) for part in (shift, scale)]
+    return modulated_norm(x_BTW, *rows, shift.lengths)
 
 
 class DiTBlock(nn.Module):
@@ -269,15 +291,15 @@ class DiTBlock(nn.Module):
         """Shift, scale and gate of the attention, then those of the feed-forward part."""
         return self.adaln(code).chunk(6)
 
-    def project(self, x_BTW: Tensor, modulation: list[Runs]) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x_BTW: Tensor, modulation: list[Row]) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value."""
         return self.heads.project(modulated(x_BTW, *modulation[:2]))
 
-    def merge(self, x_BTW: Tensor, mixed_BTHK: Tensor, modulation: list[Runs]) -> Tensor:
+    def merge(self, x_BTW: Tensor, mixed_BTHK: Tensor, modulation: list[Row]) -> Tensor:
         """What attention mixed, added to the tokens."""
         return gated(x_BTW, self.heads.merge(mixed_BTHK), modulation[2])
 
-    def feed(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+    def feed(self, x_BTW: Tensor, modulation: list[Row]) -> Tensor:
         """The feed-forward part."""
         change = self.ffn(modulated(x_BTW, *modulation[3:5]))
         return gated(x_BTW, change, modulation[5])
@@ -305,7 +327,7 @@ class ModulatedNorm(nn.Module):
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
         return self.modulate(x_BTW, self.adaln(code).chunk(2))
 
-    def modulate(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+    def modulate(self, x_BTW: Tensor, modulation: list[Row]) -> Tensor:
         """With the shift and the scale that a code stands for."""
         return modulated(x_BTW, *modulation)
 
@@ -395,25 +417,42 @@ def l2(x_BTC: Tensor, y_BTC: Tensor) -> Tensor:
     return (x_BTC - y_BTC).square().mean(dim=-1)
 
 
+class Told(NamedTuple):
+    """What one step of a sampler tells a trunk: the numbers of its blocks and of its last norm."""
+
+    blocks: list[list[Row]]
+    norm: list[Row]
+
+
+def levels_on(like: Tensor, path: list | float) -> Tensor:
+    """A path's numbers [steps, ...] with the dtype and device of `like`.
+
+    A GPU writes them itself: copied from the host it would wait for them, and a CUDA graph cannot.
+    """
+    if like.is_cpu:
+        return like.new_tensor(path)
+    if isinstance(path, (int, float)):
+        return like.new_full((), path)
+    return torch.stack([levels_on(like, part) for part in path])
+
+
+def folded(trunk: nn.ModuleDict, times: list[list[float]], lengths: tuple[int, ...]) -> list[Told]:
+    """All that a trunk is told, step by step; a step has a time for each run of tokens, or several
+    that all tokens are told together."""
+    rows = trunk["time"](levels_on(next(trunk["time"].parameters()), times))
+    if rows.shape[1] > len(lengths):
+        rows = rows.sum(dim=1, keepdim=True)
+    code = Runs(rows, lengths)
+    shared = trunk["shared"](code) if "shared" in trunk else code
+    blocks = [block.adaln(shared).by_step(6) for block in trunk["blocks"]]
+    norm = trunk["norm"].adaln(code).by_step(2)
+    return [Told(list(told), last) for *told, last in zip(*blocks, norm, strict=True)]
+
+
 def descending(steps: int, stop: float = 0.0) -> list[tuple[float, float]]:
     """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
     times = [1 - (1 - stop) * step / steps for step in range(steps + 1)]
     return list(pairwise(times))
-
-
-class Told(NamedTuple):
-    """What one step of a sampler tells a trunk: the numbers of its blocks and of its last norm."""
-
-    blocks: list[list[Runs]]
-    norm: list[Runs]
-
-
-def folded(trunk: nn.ModuleDict, code: Runs, size: int) -> list[Told]:
-    """All that a trunk is told of `size` samples, step by step; `code` has rows [steps, R, W]."""
-    shared = trunk["shared"](code) if "shared" in trunk else code
-    blocks = [block.adaln(shared).by_step(size, 6) for block in trunk["blocks"]]
-    norm = trunk["norm"].adaln(code).by_step(size, 2)
-    return [Told(list(told), last) for *told, last in zip(*blocks, norm, strict=True)]
 
 
 def unpatchify(x_BTC: Tensor, shape: tuple[int, int, int, int], height: int, width: int) -> Tensor:
@@ -549,17 +588,15 @@ class MotFast(nn.Module):
         self,
         seer: Tensor,
         doer: Tensor,
-        seer_code: Runs,
-        doer_code: Runs,
+        seer_told: Told,
+        doer_told: Told,
         schedule: Schedule | None,
     ) -> list[tuple[Tensor, Tensor]]:
         """Keys and values of seer and doer that no step changes, block by block (model.wm:84)."""
         memory = []
-        for depth, (seer_block, doer_block) in enumerate(
-            zip(self.seer.blocks, self.doer.blocks, strict=True)
+        for depth, (seer_block, doer_block, seer_modulation, doer_modulation) in enumerate(
+            zip(self.seer.blocks, self.doer.blocks, seer_told.blocks, doer_told.blocks, strict=True)
         ):
-            seer_modulation = seer_block.modulation(seer_code)
-            doer_modulation = doer_block.modulation(doer_code)
             seer_query, seer_key, seer_value = seer_block.project(seer, seer_modulation)
             doer_query, doer_key, doer_value = doer_block.project(doer, doer_modulation)
             key = torch.cat([seer_key, doer_key], dim=1)
@@ -718,7 +755,6 @@ class MotFast(nn.Module):
         instruction = whole(batch, "instruction", (32,), "model.wm:23")
         like = next(self.parameters())
         size = len(corner)
-        clean = like.new_zeros(size, 1)
 
         # action.future by flow (model.wm:102)
         action = normal((size, 16, 4), like, generator)
@@ -734,12 +770,13 @@ class MotFast(nn.Module):
             dim=1,
         )
         doer_proprio_now = self.doer.proprio_in(proprio)
-        seer_code = Runs(self.seer.time(clean), (9,))
-        doer_code = Runs(self.doer.time(clean), (1,))
-        memory = self.remember_experts(seer_given, doer_proprio_now, seer_code, doer_code, None)
+        seer_given_told = folded(self.seer, [[0]], (9,))[0]
+        doer_given_told = folded(self.doer, [[0]], (1,))[0]
+        memory = self.remember_experts(
+            seer_given, doer_proprio_now, seer_given_told, doer_given_told, None
+        )
         path = descending(steps or 5)
-        level = like.new_tensor(path)[:, :1]
-        doer_steps = folded(self.doer, Runs(self.doer.time(level), (16,)), size)
+        doer_steps = folded(self.doer, [[now] for now, then in path], (16,))
         for (now, then), doer_told in zip(path, doer_steps, strict=True):
             doer = self.doer.action_in(action)
             doer_out = self.step_experts_doer(doer, doer_told, memory)
@@ -762,7 +799,6 @@ class MotFast(nn.Module):
         instruction = whole(batch, "instruction", (32,), "model.wm:23")
         like = next(self.parameters())
         size = len(corner)
-        clean = like.new_zeros(size, 1)
 
         # action.future and corner.future by flow (model.wm:102)
         action = normal((size, 16, 4), like, generator)
@@ -779,13 +815,14 @@ class MotFast(nn.Module):
             dim=1,
         )
         doer_proprio_now = self.doer.proprio_in(proprio)
-        seer_code = Runs(self.seer.time(clean), (9,))
-        doer_code = Runs(self.doer.time(clean), (1,))
-        memory = self.remember_experts(seer_given, doer_proprio_now, seer_code, doer_code, None)
+        seer_given_told = folded(self.seer, [[0]], (9,))[0]
+        doer_given_told = folded(self.doer, [[0]], (1,))[0]
+        memory = self.remember_experts(
+            seer_given, doer_proprio_now, seer_given_told, doer_given_told, None
+        )
         path = descending(steps or 5)
-        level = like.new_tensor(path)[:, :1]
-        seer_steps = folded(self.seer, Runs(self.seer.time(level), (16,)), size)
-        doer_steps = folded(self.doer, Runs(self.doer.time(level), (16,)), size)
+        seer_steps = folded(self.seer, [[now] for now, then in path], (16,))
+        doer_steps = folded(self.doer, [[now] for now, then in path], (16,))
         for (now, then), seer_told, doer_told in zip(path, seer_steps, doer_steps, strict=True):
             seer = self.seer.corner_future_in(corner_future)
             doer = self.doer.action_in(action)
@@ -819,7 +856,6 @@ class MotFast(nn.Module):
         instruction = whole(batch, "instruction", (32,), "model.wm:23")
         like = next(self.parameters())
         size = len(corner)
-        clean = like.new_zeros(size, 1)
 
         # corner.future by flow (model.wm:93)
         corner_future = normal((size, 16, 768), like, generator)
@@ -836,13 +872,14 @@ class MotFast(nn.Module):
             dim=1,
         )
         doer_proprio_now = self.doer.proprio_in(proprio)
-        seer_code = Runs(self.seer.time(clean), (9,))
-        doer_code = Runs(self.doer.time(clean), (1,))
-        memory = self.remember_experts(seer_given, doer_proprio_now, seer_code, doer_code, None)
+        seer_given_told = folded(self.seer, [[0]], (9,))[0]
+        doer_given_told = folded(self.doer, [[0]], (1,))[0]
+        memory = self.remember_experts(
+            seer_given, doer_proprio_now, seer_given_told, doer_given_told, None
+        )
         path = descending(steps or 10)
-        level = like.new_tensor(path)[:, :1]
-        seer_steps = folded(self.seer, Runs(self.seer.time(level), (16,)), size)
-        doer_steps = folded(self.doer, Runs(self.doer.time(level), (16,)), size)
+        seer_steps = folded(self.seer, [[now] for now, then in path], (16,))
+        doer_steps = folded(self.doer, [[now] for now, then in path], (16,))
         for (now, then), seer_told, doer_told in zip(path, seer_steps, doer_steps, strict=True):
             seer = self.seer.corner_future_in(corner_future)
             doer = self.doer.action_in(action)
@@ -874,7 +911,6 @@ class MotFast(nn.Module):
         action = (action - self.action_mean) / self.action_scale
         like = next(self.parameters())
         size = len(corner)
-        clean = like.new_zeros(size, 1)
 
         # corner.future by flow (model.wm:93)
         corner_future = normal((size, 16, 768), like, generator)
@@ -890,14 +926,13 @@ class MotFast(nn.Module):
             dim=1,
         )
         doer_given = torch.cat([self.doer.proprio_in(proprio), self.doer.action_in(action)], dim=1)
-        seer_code = Runs(self.seer.time(clean), (9,))
-        doer_code = Runs(self.doer.time(clean), (17,))
+        seer_given_told = folded(self.seer, [[0]], (9,))[0]
+        doer_given_told = folded(self.doer, [[0]], (17,))[0]
         memory = self.remember_experts(
-            seer_given, doer_given, seer_code, doer_code, CONTROLLABLE_EXPERTS_GIVEN
+            seer_given, doer_given, seer_given_told, doer_given_told, CONTROLLABLE_EXPERTS_GIVEN
         )
         path = descending(steps or 10)
-        level = like.new_tensor(path)[:, :1]
-        seer_steps = folded(self.seer, Runs(self.seer.time(level), (16,)), size)
+        seer_steps = folded(self.seer, [[now] for now, then in path], (16,))
         for (now, then), seer_told in zip(path, seer_steps, strict=True):
             seer = self.seer.corner_future_in(corner_future)
             seer_out = self.step_experts_seer(seer, seer_told, memory)

@@ -67,6 +67,9 @@ class TimeCode(nn.Module):
         return self.layers(torch.cat([angles.cos(), angles.sin()], dim=-1))
 
 
+WIDE = (torch.float32, torch.float64)
+
+
 class Runs(NamedTuple):
     """Rows [B, R, W]; row r belongs to the next `lengths[r]` tokens.
 
@@ -93,26 +96,45 @@ class Runs(NamedTuple):
         numbers = len(self.rows) * sum(self.lengths) * self.rows.shape[-1] // count
         return self.rows.is_cpu and numbers <= 1 << 15
 
-    def by_step(self, size: int, count: int) -> list[list[Runs]]:
+    def by_step(self, count: int) -> list[list[Runs | Tensor]]:
         """For each step of a sampler, which a batch of one row for every step stands for, the
-        channels cut into equal parts, for `size` samples."""
-        rows = self.rows[:, None].expand(-1, size, -1, -1).unflatten(-1, (count, -1))
-        return [[Runs(part, self.lengths) for part in step.unbind(-2)] for step in rows.unbind()]
+        channels cut into equal parts: shift, scale, gate, shift, ...
+
+        Where torch's layer norm takes one row for all tokens, it is a plain tensor [W], and a scale
+        is 1 + scale.
+        """
+        rows = self.rows.unflatten(-1, (count, -1))
+        if len(self.lengths) > 1 or not rows.is_cpu or rows.dtype not in WIDE:
+            return [
+                [Runs(part, self.lengths) for part in step.unbind(-2)] for step in rows.split(1)
+            ]
+        lines = rows[:, 0].clone()
+        lines[:, 1::3] += 1
+        return [list(step.unbind()) for step in lines.unbind()]
 
 
-def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
+Row = Runs | Tensor
+
+
+def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Row) -> Tensor:
     """x + gate * change, run by run."""
+    if isinstance(gate, Tensor):
+        return torch.addcmul(x_BTW, gate, change_BTW)
     if not gate.lengths:
         return torch.addcmul(x_BTW, gate.rows, change_BTW)
-    return gated_residual(x_BTW, change_BTW, gate.rows, gate.lengths)
+    rows = gate.rows.expand(len(x_BTW), -1, -1)
+    return gated_residual(x_BTW, change_BTW, rows, gate.lengths)
 
 
-def modulated(x_BTW: Tensor, shift: Runs, scale: Runs) -> Tensor:
+def modulated(x_BTW: Tensor, shift: Row, scale: Row) -> Tensor:
     """LayerNorm(x) (1 + scale) + shift, run by run."""
+    if isinstance(shift, Tensor):
+        return functional.layer_norm(x_BTW, x_BTW.shape[-1:], scale, shift)
     if not shift.lengths:
         normed = functional.layer_norm(x_BTW, x_BTW.shape[-1:])
         return torch.addcmul(shift.rows, normed, 1 + scale.rows)
-    return modulated_norm(x_BTW, shift.rows, scale.rows, shift.lengths)
+    rows = [part.rows.expand(len(x_BTW), -1, -1) for part in (shift, scale)]
+    return modulated_norm(x_BTW, *rows, shift.lengths)
 
 
 class DiTBlock(nn.Module):
@@ -130,15 +152,15 @@ class DiTBlock(nn.Module):
         """Shift, scale and gate of the attention, then those of the feed-forward part."""
         return self.adaln(code).chunk(6)
 
-    def project(self, x_BTW: Tensor, modulation: list[Runs]) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x_BTW: Tensor, modulation: list[Row]) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value."""
         return self.heads.project(modulated(x_BTW, *modulation[:2]))
 
-    def merge(self, x_BTW: Tensor, mixed_BTHK: Tensor, modulation: list[Runs]) -> Tensor:
+    def merge(self, x_BTW: Tensor, mixed_BTHK: Tensor, modulation: list[Row]) -> Tensor:
         """What attention mixed, added to the tokens."""
         return gated(x_BTW, self.heads.merge(mixed_BTHK), modulation[2])
 
-    def feed(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+    def feed(self, x_BTW: Tensor, modulation: list[Row]) -> Tensor:
         """The feed-forward part."""
         change = self.ffn(modulated(x_BTW, *modulation[3:5]))
         return gated(x_BTW, change, modulation[5])
@@ -184,7 +206,7 @@ class ModulatedNorm(nn.Module):
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
         return self.modulate(x_BTW, self.adaln(code).chunk(2))
 
-    def modulate(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+    def modulate(self, x_BTW: Tensor, modulation: list[Row]) -> Tensor:
         """With the shift and the scale that a code stands for."""
         return modulated(x_BTW, *modulation)
 
@@ -310,25 +332,42 @@ def l2(x_BTC: Tensor, y_BTC: Tensor) -> Tensor:
     return (x_BTC - y_BTC).square().mean(dim=-1)
 
 
+class Told(NamedTuple):
+    """What one step of a sampler tells a trunk: the numbers of its blocks and of its last norm."""
+
+    blocks: list[list[Row]]
+    norm: list[Row]
+
+
+def levels_on(like: Tensor, path: list | float) -> Tensor:
+    """A path's numbers [steps, ...] with the dtype and device of `like`.
+
+    A GPU writes them itself: copied from the host it would wait for them, and a CUDA graph cannot.
+    """
+    if like.is_cpu:
+        return like.new_tensor(path)
+    if isinstance(path, (int, float)):
+        return like.new_full((), path)
+    return torch.stack([levels_on(like, part) for part in path])
+
+
+def folded(trunk: nn.ModuleDict, times: list[list[float]], lengths: tuple[int, ...]) -> list[Told]:
+    """All that a trunk is told, step by step; a step has a time for each run of tokens, or several
+    that all tokens are told together."""
+    rows = trunk["time"](levels_on(next(trunk["time"].parameters()), times))
+    if rows.shape[1] > len(lengths):
+        rows = rows.sum(dim=1, keepdim=True)
+    code = Runs(rows, lengths)
+    shared = trunk["shared"](code) if "shared" in trunk else code
+    blocks = [block.adaln(shared).by_step(6) for block in trunk["blocks"]]
+    norm = trunk["norm"].adaln(code).by_step(2)
+    return [Told(list(told), last) for *told, last in zip(*blocks, norm, strict=True)]
+
+
 def descending(steps: int, stop: float = 0.0) -> list[tuple[float, float]]:
     """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
     times = [1 - (1 - stop) * step / steps for step in range(steps + 1)]
     return list(pairwise(times))
-
-
-class Told(NamedTuple):
-    """What one step of a sampler tells a trunk: the numbers of its blocks and of its last norm."""
-
-    blocks: list[list[Runs]]
-    norm: list[Runs]
-
-
-def folded(trunk: nn.ModuleDict, code: Runs, size: int) -> list[Told]:
-    """All that a trunk is told of `size` samples, step by step; `code` has rows [steps, R, W]."""
-    shared = trunk["shared"](code) if "shared" in trunk else code
-    blocks = [block.adaln(shared).by_step(size, 6) for block in trunk["blocks"]]
-    norm = trunk["norm"].adaln(code).by_step(size, 2)
-    return [Told(list(told), last) for *told, last in zip(*blocks, norm, strict=True)]
 
 
 def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
@@ -436,11 +475,12 @@ class Change(nn.Module):
             doer = block.feed(doer, modulation)
         return self.doer.norm(doer, code)
 
-    def remember_seer(self, seer: Tensor, code: Runs) -> list[tuple[Tensor, Tensor]]:
+    def remember_seer(self, seer: Tensor, told: Told) -> list[tuple[Tensor, Tensor]]:
         """Keys and values of seer that no step changes, block by block (model.wm:32)."""
         memory = []
-        for depth, block in enumerate(self.seer.blocks):
-            modulation = block.modulation(code)
+        for depth, (block, modulation) in enumerate(
+            zip(self.seer.blocks, told.blocks, strict=True)
+        ):
             query, key, value = block.project(seer, modulation)
             memory.append((key, value))
             if depth == 0:
@@ -463,11 +503,12 @@ class Change(nn.Module):
             seer = block.feed(seer, modulation)
         return self.seer.norm.modulate(seer, told.norm)
 
-    def remember_doer(self, doer: Tensor, code: Runs) -> list[tuple[Tensor, Tensor]]:
+    def remember_doer(self, doer: Tensor, told: Told) -> list[tuple[Tensor, Tensor]]:
         """Keys and values of doer that no step changes, block by block (model.wm:51)."""
         memory = []
-        for depth, block in enumerate(self.doer.blocks):
-            modulation = block.modulation(code)
+        for depth, (block, modulation) in enumerate(
+            zip(self.doer.blocks, told.blocks, strict=True)
+        ):
             query, key, value = block.project(doer, modulation)
             memory.append((key, value))
             if depth == 0:
@@ -637,7 +678,6 @@ class Change(nn.Module):
         action = (action - self.action_mean) / self.action_scale
         like = next(self.parameters())
         size = len(scene)
-        clean = like.new_zeros(size, 1)
 
         # scene.future by flow (model.wm:76)
         scene_now_1_1_patches = patchify(scene[:, 1:2], 8, 8)  # model.wm:28
@@ -648,11 +688,10 @@ class Change(nn.Module):
         seer_given = torch.cat(
             [self.seer.scene_now_in(scene_now_patches), self.seer.body_now_in(body)], dim=1
         )
-        seer_code = Runs(self.seer.time(clean), (9,))
-        memory = self.remember_seer(seer_given, seer_code)
+        seer_given_told = folded(self.seer, [[0]], (9,))[0]
+        memory = self.remember_seer(seer_given, seer_given_told)
         path = descending(steps or 3)
-        level = like.new_tensor(path)[:, :1]
-        seer_steps = folded(self.seer, Runs(self.seer.time(level), (10,)), size)
+        seer_steps = folded(self.seer, [[now] for now, then in path], (10,))
         for (now, then), seer_told in zip(path, seer_steps, strict=True):
             seer = torch.cat(
                 [self.seer.scene_future_in(scene_future), self.seer.body_future_in(body_future)],
@@ -692,11 +731,10 @@ class Change(nn.Module):
             ],
             dim=1,
         )
-        doer_code = Runs(self.doer.time(clean), (13,))
-        memory_ = self.remember_doer(doer_given, doer_code)
+        doer_given_told = folded(self.doer, [[0]], (13,))[0]
+        memory_ = self.remember_doer(doer_given, doer_given_told)
         path = descending(steps or 3)
-        level = like.new_tensor(path)[:, :1]
-        doer_steps = folded(self.doer, Runs(self.doer.time(shifted(level, 3)), (4,)), size)
+        doer_steps = folded(self.doer, [[shifted(now, 3)] for now, then in path], (4,))
         for (now, then), doer_told in zip(path, doer_steps, strict=True):
             act_now = shifted(now, 3)
             act_then = shifted(then, 3)
@@ -726,7 +764,6 @@ class Change(nn.Module):
         body = (body - self.body_mean) / self.body_scale
         like = next(self.parameters())
         size = len(scene)
-        clean = like.new_zeros(size, 1)
 
         # scene.future and body.future by flow (model.wm:76)
         scene_now_1_1_patches = patchify(scene[:, 1:2], 8, 8)  # model.wm:28
@@ -737,11 +774,10 @@ class Change(nn.Module):
         seer_given = torch.cat(
             [self.seer.scene_now_in(scene_now_patches), self.seer.body_now_in(body)], dim=1
         )
-        seer_code = Runs(self.seer.time(clean), (9,))
-        memory = self.remember_seer(seer_given, seer_code)
+        seer_given_told = folded(self.seer, [[0]], (9,))[0]
+        memory = self.remember_seer(seer_given, seer_given_told)
         path = descending(steps or 3)
-        level = like.new_tensor(path)[:, :1]
-        seer_steps = folded(self.seer, Runs(self.seer.time(level), (10,)), size)
+        seer_steps = folded(self.seer, [[now] for now, then in path], (10,))
         for (now, then), seer_told in zip(path, seer_steps, strict=True):
             seer = torch.cat(
                 [self.seer.scene_future_in(scene_future), self.seer.body_future_in(body_future)],
@@ -780,7 +816,6 @@ class Change(nn.Module):
         body = (body - self.body_mean) / self.body_scale
         like = next(self.parameters())
         size = len(scene)
-        clean = like.new_zeros(size, 1)
 
         # scene.future by flow (model.wm:76)
         scene_now_1_1_patches = patchify(scene[:, 1:2], 8, 8)  # model.wm:28
@@ -791,11 +826,10 @@ class Change(nn.Module):
         seer_given = torch.cat(
             [self.seer.scene_now_in(scene_now_patches), self.seer.body_now_in(body)], dim=1
         )
-        seer_code = Runs(self.seer.time(clean), (9,))
-        memory = self.remember_seer(seer_given, seer_code)
+        seer_given_told = folded(self.seer, [[0]], (9,))[0]
+        memory = self.remember_seer(seer_given, seer_given_told)
         path = descending(steps or 3)
-        level = like.new_tensor(path)[:, :1]
-        seer_steps = folded(self.seer, Runs(self.seer.time(level), (10,)), size)
+        seer_steps = folded(self.seer, [[now] for now, then in path], (10,))
         for (now, then), seer_told in zip(path, seer_steps, strict=True):
             seer = torch.cat(
                 [self.seer.scene_future_in(scene_future), self.seer.body_future_in(body_future)],
@@ -834,7 +868,6 @@ class Change(nn.Module):
         action = (action - self.action_mean) / self.action_scale
         like = next(self.parameters())
         size = len(scene_now)
-        clean = like.new_zeros(size, 1)
 
         # touch.future by regression (model.wm:94)
         feeler = torch.cat(
@@ -859,11 +892,10 @@ class Change(nn.Module):
             ],
             dim=1,
         )
-        doer_code = Runs(self.doer.time(clean), (13,))
-        memory = self.remember_doer(doer_given, doer_code)
+        doer_given_told = folded(self.doer, [[0]], (13,))[0]
+        memory = self.remember_doer(doer_given, doer_given_told)
         path = descending(steps or 3)
-        level = like.new_tensor(path)[:, :1]
-        doer_steps = folded(self.doer, Runs(self.doer.time(shifted(level, 3)), (4,)), size)
+        doer_steps = folded(self.doer, [[shifted(now, 3)] for now, then in path], (4,))
         for (now, then), doer_told in zip(path, doer_steps, strict=True):
             act_now = shifted(now, 3)
             act_then = shifted(then, 3)

@@ -48,6 +48,9 @@ class TimeCode(nn.Module):
         return self.layers(torch.cat([angles.cos(), angles.sin()], dim=-1))
 
 
+WIDE = (torch.float32, torch.float64)
+
+
 class Runs(NamedTuple):
     """Rows [B, R, W]; row r belongs to the next `lengths[r]` tokens.
 
@@ -74,26 +77,45 @@ class Runs(NamedTuple):
         numbers = len(self.rows) * sum(self.lengths) * self.rows.shape[-1] // count
         return self.rows.is_cpu and numbers <= 1 << 15
 
-    def by_step(self, size: int, count: int) -> list[list[Runs]]:
+    def by_step(self, count: int) -> list[list[Runs | Tensor]]:
         """For each step of a sampler, which a batch of one row for every step stands for, the
-        channels cut into equal parts, for `size` samples."""
-        rows = self.rows[:, None].expand(-1, size, -1, -1).unflatten(-1, (count, -1))
-        return [[Runs(part, self.lengths) for part in step.unbind(-2)] for step in rows.unbind()]
+        channels cut into equal parts: shift, scale, gate, shift, ...
+
+        Where torch's layer norm takes one row for all tokens, it is a plain tensor [W], and a scale
+        is 1 + scale.
+        """
+        rows = self.rows.unflatten(-1, (count, -1))
+        if len(self.lengths) > 1 or not rows.is_cpu or rows.dtype not in WIDE:
+            return [
+                [Runs(part, self.lengths) for part in step.unbind(-2)] for step in rows.split(1)
+            ]
+        lines = rows[:, 0].clone()
+        lines[:, 1::3] += 1
+        return [list(step.unbind()) for step in lines.unbind()]
 
 
-def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
+Row = Runs | Tensor
+
+
+def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Row) -> Tensor:
     """x + gate * change, run by run."""
+    if isinstance(gate, Tensor):
+        return torch.addcmul(x_BTW, gate, change_BTW)
     if not gate.lengths:
         return torch.addcmul(x_BTW, gate.rows, change_BTW)
-    return gated_residual(x_BTW, change_BTW, gate.rows, gate.lengths)
+    rows = gate.rows.expand(len(x_BTW), -1, -1)
+    return gated_residual(x_BTW, change_BTW, rows, gate.lengths)
 
 
-def modulated(x_BTW: Tensor, shift: Runs, scale: Runs) -> Tensor:
+def modulated(x_BTW: Tensor, shift: Row, scale: Row) -> Tensor:
     """LayerNorm(x) (1 + scale) + shift, run by run."""
+    if isinstance(shift, Tensor):
+        return functional.layer_norm(x_BTW, x_BTW.shape[-1:], scale, shift)
     if not shift.lengths:
         normed = functional.layer_norm(x_BTW, x_BTW.shape[-1:])
         return torch.addcmul(shift.rows, normed, 1 + scale.rows)
-    return modulated_norm(x_BTW, shift.rows, scale.rows, shift.lengths)
+    rows = [part.rows.expand(len(x_BTW), -1, -1) for part in (shift, scale)]
+    return modulated_norm(x_BTW, *rows, shift.lengths)
 
 
 class DiTBlock(nn.Module):
@@ -111,15 +133,15 @@ class DiTBlock(nn.Module):
         """Shift, scale and gate of the attention, then those of the feed-forward part."""
         return self.adaln(code).chunk(6)
 
-    def project(self, x_BTW: Tensor, modulation: list[Runs]) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x_BTW: Tensor, modulation: list[Row]) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value."""
         return self.heads.project(modulated(x_BTW, *modulation[:2]))
 
-    def merge(self, x_BTW: Tensor, mixed_BTHK: Tensor, modulation: list[Runs]) -> Tensor:
+    def merge(self, x_BTW: Tensor, mixed_BTHK: Tensor, modulation: list[Row]) -> Tensor:
         """What attention mixed, added to the tokens."""
         return gated(x_BTW, self.heads.merge(mixed_BTHK), modulation[2])
 
-    def feed(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+    def feed(self, x_BTW: Tensor, modulation: list[Row]) -> Tensor:
         """The feed-forward part."""
         change = self.ffn(modulated(x_BTW, *modulation[3:5]))
         return gated(x_BTW, change, modulation[5])
@@ -165,7 +187,7 @@ class ModulatedNorm(nn.Module):
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
         return self.modulate(x_BTW, self.adaln(code).chunk(2))
 
-    def modulate(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+    def modulate(self, x_BTW: Tensor, modulation: list[Row]) -> Tensor:
         """With the shift and the scale that a code stands for."""
         return modulated(x_BTW, *modulation)
 
@@ -294,25 +316,42 @@ def l2(x_BTC: Tensor, y_BTC: Tensor) -> Tensor:
     return (x_BTC - y_BTC).square().mean(dim=-1)
 
 
+class Told(NamedTuple):
+    """What one step of a sampler tells a trunk: the numbers of its blocks and of its last norm."""
+
+    blocks: list[list[Row]]
+    norm: list[Row]
+
+
+def levels_on(like: Tensor, path: list | float) -> Tensor:
+    """A path's numbers [steps, ...] with the dtype and device of `like`.
+
+    A GPU writes them itself: copied from the host it would wait for them, and a CUDA graph cannot.
+    """
+    if like.is_cpu:
+        return like.new_tensor(path)
+    if isinstance(path, (int, float)):
+        return like.new_full((), path)
+    return torch.stack([levels_on(like, part) for part in path])
+
+
+def folded(trunk: nn.ModuleDict, times: list[list[float]], lengths: tuple[int, ...]) -> list[Told]:
+    """All that a trunk is told, step by step; a step has a time for each run of tokens, or several
+    that all tokens are told together."""
+    rows = trunk["time"](levels_on(next(trunk["time"].parameters()), times))
+    if rows.shape[1] > len(lengths):
+        rows = rows.sum(dim=1, keepdim=True)
+    code = Runs(rows, lengths)
+    shared = trunk["shared"](code) if "shared" in trunk else code
+    blocks = [block.adaln(shared).by_step(6) for block in trunk["blocks"]]
+    norm = trunk["norm"].adaln(code).by_step(2)
+    return [Told(list(told), last) for *told, last in zip(*blocks, norm, strict=True)]
+
+
 def descending(steps: int, stop: float = 0.0) -> list[tuple[float, float]]:
     """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
     times = [1 - (1 - stop) * step / steps for step in range(steps + 1)]
     return list(pairwise(times))
-
-
-class Told(NamedTuple):
-    """What one step of a sampler tells a trunk: the numbers of its blocks and of its last norm."""
-
-    blocks: list[list[Runs]]
-    norm: list[Runs]
-
-
-def folded(trunk: nn.ModuleDict, code: Runs, size: int) -> list[Told]:
-    """All that a trunk is told of `size` samples, step by step; `code` has rows [steps, R, W]."""
-    shared = trunk["shared"](code) if "shared" in trunk else code
-    blocks = [block.adaln(shared).by_step(size, 6) for block in trunk["blocks"]]
-    norm = trunk["norm"].adaln(code).by_step(size, 2)
-    return [Told(list(told), last) for *told, last in zip(*blocks, norm, strict=True)]
 
 
 def unpatchify(x_BTC: Tensor, shape: tuple[int, int, int, int], height: int, width: int) -> Tensor:
@@ -438,12 +477,11 @@ class Copied(nn.Module):
         return self.dit.norm(dit, code)
 
     def remember_dit(
-        self, dit: Tensor, code: Runs, angles: Tensor, schedule: Schedule | None
+        self, dit: Tensor, told: Told, angles: Tensor, schedule: Schedule | None
     ) -> list[tuple[Tensor, Tensor]]:
         """Keys and values of dit that no step changes, block by block (model.wm:20)."""
         memory = []
-        for depth, block in enumerate(self.dit.blocks):
-            modulation = block.modulation(code)
+        for depth, (block, modulation) in enumerate(zip(self.dit.blocks, told.blocks, strict=True)):
             query, key, value = block.project(dit, modulation)
             query = rotated(query, angles)
             key = rotated(key, angles)
@@ -604,24 +642,22 @@ class Copied(nn.Module):
         action = (action - self.action_mean) / self.action_scale
         like = next(self.parameters())
         size = len(camera)
-        clean = like.new_zeros(size, 1)
 
         # camera.future by flow (model.wm:42)
         camera_future = normal((size, 8, 48), like, generator)
         camera_now_patches = patchify(camera, 4, 4)  # model.wm:16
         dit_camera_now = self.dit.camera_now_in(camera_now_patches)
         dit_action_past = self.dit.action_past_in(action)
+        dit_given_told = folded(self.dit, [[0]], (20,))[0]
         dit = torch.cat([dit_camera_now, dit_action_past], dim=1)
-        dit_code = Runs(self.dit.time(clean), (20,))
         memory = self.remember_dit(
             dit,
-            dit_code,
+            dit_given_told,
             torch.cat([self.dit_angles[0:16], self.dit_angles[24:28]], dim=0),
             POLICY_DIT_GIVEN,
         )
         path = descending(steps or 3)
-        level = like.new_tensor(path)[:, :1]
-        dit_steps = folded(self.dit, Runs(self.dit.time(shifted(level, 5)), (8,)), size)
+        dit_steps = folded(self.dit, [[shifted(now, 5)] for now, then in path], (8,))
         for (now, then), dit_told in zip(path, dit_steps, strict=True):
             foresight_now = shifted(now, 5)
             foresight_then = shifted(then, 5)
@@ -642,11 +678,12 @@ class Copied(nn.Module):
             ],
             dim=1,
         )
-        dit_code = Runs(self.dit.time(clean), (28,))
-        memory_ = self.remember_dit(dit_given, dit_code, self.dit_angles[0:28], POLICY_DIT_GIVEN_)
+        dit_given_told_ = folded(self.dit, [[0]], (28,))[0]
+        memory_ = self.remember_dit(
+            dit_given, dit_given_told_, self.dit_angles[0:28], POLICY_DIT_GIVEN_
+        )
         path = descending(steps or 3)
-        level = like.new_tensor(path)[:, :1]
-        dit_steps_ = folded(self.dit, Runs(self.dit.time(level), (2,)), size)
+        dit_steps_ = folded(self.dit, [[now] for now, then in path], (2,))
         for (now, then), dit_told_ in zip(path, dit_steps_, strict=True):
             dit = self.dit.action_future_in(action_future)
             dit_out = self.step_dit(
@@ -674,24 +711,22 @@ class Copied(nn.Module):
         action = (action - self.action_mean) / self.action_scale
         like = next(self.parameters())
         size = len(camera)
-        clean = like.new_zeros(size, 1)
 
         # camera.future by flow (model.wm:42)
         camera_future = normal((size, 8, 48), like, generator)
         camera_now_patches = patchify(camera, 4, 4)  # model.wm:16
         dit_camera_now = self.dit.camera_now_in(camera_now_patches)
         dit_action_past = self.dit.action_past_in(action)
+        dit_given_told = folded(self.dit, [[0]], (20,))[0]
         dit = torch.cat([dit_camera_now, dit_action_past], dim=1)
-        dit_code = Runs(self.dit.time(clean), (20,))
         memory = self.remember_dit(
             dit,
-            dit_code,
+            dit_given_told,
             torch.cat([self.dit_angles[0:16], self.dit_angles[24:28]], dim=0),
             POLICY_DIT_GIVEN,
         )
         path = descending(steps or 3)
-        level = like.new_tensor(path)[:, :1]
-        dit_steps = folded(self.dit, Runs(self.dit.time(shifted(level, 5)), (8,)), size)
+        dit_steps = folded(self.dit, [[shifted(now, 5)] for now, then in path], (8,))
         for (now, then), dit_told in zip(path, dit_steps, strict=True):
             foresight_now = shifted(now, 5)
             foresight_then = shifted(then, 5)
@@ -716,7 +751,6 @@ class Copied(nn.Module):
         action = (action - self.action_mean) / self.action_scale
         like = next(self.parameters())
         size = len(camera_now)
-        clean = like.new_zeros(size, 1)
 
         # action.future by flow (model.wm:51)
         action_future = normal((size, 2, 2), like, generator)
@@ -730,11 +764,12 @@ class Copied(nn.Module):
             ],
             dim=1,
         )
-        dit_code = Runs(self.dit.time(clean), (28,))
-        memory = self.remember_dit(dit_given, dit_code, self.dit_angles[0:28], POLICY_DIT_GIVEN_)
+        dit_given_told = folded(self.dit, [[0]], (28,))[0]
+        memory = self.remember_dit(
+            dit_given, dit_given_told, self.dit_angles[0:28], POLICY_DIT_GIVEN_
+        )
         path = descending(steps or 3)
-        level = like.new_tensor(path)[:, :1]
-        dit_steps = folded(self.dit, Runs(self.dit.time(level), (2,)), size)
+        dit_steps = folded(self.dit, [[now] for now, then in path], (2,))
         for (now, then), dit_told in zip(path, dit_steps, strict=True):
             dit = self.dit.action_future_in(action_future)
             dit_out = self.step_dit(dit, dit_told, self.dit_angles[28:30], memory, POLICY_DIT_STEP_)

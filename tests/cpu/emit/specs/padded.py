@@ -61,6 +61,9 @@ class TimeCode(nn.Module):
         return self.layers(torch.cat([angles.cos(), angles.sin()], dim=-1))
 
 
+WIDE = (torch.float32, torch.float64)
+
+
 class Runs(NamedTuple):
     """Rows [B, R, W]; row r belongs to the next `lengths[r]` tokens.
 
@@ -87,26 +90,45 @@ class Runs(NamedTuple):
         numbers = len(self.rows) * sum(self.lengths) * self.rows.shape[-1] // count
         return self.rows.is_cpu and numbers <= 1 << 15
 
-    def by_step(self, size: int, count: int) -> list[list[Runs]]:
+    def by_step(self, count: int) -> list[list[Runs | Tensor]]:
         """For each step of a sampler, which a batch of one row for every step stands for, the
-        channels cut into equal parts, for `size` samples."""
-        rows = self.rows[:, None].expand(-1, size, -1, -1).unflatten(-1, (count, -1))
-        return [[Runs(part, self.lengths) for part in step.unbind(-2)] for step in rows.unbind()]
+        channels cut into equal parts: shift, scale, gate, shift, ...
+
+        Where torch's layer norm takes one row for all tokens, it is a plain tensor [W], and a scale
+        is 1 + scale.
+        """
+        rows = self.rows.unflatten(-1, (count, -1))
+        if len(self.lengths) > 1 or not rows.is_cpu or rows.dtype not in WIDE:
+            return [
+                [Runs(part, self.lengths) for part in step.unbind(-2)] for step in rows.split(1)
+            ]
+        lines = rows[:, 0].clone()
+        lines[:, 1::3] += 1
+        return [list(step.unbind()) for step in lines.unbind()]
 
 
-def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Runs) -> Tensor:
+Row = Runs | Tensor
+
+
+def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Row) -> Tensor:
     """x + gate * change, run by run."""
+    if isinstance(gate, Tensor):
+        return torch.addcmul(x_BTW, gate, change_BTW)
     if not gate.lengths:
         return torch.addcmul(x_BTW, gate.rows, change_BTW)
-    return gated_residual(x_BTW, change_BTW, gate.rows, gate.lengths)
+    rows = gate.rows.expand(len(x_BTW), -1, -1)
+    return gated_residual(x_BTW, change_BTW, rows, gate.lengths)
 
 
-def modulated(x_BTW: Tensor, shift: Runs, scale: Runs) -> Tensor:
+def modulated(x_BTW: Tensor, shift: Row, scale: Row) -> Tensor:
     """LayerNorm(x) (1 + scale) + shift, run by run."""
+    if isinstance(shift, Tensor):
+        return functional.layer_norm(x_BTW, x_BTW.shape[-1:], scale, shift)
     if not shift.lengths:
         normed = functional.layer_norm(x_BTW, x_BTW.shape[-1:])
         return torch.addcmul(shift.rows, normed, 1 + scale.rows)
-    return modulated_norm(x_BTW, shift.rows, scale.rows, shift.lengths)
+    rows = [part.rows.expand(len(x_BTW), -1, -1) for part in (shift, scale)]
+    return modulated_norm(x_BTW, *rows, shift.lengths)
 
 
 class DiTBlock(nn.Module):
@@ -124,15 +146,15 @@ class DiTBlock(nn.Module):
         """Shift, scale and gate of the attention, then those of the feed-forward part."""
         return self.adaln(code).chunk(6)
 
-    def project(self, x_BTW: Tensor, modulation: list[Runs]) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x_BTW: Tensor, modulation: list[Row]) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value."""
         return self.heads.project(modulated(x_BTW, *modulation[:2]))
 
-    def merge(self, x_BTW: Tensor, mixed_BTHK: Tensor, modulation: list[Runs]) -> Tensor:
+    def merge(self, x_BTW: Tensor, mixed_BTHK: Tensor, modulation: list[Row]) -> Tensor:
         """What attention mixed, added to the tokens."""
         return gated(x_BTW, self.heads.merge(mixed_BTHK), modulation[2])
 
-    def feed(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+    def feed(self, x_BTW: Tensor, modulation: list[Row]) -> Tensor:
         """The feed-forward part."""
         change = self.ffn(modulated(x_BTW, *modulation[3:5]))
         return gated(x_BTW, change, modulation[5])
@@ -178,7 +200,7 @@ class ModulatedNorm(nn.Module):
     def forward(self, x_BTW: Tensor, code: Runs) -> Tensor:
         return self.modulate(x_BTW, self.adaln(code).chunk(2))
 
-    def modulate(self, x_BTW: Tensor, modulation: list[Runs]) -> Tensor:
+    def modulate(self, x_BTW: Tensor, modulation: list[Row]) -> Tensor:
         """With the shift and the scale that a code stands for."""
         return modulated(x_BTW, *modulation)
 
@@ -272,25 +294,42 @@ def l2(x_BTC: Tensor, y_BTC: Tensor) -> Tensor:
     return (x_BTC - y_BTC).square().mean(dim=-1)
 
 
+class Told(NamedTuple):
+    """What one step of a sampler tells a trunk: the numbers of its blocks and of its last norm."""
+
+    blocks: list[list[Row]]
+    norm: list[Row]
+
+
+def levels_on(like: Tensor, path: list | float) -> Tensor:
+    """A path's numbers [steps, ...] with the dtype and device of `like`.
+
+    A GPU writes them itself: copied from the host it would wait for them, and a CUDA graph cannot.
+    """
+    if like.is_cpu:
+        return like.new_tensor(path)
+    if isinstance(path, (int, float)):
+        return like.new_full((), path)
+    return torch.stack([levels_on(like, part) for part in path])
+
+
+def folded(trunk: nn.ModuleDict, times: list[list[float]], lengths: tuple[int, ...]) -> list[Told]:
+    """All that a trunk is told, step by step; a step has a time for each run of tokens, or several
+    that all tokens are told together."""
+    rows = trunk["time"](levels_on(next(trunk["time"].parameters()), times))
+    if rows.shape[1] > len(lengths):
+        rows = rows.sum(dim=1, keepdim=True)
+    code = Runs(rows, lengths)
+    shared = trunk["shared"](code) if "shared" in trunk else code
+    blocks = [block.adaln(shared).by_step(6) for block in trunk["blocks"]]
+    norm = trunk["norm"].adaln(code).by_step(2)
+    return [Told(list(told), last) for *told, last in zip(*blocks, norm, strict=True)]
+
+
 def descending(steps: int, stop: float = 0.0) -> list[tuple[float, float]]:
     """(now, then) of equal steps from 1 (noise) to `stop`; 0 is clean."""
     times = [1 - (1 - stop) * step / steps for step in range(steps + 1)]
     return list(pairwise(times))
-
-
-class Told(NamedTuple):
-    """What one step of a sampler tells a trunk: the numbers of its blocks and of its last norm."""
-
-    blocks: list[list[Runs]]
-    norm: list[Runs]
-
-
-def folded(trunk: nn.ModuleDict, code: Runs, size: int) -> list[Told]:
-    """All that a trunk is told of `size` samples, step by step; `code` has rows [steps, R, W]."""
-    shared = trunk["shared"](code) if "shared" in trunk else code
-    blocks = [block.adaln(shared).by_step(size, 6) for block in trunk["blocks"]]
-    norm = trunk["norm"].adaln(code).by_step(size, 2)
-    return [Told(list(told), last) for *told, last in zip(*blocks, norm, strict=True)]
 
 
 def chosen(name: str, queries: Mapping[str, Callable]) -> Callable:
@@ -352,11 +391,12 @@ class Padded(nn.Module):
             policy = block.feed(policy, modulation)
         return self.policy.norm(policy, code)
 
-    def remember_policy(self, policy: Tensor, code: Runs) -> list[tuple[Tensor, Tensor]]:
+    def remember_policy(self, policy: Tensor, told: Told) -> list[tuple[Tensor, Tensor]]:
         """Keys and values of policy that no step changes, block by block (model.wm:23)."""
         memory = []
-        for depth, block in enumerate(self.policy.blocks):
-            modulation = block.modulation(code)
+        for depth, (block, modulation) in enumerate(
+            zip(self.policy.blocks, told.blocks, strict=True)
+        ):
             query, key, value = block.project(policy, modulation)
             memory.append((key, value))
             if depth == 0:
@@ -476,7 +516,6 @@ class Padded(nn.Module):
         action = without_padding(batch, "action", action)
         like = next(self.parameters())
         size = len(state)
-        clean = like.new_zeros(size, 1)
 
         # action.future by flow (model.wm:34)
         action_future = normal((size, 4, 3), like, generator)
@@ -484,11 +523,10 @@ class Padded(nn.Module):
         policy_given = torch.cat(
             [self.policy.state_in(state), self.policy.action_past_in(action)], dim=1
         )
-        policy_code = Runs(self.policy.time(clean), (3,))
-        memory = self.remember_policy(policy_given, policy_code)
+        policy_given_told = folded(self.policy, [[0]], (3,))[0]
+        memory = self.remember_policy(policy_given, policy_given_told)
         path = descending(steps or 3)
-        level = like.new_tensor(path)[:, :1]
-        policy_steps = folded(self.policy, Runs(self.policy.time(level), (5,)), size)
+        policy_steps = folded(self.policy, [[now] for now, then in path], (5,))
         for (now, then), policy_told in zip(path, policy_steps, strict=True):
             policy = torch.cat(
                 [self.policy.action_future_in(action_future), self.policy.goal_in(goal)], dim=1
