@@ -34,7 +34,18 @@ def test_one_row_is_a_plain_tensor_where_layer_norm_takes_it():
         for case in [((5,), torch.float32), ((2, 3), torch.float32), ((5,), torch.bfloat16)]
     )
     assert all(isinstance(row, Tensor) and row.shape == (WIDTH,) for row in alone)
-    assert all(isinstance(row, Runs) for row in (*mixed, *half))
+    assert all(row.rows.shape == (2, WIDTH) for row in mixed)
+    assert all(row.rows.shape == (1, 1, WIDTH) for row in half)
+
+
+def test_more_runs_beside_them_change_no_bit_of_tokens():
+    """What a query leaves out may be put back."""
+    x, change = torch.randn(2, SIZE, 5, WIDTH)
+    both = told((2, 3), torch.float32)[0][0]
+    last = [row.rows[1] for row in both]
+    assert torch.equal(modulated(x, *both[:2])[:, 2:], modulated(x[:, 2:], *last[:2]))
+    found = gated(x, change, both[2])[:, 2:]
+    assert torch.equal(found, gated(x[:, 2:], change[:, 2:], last[2]))
 
 
 def test_levels_lie_where_the_weights_lie():

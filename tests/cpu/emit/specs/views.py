@@ -118,17 +118,18 @@ class Runs(NamedTuple):
         """For each step of a sampler, which a batch of one row for every step stands for, the
         channels cut into equal parts: shift, scale, gate, shift, ...
 
-        Where torch's layer norm takes one row for all tokens, it is a plain tensor [W], and a scale
-        is 1 + scale.
+        Where torch's layer norm takes them, rows are those of all samples [R, W], one row for all
+        tokens is a plain tensor [W], and a scale is 1 + scale.
         """
-        rows = self.rows.unflatten(-1, (count, -1))
-        if len(self.lengths) > 1 or not rows.is_cpu or rows.dtype not in WIDE:
-            return [
-                [Runs(part, self.lengths) for part in step.unbind(-2)] for step in rows.split(1)
-            ]
-        lines = rows[:, 0].clone()
-        lines[:, 1::3] += 1
-        return [list(step.unbind()) for step in lines.unbind()]
+        steps = self.rows.unflatten(-1, (count, -1))
+        if not steps.is_cpu or steps.dtype not in WIDE:
+            steps = steps[:, None]
+        else:
+            steps = steps.clone()
+            steps[..., 1::3, :] += 1
+            if len(self.lengths) == 1:
+                return [list(step.unbind()) for step in steps[:, 0]]
+        return [[Runs(part, self.lengths) for part in step.unbind(-2)] for step in steps]
 
 
 Row = Runs | Tensor
@@ -140,6 +141,9 @@ def gated(x_BTW: Tensor, change_BTW: Tensor, gate: Row) -> Tensor:
         return torch.addcmul(x_BTW, gate, change_BTW)
     if not gate.lengths:
         return torch.addcmul(x_BTW, gate.rows, change_BTW)
+    if gate.rows.ndim == 2:
+        tokens = (x.split(gate.lengths, dim=1) for x in (x_BTW, change_BTW))
+        return torch.cat([gated(*part) for part in zip(*tokens, gate.rows, strict=True)], dim=1)
     rows = gate.rows.expand(len(x_BTW), -1, -1)
     return gated_residual(x_BTW, change_BTW, rows, gate.lengths)
 
@@ -151,6 +155,9 @@ def modulated(x_BTW: Tensor, shift: Row, scale: Row) -> Tensor:
     if not shift.lengths:
         normed = functional.layer_norm(x_BTW, x_BTW.shape[-1:])
         return torch.addcmul(shift.rows, normed, 1 + scale.rows)
+    if shift.rows.ndim == 2:
+        parts = zip(x_BTW.split(shift.lengths, dim=1), shift.rows, scale.rows, strict=True)
+        return torch.cat([modulated(*part) for part in parts], dim=1)
     rows = [part.rows.expand(len(x_BTW), -1, -1) for part in (shift, scale)]
     return modulated_norm(x_BTW, *rows, shift.lengths)
 
