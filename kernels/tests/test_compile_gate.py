@@ -13,7 +13,7 @@ from wmdsl_kernels.testing.compile_gate import SHARED_MEMORY_BYTES, compiled  # 
 
 TENSORS = {"query", "key", "value", "output", "grad_output", "grad_query", "grad_key", "grad_value"}
 STATISTICS = {"lse", "delta"}
-TABLES = {"tiles", "pointers", "ranges"}
+TABLES = {"tiles", "pointers", "ranges", "limits"}
 
 ROWS = [
     *((capability, width, "bf16", row) for (capability, width), row in HALF.items()),
@@ -52,7 +52,8 @@ def signature(kernel, dtype, rows, width, descriptors):
     ROWS,
     ids=[f"sm{c}-{w}-{d}-tile{row.query_tile}" for c, w, d, row in ROWS],
 )
-def test_configuration_compiles(capability, width, dtype, row):
+@pytest.mark.parametrize("stairs", [False, True], ids=["blocks", "stairs"])
+def test_configuration_compiles(capability, width, dtype, row, stairs):
     for kernel, rows, keys, launch in kernels(row):
         constants = {
             "HEADS": 24,
@@ -62,6 +63,7 @@ def test_configuration_compiles(capability, width, dtype, row):
             "WIDTH": width,
             "ROWS": rows,
             "KEYS": keys,
+            "STAIRS": stairs,
             "PRECISION": "ieee",
             "DESCRIPTORS": launch.descriptors,
         }

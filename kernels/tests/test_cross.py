@@ -108,20 +108,20 @@ def test_on_the_cpu(family, dtype, head_dim):
     """fp16 has no C++ kernel: the back end that takes it runs instead."""
     case = Case(FAMILIES[family], DTYPES[dtype], head_dim)
     module = rectangles if dtype == "fp16" else cpu
-    case.check(module, case.schedule.buffers(torch.device("cpu")), dtype)
+    case.check(module, case.schedule.buffers(torch.device("cpu"), module.tiling(None)), dtype)
 
 
 @pytest.mark.parametrize(("family", "dtype", "head_dim"), FIVE_DIMS)
 def test_triton_interpreted(family, dtype, head_dim, monkeypatch):
     pytest.importorskip("triton")
     from wmdsl_kernels.attention import triton_executor, triton_kernels
-    from wmdsl_kernels.attention.configurations import configuration
+    from wmdsl_kernels.attention.configurations import NARROW_ROWS, configuration
     from wmdsl_kernels.testing import interpreter
 
     monkeypatch.setattr(triton_executor, "capability", lambda device: 90)
     case = Case(FAMILIES[family], DTYPES[dtype], head_dim)
-    longest = max(stop - start for start, stop in case.schedule.rows.blocks)
+    longest = case.schedule.longest_block(NARROW_ROWS + 1)
     row = configuration(90, head_dim, DTYPES[dtype].itemsize, longest)
-    buffers = case.schedule.buffers(torch.device("cpu"), row.query_tile, row.key_tile)
+    buffers = case.schedule.buffers(torch.device("cpu"), row.tiling)
     with interpreter.interpreted(triton_kernels):
         case.check(triton_executor, buffers, dtype)

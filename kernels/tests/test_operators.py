@@ -62,10 +62,10 @@ def test_compile_has_no_graph_break_and_the_same_gradient(backend):
 def test_torch_checks_pass():
     inputs = torch.randn(3, 2, SCHEDULE.query_length, 2, 16, generator=torch.Generator())
     query, key, value = (tensor.clone().requires_grad_() for tensor in inputs)
-    (tile, *rows), (_, *columns) = SCHEDULE.buffers(torch.device("cpu"))
+    (tile, *rows), (_, *columns), limits = SCHEDULE.buffers(torch.device("cpu"))
     torch.library.opcheck(
         attention_forward,
-        (query, key, value, [*rows, *columns], tile, tile, 0.25, "rectangles"),
+        (query, key, value, [limits, *rows, *columns], tile, tile, 0.25, "rectangles"),
     )
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from wmdsl_kernels import Schedule, ScheduleError
 from wmdsl_kernels.bench import masks
-from wmdsl_kernels.schedule import RangeTable
+from wmdsl_kernels.ranges import RangeTable
+from wmdsl_kernels.schedule import Tiling
 from wmdsl_kernels.templates import chunked_teacher_forcing, packed, with_valid_keys
 from wmdsl_kernels.testing.families import FAMILIES
 
@@ -67,7 +68,8 @@ def test_digest_is_frozen():
 @pytest.mark.parametrize("name", FAMILIES)
 def test_buffers_are_int32_and_tiles_cover_every_token_once(name):
     schedule = FAMILIES[name]
-    buffers = schedule.buffers(torch.device("cpu"), 16, 8)
+    tiling = Tiling(16, 8, 16, 8)
+    buffers = schedule.buffers(torch.device("cpu"), tiling)
     for table, length, tile in (
         (buffers.rows, schedule.query_length, 16),
         (buffers.columns, schedule.key_length, 8),
@@ -77,7 +79,7 @@ def test_buffers_are_int32_and_tiles_cover_every_token_once(name):
         covered = [t for a, b, _ in table.tiles.tolist() for t in range(a, b)]
         assert covered == list(range(length))
         assert max(b - a for a, b, _ in table.tiles.tolist()) <= tile
-    assert schedule.buffers(torch.device("cpu"), 16, 8) is buffers
+    assert schedule.buffers(torch.device("cpu"), Tiling(16, 8, 16, 8)) is buffers
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import triton.language as tl  # noqa: E402
 
 from wmdsl_kernels import Schedule  # noqa: E402
 from wmdsl_kernels.attention import triton_executor, triton_kernels  # noqa: E402
-from wmdsl_kernels.attention.configurations import configuration  # noqa: E402
+from wmdsl_kernels.attention.configurations import NARROW_ROWS, configuration  # noqa: E402
 from wmdsl_kernels.attention.naive import naive_attention  # noqa: E402
 from wmdsl_kernels.testing import interpreter  # noqa: E402
 from wmdsl_kernels.testing.families import FAMILIES  # noqa: E402
@@ -57,9 +57,9 @@ def run(schedule: Schedule, dtype, capability, heads=(2, 1), head_dim=32, grad_l
         seen = torch.isfinite(exact_lse)
         total = total + (exact_lse * lse_gradient.double())[seen].sum()
     gradients = torch.autograd.grad(total, truth)
-    longest = max(stop - start for start, stop in schedule.rows.blocks)
+    longest = schedule.longest_block(NARROW_ROWS + 1)
     tiles = configuration(capability, head_dim, dtype.itemsize, longest)
-    buffers = schedule.buffers(torch.device("cpu"), tiles.query_tile, tiles.key_tile)
+    buffers = schedule.buffers(torch.device("cpu"), tiles.tiling)
     scale = head_dim**-0.5
     output, lse = triton_executor.forward(query, key, value, buffers, scale)
     found = triton_executor.backward(

@@ -9,102 +9,42 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from wmdsl_kernels import errors
+from wmdsl_kernels import errors, stairs
+from wmdsl_kernels.ranges import UNTILED, Range, RangeTable, TableBuffers
 
 if TYPE_CHECKING:
     import torch
 
-Range = tuple[int, int]
-"""A half-open interval of token indices, `start < stop`."""
-
-UNTILED = 1 << 30
-"""A tile size that no block reaches: one tile per block."""
-
-
-class TableBuffers(NamedTuple):
-    """A `RangeTable` as int32 tensors on one device.
-
-    `tiles` [n, 3]: start, stop and block of each tile of at most `tile` tokens; `pointers`
-    [blocks + 1] and `ranges` [r, 2]: the ranges of block b are rows `pointers[b]` to
-    `pointers[b + 1]`.
-    """
-
-    tile: int
-    tiles: torch.Tensor
-    pointers: torch.Tensor
-    ranges: torch.Tensor
-
-
-@dataclass(frozen=True)
-class RangeTable:
-    """Ascending blocks that cover one axis, and the ascending ranges of the other axis they meet.
-
-    Canonical: ranges of one block neither touch nor overlap, adjacent blocks have unequal ranges.
-    """
-
-    blocks: tuple[Range, ...]
-    ranges: tuple[tuple[Range, ...], ...]
-
-    @classmethod
-    def of(cls, entries: Iterable[tuple[Range, Iterable[Range]]]) -> RangeTable:
-        """The canonical table of adjacent blocks and their (unordered, overlapping) ranges."""
-        blocks: list[Range] = []
-        ranges: list[tuple[Range, ...]] = []
-        for (start, stop), seen in entries:
-            merged = merge_ranges(seen)
-            if ranges and ranges[-1] == merged:
-                blocks[-1] = (blocks[-1][0], stop)
-                continue
-            blocks.append((start, stop))
-            ranges.append(merged)
-        return cls(tuple(blocks), tuple(ranges))
-
-    def transposed(self, length: int) -> RangeTable:
-        """The same pairs seen from the other axis, which is `length` long."""
-        edges = {0, length, *(edge for seen in self.ranges for span in seen for edge in span)}
-        spans = pairwise(sorted(edges))
-        return RangeTable.of((span, self._blocks_meeting(span)) for span in spans)
-
-    def tiles(self, size: int) -> Iterator[tuple[int, int, int]]:
-        """(start, stop, block) of tiles of at most `size` tokens that never straddle a block."""
-        for index, (start, stop) in enumerate(self.blocks):
-            for low in range(start, stop, size):
-                yield low, min(low + size, stop), index
-
-    def buffers(self, tile: int, device: torch.device) -> TableBuffers:
-        """The table as int32 tensors, cut into tiles of at most `tile` tokens."""
-        import torch
-
-        flat = [span for seen in self.ranges for span in seen]
-        pointers = [0]
-        for seen in self.ranges:
-            pointers.append(pointers[-1] + len(seen))
-        return TableBuffers(
-            tile,
-            torch.tensor(list(self.tiles(tile)), dtype=torch.int32, device=device),
-            torch.tensor(pointers, dtype=torch.int32, device=device),
-            torch.tensor(flat, dtype=torch.int32, device=device).reshape(-1, 2),
-        )
-
-    def _blocks_meeting(self, span: Range) -> list[Range]:
-        return [
-            block
-            for block, seen in zip(self.blocks, self.ranges, strict=True)
-            if any(low <= span[0] and span[1] <= high for low, high in seen)
-        ]
-
 
 class ScheduleBuffers(NamedTuple):
-    """What the executors read: the table by queries and its transposed twin by keys."""
+    """What the executors read: the table by queries and its transposed twin by keys.
+
+    Where steps were joined (`stairs.py`), `limits` [T] hides from each query the keys at its limit
+    and beyond; else it is empty, and ranges say all.
+    """
 
     rows: TableBuffers
     columns: TableBuffers
+    limits: torch.Tensor
+
+
+class Tiling(NamedTuple):
+    """How an executor wants a schedule cut: tiles of so many tokens at most, and steps joined to
+    blocks of so many at most (0: none)."""
+
+    query_tile: int = UNTILED
+    key_tile: int = UNTILED
+    joined_queries: int = 0
+    joined_keys: int = 0
+
+
+WHOLE_BLOCKS = Tiling()
 
 
 @dataclass(frozen=True)
@@ -215,37 +155,47 @@ class Schedule:
             mask[query_start:query_stop, key_start:key_stop] = True
         return mask
 
-    def buffers(
-        self, device: torch.device, query_tile: int = UNTILED, key_tile: int = UNTILED
-    ) -> ScheduleBuffers:
-        """The tensors that executors read on `device`; built once per device and tile sizes."""
+    def longest_block(self, joined: int) -> int:
+        """The most queries of a block after steps were joined to at most `joined` queries."""
+        found = self._longest.get(joined)
+        if found is None:
+            blocks = stairs.joined_rows(self.rows, joined).blocks
+            found = self._longest[joined] = max(stop - start for start, stop in blocks)
+        return found
+
+    def buffers(self, device: torch.device, tiling: Tiling = WHOLE_BLOCKS) -> ScheduleBuffers:
+        """The tensors that executors read on `device`; built once per device and tiling."""
         import torch
 
-        place = (device, query_tile, key_tile)
+        place = (device, tiling)
         found = self._buffers.get(place)
         if found is None:
-            found = ScheduleBuffers(
-                self.rows.buffers(query_tile, device), self.columns.buffers(key_tile, device)
-            )
+            found = self._built(device, tiling)
             # What a tracer builds are stand-ins without data: they must not outlive the trace.
             if not torch.compiler.is_compiling():
                 self._buffers[place] = found
         return found
 
+    def _built(self, device: torch.device, tiling: Tiling) -> ScheduleBuffers:
+        import torch
+
+        limits = stairs.limits_of(self.rows)
+        rows = stairs.joined_rows(self.rows, tiling.joined_queries)
+        columns = stairs.joined_columns(self.columns, limits, tiling.joined_keys)
+        plain = (rows, columns) == (self.rows, self.columns)
+        return ScheduleBuffers(
+            rows.buffers(tiling.query_tile, device),
+            columns.buffers(tiling.key_tile, device),
+            torch.tensor([] if plain else limits, dtype=torch.int32, device=device),
+        )
+
     @cached_property
-    def _buffers(self) -> dict[tuple[torch.device, int, int], ScheduleBuffers]:
+    def _buffers(self) -> dict[tuple[torch.device, Tiling], ScheduleBuffers]:
         return {}
 
-
-def merge_ranges(ranges: Iterable[Range]) -> tuple[Range, ...]:
-    """The union of the ranges: ascending, no two touching."""
-    merged: list[Range] = []
-    for start, stop in sorted(ranges):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], stop))
-        else:
-            merged.append((start, stop))
-    return tuple(merged)
+    @cached_property
+    def _longest(self) -> dict[int, int]:
+        return {}
 
 
 def _covering(seen: dict[Range, list[Range]], length: int) -> Iterator[tuple[Range, list[Range]]]:

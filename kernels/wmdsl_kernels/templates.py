@@ -10,7 +10,8 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
-from wmdsl_kernels.schedule import Range, Schedule, merge_ranges
+from wmdsl_kernels.ranges import Range, merge_ranges
+from wmdsl_kernels.schedule import Schedule
 
 
 class _Group(NamedTuple):

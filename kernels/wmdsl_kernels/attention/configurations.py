@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wmdsl_kernels.schedule import Tiling
+
 NARROW_ROWS = 32
 """A schedule whose query blocks are all this short (an action chunk) takes narrow tiles."""
 
@@ -31,6 +33,11 @@ class Configuration:
     forward: Launch
     grad_query: Launch
     grad_key_value: Launch
+
+    @property
+    def tiling(self) -> Tiling:
+        """How it wants a schedule cut: its tiles, with steps joined to whole ones."""
+        return Tiling(self.query_tile, self.key_tile, self.query_tile, self.key_tile)
 
 
 HOPPER, AMPERE = 90, 80

@@ -13,8 +13,11 @@ import torch
 from wmdsl_kernels import native, toolchain
 from wmdsl_kernels.attention.request import Request
 from wmdsl_kernels.native import Place, place
-from wmdsl_kernels.schedule import UNTILED, ScheduleBuffers
+from wmdsl_kernels.schedule import ScheduleBuffers, Tiling
 from wmdsl_kernels.tensors import packed_like, unit_strided
+
+JOINED_ROWS = 32
+"""Steps of a token-causal mask are joined to so many queries, a depth of a bf16 tile."""
 
 
 class _Problem(ctypes.Structure):
@@ -27,7 +30,7 @@ class _Problem(ctypes.Structure):
             + ("grad_output", "grad_query", "grad_key", "grad_value")
         ),
         *((name, ctypes.c_void_p) for name in ("lse", "grad_lse")),
-        *((name, ctypes.c_void_p) for name in ("tiles", "pointers", "ranges")),
+        *((name, ctypes.c_void_p) for name in ("tiles", "pointers", "ranges", "limits")),
         *((name, ctypes.c_int64) for name in ("batch", "queries", "keys", "query_heads")),
         *((name, ctypes.c_int64) for name in ("key_heads", "head_dim", "blocks")),
         ("scale", ctypes.c_float),
@@ -40,9 +43,9 @@ def missing() -> str | None:
     return toolchain.missing()
 
 
-def tiles(request: Request) -> tuple[int, int]:
-    """Whole blocks: C++ cuts them by the sizes of its caches."""
-    return UNTILED, UNTILED
+def tiling(request: Request) -> Tiling:
+    """Whole blocks, which C++ cuts by the sizes of its caches; short steps are joined."""
+    return Tiling(joined_queries=JOINED_ROWS)
 
 
 def forward(
@@ -110,6 +113,7 @@ def _problem(query, key, value, output, lse, schedule: ScheduleBuffers, scale: f
         tiles=tiles.data_ptr(),
         pointers=pointers.data_ptr(),
         ranges=ranges.data_ptr(),
+        limits=schedule.limits.data_ptr() if len(schedule.limits) else None,
         batch=batch,
         queries=queries,
         keys=key.shape[1],

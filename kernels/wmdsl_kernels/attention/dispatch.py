@@ -92,4 +92,4 @@ def _run(name, query, key, value, request: Request, scale: float):
 
 def _buffers(request: Request, device: torch.device, executor: str) -> ScheduleBuffers:
     schedule = request.schedule or Schedule.dense(request.query_length, request.key_length)
-    return schedule.buffers(device, *EXECUTORS[executor].tiles(request))
+    return schedule.buffers(device, EXECUTORS[executor].tiling(request))

@@ -1,6 +1,6 @@
 """The executors of a schedule by name.
 
-Each is a module with `missing()` (what the machine lacks), `tiles(request)` (how fine it wants the
+Each is a module with `missing()` (what the machine lacks), `tiling(request)` (how it wants the
 schedule cut), `forward(...)` and `backward(...)` of one signature. What they cannot take by its
 facts alone is in `refusals.py`.
 Importing them is cheap: what is heavy (a build, Triton) happens when they first run.

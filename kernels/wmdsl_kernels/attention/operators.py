@@ -2,7 +2,7 @@
 
 Tracers (compile, export, fake tensors) see the `torch.library` operators
 `wmdsl_kernels::attention_forward` and `attention_backward`, which carry the schedule as int32
-tensors (rows, then columns: tiles, pointers, ranges) with the two tile sizes. Eager
+tensors (limits, then tiles, pointers, ranges of rows and of columns) with the two tile sizes. Eager
 calls skip the operator machinery, which costs 0.2 ms per training call: more than a small kernel.
 """
 
@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import torch
 
 from wmdsl_kernels.attention.executors import EXECUTORS
-from wmdsl_kernels.schedule import ScheduleBuffers, TableBuffers
+from wmdsl_kernels.ranges import TableBuffers
+from wmdsl_kernels.schedule import ScheduleBuffers
 from wmdsl_kernels.tensors import is_traced, packed_like
 
 
@@ -27,9 +28,9 @@ def execute(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Output [B, T, H, K] and LSE [B, H, T] by the named executor, differentiable."""
     if is_traced(query):
-        (query_tile, *rows), (key_tile, *columns) = schedule
+        (query_tile, *rows), (key_tile, *columns), limits = schedule
         return attention_forward(
-            query, key, value, [*rows, *columns], query_tile, key_tile, scale, executor
+            query, key, value, [limits, *rows, *columns], query_tile, key_tile, scale, executor
         )
     return _Eager.apply(query, key, value, schedule, scale, EXECUTORS[executor])
 
@@ -146,5 +147,6 @@ attention_forward.register_autograd(_differentiate, setup_context=_save)
 
 
 def _buffers(schedule: Sequence[torch.Tensor], query_tile: int, key_tile: int) -> ScheduleBuffers:
-    rows = TableBuffers(query_tile, *schedule[:3])
-    return ScheduleBuffers(rows, TableBuffers(key_tile, *schedule[3:]))
+    limits, *tables = schedule
+    rows, columns = TableBuffers(query_tile, *tables[:3]), TableBuffers(key_tile, *tables[3:])
+    return ScheduleBuffers(rows, columns, limits)

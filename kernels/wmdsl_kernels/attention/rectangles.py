@@ -12,16 +12,17 @@ from collections.abc import Iterator
 import torch
 
 from wmdsl_kernels.attention.request import Request
-from wmdsl_kernels.schedule import UNTILED, Range, ScheduleBuffers, TableBuffers
+from wmdsl_kernels.ranges import Range, TableBuffers
+from wmdsl_kernels.schedule import WHOLE_BLOCKS, ScheduleBuffers, Tiling
 
 
 def missing() -> None:
     """It is never missing."""
 
 
-def tiles(request: Request) -> tuple[int, int]:
+def tiling(request: Request) -> Tiling:
     """Whole blocks: each is one dense rectangle."""
-    return UNTILED, UNTILED
+    return WHOLE_BLOCKS
 
 
 def forward(

@@ -44,9 +44,7 @@ class Request:
         """Whether some query sees no key."""
         return self.schedule is not None and self.schedule.has_empty_rows
 
-    @property
-    def longest_query_block(self) -> int:
-        """The most queries that see the same keys and lie side by side."""
-        if self.schedule is None:
-            return self.query_length
-        return max(stop - start for start, stop in self.schedule.rows.blocks)
+    def longest_query_block(self, joined: int = 0) -> int:
+        """The most queries side by side that see the same keys, or with `joined` steps of a stair
+        (`stairs.py`) of at most so many queries together."""
+        return self.query_length if self.schedule is None else self.schedule.longest_block(joined)

@@ -9,9 +9,14 @@ from importlib.util import find_spec
 
 import torch
 
-from wmdsl_kernels.attention.configurations import Configuration, configuration, head_width
+from wmdsl_kernels.attention.configurations import (
+    NARROW_ROWS,
+    Configuration,
+    configuration,
+    head_width,
+)
 from wmdsl_kernels.attention.request import ITEM_BYTES, Request
-from wmdsl_kernels.schedule import ScheduleBuffers
+from wmdsl_kernels.schedule import ScheduleBuffers, Tiling
 from wmdsl_kernels.tensors import capability, outer_strides, packed_like
 from wmdsl_kernels.tracing import constant_result
 
@@ -25,15 +30,11 @@ def missing() -> str | None:
     return None if find_spec("triton") else "triton is not installed"
 
 
-def tiles(request: Request) -> tuple[int, int]:
-    """Query and key tile of the schedule buffers, from the launch table."""
-    chosen = configuration(
-        request.capability,
-        request.head_dim,
-        ITEM_BYTES[request.dtype],
-        request.longest_query_block,
-    )
-    return chosen.query_tile, chosen.key_tile
+def tiling(request: Request) -> Tiling:
+    """Query and key tile from the launch table; steps are joined to whole tiles."""
+    longest = request.longest_query_block(NARROW_ROWS + 1)
+    item_bytes = ITEM_BYTES[request.dtype]
+    return configuration(request.capability, request.head_dim, item_bytes, longest).tiling
 
 
 def forward(
@@ -60,6 +61,7 @@ def forward(
         rows.tiles,
         rows.pointers,
         rows.ranges,
+        schedule.limits,
         scale,
         length,
         *outer_strides(query, key, value, output),
@@ -67,6 +69,7 @@ def forward(
         GROUP=heads // key.shape[2],
         ROWS=rows.tile,
         KEYS=launch.step,
+        STAIRS=len(schedule.limits) > 0,
         **_shared_constants(query),
         num_warps=launch.warps,
         num_stages=launch.stages,
@@ -132,6 +135,7 @@ def _grad_query(operands, statistics, schedule: ScheduleBuffers, scale: float) -
         rows.tiles,
         rows.pointers,
         rows.ranges,
+        schedule.limits,
         scale,
         length,
         *outer_strides(query, key, value, grad_output, grad_query),
@@ -139,6 +143,7 @@ def _grad_query(operands, statistics, schedule: ScheduleBuffers, scale: float) -
         GROUP=heads // key.shape[2],
         ROWS=rows.tile,
         KEYS=launch.step,
+        STAIRS=len(schedule.limits) > 0,
         **_shared_constants(query),
         num_warps=launch.warps,
         num_stages=launch.stages,
@@ -168,6 +173,7 @@ def _grad_key_value(operands, statistics, schedule: ScheduleBuffers, scale: floa
         columns.tiles,
         columns.pointers,
         columns.ranges,
+        schedule.limits,
         scale,
         length,
         *outer_strides(query, key, value, grad_output, grad_key),
@@ -175,6 +181,7 @@ def _grad_key_value(operands, statistics, schedule: ScheduleBuffers, scale: floa
         GROUP=heads // key_heads,
         ROWS=launch.step,
         KEYS=columns.tile,
+        STAIRS=len(schedule.limits) > 0,
         DESCRIPTORS=descriptors,
         **_shared_constants(query),
         num_warps=launch.warps,

@@ -1,7 +1,8 @@
 """The Triton kernels of attention under a schedule: forward, delta, dQ and dK/dV.
 
 A program owns one tile, which never straddles a block of the schedule: all its rows see the same
-ranges, so no element of a mask is ever read and only the ends of ranges are predicated. dQ walks
+ranges, so no element of a mask is ever read and only the ends of ranges are predicated; with STAIRS
+a row sees of them what lies below its limit, and at least one key of the first step. dQ walks
 the table by queries and dK/dV its transposed twin: every gradient has one writer, in a fixed order.
 Tensors are [B, T, H, K] with contiguous K; names in capitals are compile-time constants.
 """
@@ -20,6 +21,7 @@ def forward_kernel(
     tiles,
     pointers,
     ranges,
+    limits,
     scale,
     length,
     query_batch,
@@ -40,6 +42,7 @@ def forward_kernel(
     WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
     KEYS: tl.constexpr,
+    STAIRS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     tile = tl.program_id(0)
@@ -59,6 +62,8 @@ def forward_kernel(
     key += batch * key_batch + (head // GROUP) * key_head
     value += batch * value_batch + (head // GROUP) * value_head
     factor = scale * 1.4426950408889634
+    if STAIRS:
+        limit = tl.load(limits + rows, mask=row_inside, other=2147483647)
     largest = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
     sums = tl.zeros([ROWS, WIDTH], tl.float32)
@@ -73,7 +78,10 @@ def forward_kernel(
             k = tl.load(key + wide * key_token + channels[None, :], mask=key_mask, other=0.0)
             v = tl.load(value + wide * value_token + channels[None, :], mask=key_mask, other=0.0)
             scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * factor  # [ROWS, KEYS]
-            scores = tl.where(key_inside[None, :], scores, float("-inf"))
+            visible = key_inside[None, :]
+            if STAIRS:
+                visible = visible & (keys[None, :] < limit[:, None])
+            scores = tl.where(visible, scores, float("-inf"))
             peak = tl.maximum(largest, tl.max(scores, 1))
             weights = tl.exp2(scores - peak[:, None])
             shrink = tl.exp2(largest - peak)
@@ -142,6 +150,7 @@ def grad_query_kernel(
     tiles,
     pointers,
     ranges,
+    limits,
     scale,
     length,
     query_batch,
@@ -165,6 +174,7 @@ def grad_query_kernel(
     WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
     KEYS: tl.constexpr,
+    STAIRS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     tile = tl.program_id(0)
@@ -190,6 +200,8 @@ def grad_query_kernel(
     factor = scale * 1.4426950408889634
     shift = tl.load(lse + place, mask=row_inside, other=float("inf")) * 1.4426950408889634
     constant = tl.load(delta + place, mask=row_inside, other=0.0)
+    if STAIRS:
+        limit = tl.load(limits + rows, mask=row_inside, other=0)
     sums = tl.zeros([ROWS, WIDTH], tl.float32)
     for index in range(tl.load(pointers + block), tl.load(pointers + block + 1)):
         low = tl.load(ranges + 2 * index)
@@ -202,7 +214,10 @@ def grad_query_kernel(
             k = tl.load(key + wide * key_token + channels[None, :], mask=key_mask, other=0.0)
             v = tl.load(value + wide * value_token + channels[None, :], mask=key_mask, other=0.0)
             scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * factor  # [ROWS, KEYS]
-            weights = tl.where(key_inside[None, :], tl.exp2(scores - shift[:, None]), 0.0)
+            visible = key_inside[None, :]
+            if STAIRS:
+                visible = visible & (keys[None, :] < limit[:, None])
+            weights = tl.where(visible, tl.exp2(scores - shift[:, None]), 0.0)
             slopes = tl.dot(g, tl.trans(v), input_precision=PRECISION) - constant[:, None]
             sums = tl.dot((weights * slopes).to(k.dtype), k, sums, input_precision=PRECISION)
     grad_query += batch * target_batch + head * target_head
@@ -226,6 +241,7 @@ def grad_key_value_kernel(
     tiles,
     pointers,
     ranges,
+    limits,
     scale,
     length,
     query_batch,
@@ -249,6 +265,7 @@ def grad_key_value_kernel(
     WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
     KEYS: tl.constexpr,
+    STAIRS: tl.constexpr,
     PRECISION: tl.constexpr,
     DESCRIPTORS: tl.constexpr,
 ):
@@ -300,6 +317,9 @@ def grad_key_value_kernel(
                 constant = tl.load(delta + statistics + rows, mask=row_inside, other=0.0)
                 scores = tl.dot(k, tl.trans(q), input_precision=PRECISION)  # [KEYS, ROWS]
                 weights = tl.exp2(scores * factor - shift[None, :] * 1.4426950408889634)
+                if STAIRS:
+                    limit = tl.load(limits + rows, mask=row_inside, other=0)
+                    weights = tl.where(keys[:, None] < limit[None, :], weights, 0.0)
                 value_sums = tl.dot(weights.to(g.dtype), g, value_sums, input_precision=PRECISION)
                 slopes = tl.dot(v, tl.trans(g), input_precision=PRECISION) - constant[None, :]
                 slopes = (weights * slopes).to(q.dtype)

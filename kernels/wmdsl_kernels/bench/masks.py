@@ -59,6 +59,16 @@ def block_causal(segments: Sequence[int]) -> Schedule:
     return Schedule.from_groups(segments, lambda i, j: j <= i)
 
 
+def token_causal(length: int) -> Schedule:
+    """Token i sees tokens 0 to i: a unified model that predicts one token after the other."""
+    return block_causal([1] * length)
+
+
+def causal_text(text: int, image: int, action: int) -> Schedule:
+    """Token-causal text, an image that sees it and itself, more such text, an action chunk."""
+    return block_causal([*[1] * text, image, *[1] * text, action])
+
+
 def policy(text: int, frames: int, frame_tokens: int, action: int) -> Schedule:
     """Text, block-causal video that sees the text, one action chunk that sees everything."""
     groups = [Group("text", -1, text)]

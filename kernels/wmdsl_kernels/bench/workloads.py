@@ -57,6 +57,7 @@ PUBLISHED = (
     Workload("P3", Schedule.dense(51, 867), 1, 8, 1, 256, backward=False),
     Workload("LD1", Schedule.dense(250, 250), 32, 32, 32, 48),
     Workload("FR1", Schedule.dense(291, 291), 8, 32, 32, 64),
+    Workload("tokens-2048", masks.token_causal(2048), 8, 32, 8, 128),
 )
 """As published, for a GPU."""
 
@@ -73,9 +74,12 @@ CPU = (
     Workload("frames-64", masks.frame_actions(64, 8, 128, 8), 1, 12, 12, 64),
     Workload("frames-128", masks.frame_actions(64, 8, 128, 8), 1, 12, 12, 128),
     Workload("teacher", masks.teacher_forcing(64, 8, 128, 8), 1, 12, 12, 64),
+    Workload("tokens-512", masks.token_causal(512), 2, 8, 8, 64),
+    Workload("demo-tokens", masks.token_causal(42), 64, 4, 2, 32),
     Workload("demo-small", masks.policy(4, 2, 49, 16), 64, 2, 2, 32),
     Workload("demo-large", masks.policy(4, 4, 64, 16), 32, 8, 8, 64),
 )
-"""FW1-FW4, LB1a and P1 scaled to two cores, six policy shapes, two shapes of a training demo."""
+"""FW1-FW4, LB1a and P1 scaled to two cores, six policy shapes, token-causal ones, two shapes of a
+training demo."""
 
 TABLES = {"cuda": PUBLISHED, "cpu": CPU}

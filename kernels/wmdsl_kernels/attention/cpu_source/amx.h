@@ -81,7 +81,7 @@ class TileForward {
     std::fill(total, total + count, 0.f);
     bool first = true;
     for_keys(p, block, visited, [&](Span keys) {
-      visit(count, blocks, keys, first);
+      visit(span, blocks, keys, first);
       first = false;
     });
     if (first) std::fill(sums, sums + count * sum_row, 0.f);
@@ -93,14 +93,16 @@ class TileForward {
     put_rows(sums, sum_row, span, p.head_dim, inverse, 1.f, p.output.at<T>(b, h), p.output.token);
   }
 
-  void visit(int64_t count, int64_t blocks, Span keys, bool first) {
+  void visit(Span rows, int64_t blocks, Span keys, bool first) {
     const int64_t base = keys.start / DEPTH * DEPTH;
     const int64_t columns = (keys.stop - base + SIDE - 1) / SIDE;
     const int64_t depths = (keys.stop - base + DEPTH - 1) / DEPTH;
     tile_product(blocks, columns, query_rows, key_turned.from(base / SIDE, 0), steps,
                  {scores, score_row, false});
-    const Span seen{keys.start - base, keys.stop - base};
-    for (int64_t row = 0; row < count; ++row) soften(row, seen, depths, first);
+    for (int64_t row = 0; row < rows.length(); ++row) {
+      const Span seen = visible(p, rows.start + row, keys);
+      soften(row, {seen.start - base, std::max<int64_t>(seen.stop - base, 0)}, depths, first);
+    }
     tile_product(blocks, width / SIDE, weights, value_pairs.from(0, base / DEPTH), depths,
                  {sums, sum_row, !first});
   }
@@ -163,7 +165,8 @@ class TileBackward {
            2 * Scratch::bytes<float>(padded * sum_row) + 6 * Scratch::bytes<Bfloat16>(ROWS * width) +
            3 * Scratch::bytes<Bfloat16>(ROWS * KEYS) +
            Scratch::bytes<float>(width * (ROWS + LANES)) + Scratch::bytes<float>(ROWS * sum_row) +
-           2 * Scratch::bytes<float>(DEPTH * DEPTH) + 2 * Scratch::bytes<float>(ROWS);
+           2 * Scratch::bytes<float>(DEPTH * DEPTH) + 2 * Scratch::bytes<float>(ROWS) +
+           Scratch::bytes<int32_t>(ROWS);
   }
 
   // Owns the keys of one key head: all query heads of its group add to them, in order.
@@ -195,6 +198,7 @@ class TileBackward {
     changes = scratch.take<float>(DEPTH * DEPTH);
     shift = scratch.take<float>(ROWS);
     delta = scratch.take<float>(ROWS);
+    limits = scratch.take<int32_t>(ROWS);
     const Span all{0, p.keys};
     const int64_t blocks = padded / SIDE;
     pack_left(p.key.at<T>(b, g), p.key.token, all, p.head_dim, width, blocks, key_rows);
@@ -217,6 +221,7 @@ class TileBackward {
   Tiles key_rows, value_rows, key_across, query_rows, query_turned, query_pairs;
   Tiles gradient_rows, gradient_turned, gradient_pairs, weights, slopes, slope_pairs;
   float *key_sums, *value_sums, *query_sums, *turned_sums, *scores, *changes, *shift, *delta;
+  int32_t* limits;
 
   template <class T>
   void tile(int64_t b, int64_t h, Span span, int64_t block) {
@@ -257,6 +262,7 @@ class TileBackward {
       }
       delta[row] = sum_of((Vector)sum) - (p.grad_lse ? p.grad_lse[line + row] : 0.f);
       shift[row] = p.lse[line + row] * LOG2_E;
+      if (p.limits) limits[row] = p.limits[span.start + row];
     }
     for (int64_t row = span.length(); row < blocks * SIDE; ++row) {
       delta[row] = 0.f;
@@ -275,7 +281,7 @@ class TileBackward {
                      {scores, DEPTH, false});
         tile_product(2, 2, value_rows.from(block, 0), gradient_turned.from(2 * j, 0), steps,
                      {changes, DEPTH, false});
-        differentiate(i, j, seen);
+        differentiate(i, j, base, seen);
       }
     tile_product(2 * key_depths, width / SIDE, weights, gradient_pairs, depths,
                  {value_sums + base * sum_row, sum_row, true});
@@ -286,7 +292,7 @@ class TileBackward {
   }
 
   // A block of 32 keys x 32 queries: scores become weights, changes of weights those of scores.
-  void differentiate(int64_t i, int64_t j, Span seen) {
+  void differentiate(int64_t i, int64_t j, int64_t base, Span seen) {
     const Vector scale = splat(p.scale * LOG2_E);
     const float *shifts = shift + j * DEPTH, *deltas = delta + j * DEPTH;
     const Vector shift_low = load(shifts), shift_high = load(shifts + LANES);
@@ -296,8 +302,13 @@ class TileBackward {
       __m512i weight = _mm512_setzero_si512(), slope = _mm512_setzero_si512();
       if (seen.start <= at && at < seen.stop) {
         const float *score = scores + key * DEPTH, *change = changes + key * DEPTH;
-        const Vector low = power_of_two(load(score) * scale - shift_low);
-        const Vector high = power_of_two(load(score + LANES) * scale - shift_high);
+        Vector low = power_of_two(load(score) * scale - shift_low);
+        Vector high = power_of_two(load(score + LANES) * scale - shift_high);
+        if (p.limits) {
+          const int32_t* stops = limits + j * DEPTH;
+          low = below(base + at, stops) ? low : Vector{};
+          high = below(base + at, stops + LANES) ? high : Vector{};
+        }
         weight = narrow_line(low, high);
         slope = narrow_line(low * (load(change) - delta_low),
                             high * (load(change + LANES) - delta_high));
@@ -311,6 +322,13 @@ class TileBackward {
       put_line(slope_pairs.at(2 * j, i) + pair * DEPTH, choose(even, PAIRS_LOW, odd));
       put_line(slope_pairs.at(2 * j + 1, i) + pair * DEPTH, choose(even, PAIRS_HIGH, odd));
     }
+  }
+
+  // The lanes whose limit lies beyond a key.
+  static Integers below(int64_t key, const int32_t* stops) {
+    Integers limit;
+    std::memcpy(&limit, stops, sizeof limit);
+    return limit > int32_t(key);
   }
 
   // The sums of the query gradient lie [width][rows]; turn them into rows.

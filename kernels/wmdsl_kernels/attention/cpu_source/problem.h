@@ -27,6 +27,7 @@ struct Problem {
   const int32_t* tiles;   // [blocks, 3]: start, stop, block
   const int32_t* pointers;
   const int32_t* ranges;  // [r, 2]
+  const int32_t* limits;  // [queries]: the end of what each sees of its block's ranges; or null: all
   int64_t batch, queries, keys, query_heads, key_heads, head_dim, blocks;
   float scale;
   int32_t threads;
@@ -102,6 +103,11 @@ static void for_keys(const Problem& p, int64_t block, int64_t size, Visit visit)
       start = edge;
     }
   }
+}
+
+// What query `row` sees of a span of keys: nothing, if it stops where it starts or before.
+static inline Span visible(const Problem& p, int64_t row, Span keys) {
+  return p.limits ? Span{keys.start, std::min<int64_t>(keys.stop, p.limits[row])} : keys;
 }
 
 static inline bool sees_nothing(const Problem& p, int64_t block) {

@@ -83,11 +83,10 @@ static inline Span panels_of(Span keys) {
 // Set to `filler` what a row of scores holds for keys outside the span.
 static inline void mask_edges(float* row, Span keys, Span panels, float filler) {
   const int64_t first = keys.start - panels.start * LANES;
-  const int64_t last = (panels.length() - 1) * LANES;
-  const int64_t stop = keys.stop - panels.start * LANES;
+  const int64_t stop = std::max<int64_t>(keys.stop - panels.start * LANES, 0);
   if (first) store(row, within(load(row), first, LANES, splat(filler)));
-  if (stop - last < LANES)
-    store(row + last, within(load(row + last), 0, stop - last, splat(filler)));
+  for (int64_t c = stop / LANES * LANES; c < panels.length() * LANES; c += LANES)
+    store(row + c, within(load(row + c), 0, stop - c, splat(filler)));
 }
 
 class VectorForward {
@@ -145,7 +144,7 @@ class VectorForward {
     const int64_t step = round_up((count + slices - 1) / slices, MICRO_ROWS);
     for_keys(p, block, KEYS, [&](Span keys) {
       for (int64_t first = 0; first < count; first += step)
-        visit({first, std::min(first + step, count)}, keys);
+        visit(rows.start, {first, std::min(first + step, count)}, keys);
     });
     float* lse = p.lse + (b * p.query_heads + h) * p.queries + rows.start;
     for (int64_t row = 0; row < count; ++row) {
@@ -156,12 +155,13 @@ class VectorForward {
     }
   }
 
-  void visit(Span rows, Span keys) {
+  // Rows are counted from `tile`, the first one of their tile.
+  void visit(int64_t tile, Span rows, Span keys) {
     const Span panels = panels_of(keys);
     gemm(rows.length(), panels.length(), query_rows.from(rows.start).left(),
          {key_panels + panels.start * width * LANES, LANES, width * LANES}, width, scores.set());
     for (int64_t row = rows.start; row < rows.stop; ++row)
-      soften(row, scores.at(row - rows.start), keys, panels);
+      soften(row, scores.at(row - rows.start), visible(p, tile + row, keys), panels);
     gemm(rows.length(), width / LANES, scores.from(0, keys.start - panels.start * LANES).left(),
          value_rows.from(keys.start).right(), keys.length(), sums.from(rows.start).add());
   }
@@ -254,7 +254,7 @@ class VectorBackward {
               gradient_rows);
     row_constants<T>(b, h, rows);
     std::fill(query_sums.data, query_sums.at(count), 0.f);
-    for_keys(p, block, KEYS, [&](Span keys) { visit(count, keys); });
+    for_keys(p, block, KEYS, [&](Span keys) { visit(rows, keys); });
     unpack_rows(query_sums, rows, p.head_dim, p.scale, p.grad_query.at<T>(b, h),
                 p.grad_query.token);
   }
@@ -271,7 +271,8 @@ class VectorBackward {
     }
   }
 
-  void visit(int64_t count, Span keys) {
+  void visit(Span rows, Span keys) {
+    const int64_t count = rows.length();
     const Span panels = panels_of(keys);
     const int64_t at = panels.start * width * LANES, skip = keys.start - panels.start * LANES;
     const int64_t vectors = width / LANES, seen = keys.length();
@@ -279,7 +280,12 @@ class VectorBackward {
          weights.set());
     gemm(count, panels.length(), gradient_rows.left(), {value_panels + at, LANES, width * LANES},
          width, slopes.set());
-    for (int64_t row = 0; row < count; ++row) differentiate(row, panels.length() * LANES);
+    for (int64_t row = 0; row < count; ++row) {
+      differentiate(row, panels.length() * LANES);
+      if (p.limits)
+        for (float* line : {weights.at(row), slopes.at(row)})
+          mask_edges(line, visible(p, rows.start + row, keys), panels, 0.f);
+    }
     gemm(seen, vectors, weights.from(0, skip).turned(), gradient_rows.right(), count,
          value_sums.from(keys.start).add());
     gemm(seen, vectors, slopes.from(0, skip).turned(), query_rows.right(), count,
