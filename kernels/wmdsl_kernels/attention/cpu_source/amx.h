@@ -29,8 +29,7 @@ class TileForward {
         width(round_up(p.head_dim, DEPTH)),
         steps(width / DEPTH),
         padded(round_up(p.keys, DEPTH)),
-        parts_of_keys((padded + MOST_KEYS - 1) / MOST_KEYS),
-        visited(round_up((padded + parts_of_keys - 1) / parts_of_keys, DEPTH)),
+        visited(std::min(padded, MOST_KEYS)),
         sum_row(width + LANES),
         score_row(visited + LANES) {}
 
@@ -68,8 +67,8 @@ class TileForward {
  private:
   const Problem& p;
   const int64_t width, steps, padded;
-  const int64_t parts_of_keys, visited;  // as many keys at a time as keep a score row in cache
-  const int64_t sum_row, score_row;      // strides beyond a power of two, which caches dislike
+  const int64_t visited;             // as many keys at a time as keep a score row in cache
+  const int64_t sum_row, score_row;  // strides beyond a power of two, which caches dislike
   Tiles key_turned, value_pairs, query_rows, weights;
   float *sums, *scores, *largest, *total, *inverse;
 
@@ -80,7 +79,7 @@ class TileForward {
     std::fill(largest, largest + count, -std::numeric_limits<float>::infinity());
     std::fill(total, total + count, 0.f);
     bool first = true;
-    for_keys(p, block, visited, [&](Span keys) {
+    for_keys(p, block, visited, DEPTH, [&](Span keys) {
       visit(span, blocks, keys, first);
       first = false;
     });
@@ -235,7 +234,7 @@ class TileBackward {
     pair_all(gradient_rows, blocks, steps, gradient_pairs);
     row_constants<T>(b, h, span, blocks);
     bool first = true;
-    for_keys(p, block, KEYS, [&](Span keys) {
+    for_keys(p, block, KEYS, DEPTH, [&](Span keys) {
       visit(depths, keys, first);
       first = false;
     });

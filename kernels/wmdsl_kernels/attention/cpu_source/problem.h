@@ -91,17 +91,16 @@ static void for_tiles(const Problem& p, int64_t size, int64_t multiple, int64_t 
   }
 }
 
-// Call visit(keys) for the key spans of at most `size` keys that a block sees; `size` aligned.
+// Call visit(keys) for the key spans of a block: its ranges, cut at multiples of `multiple` into as
+// few spans of about equal length as fit into `size` keys, counted from such a multiple.
 template <class Visit>
-static void for_keys(const Problem& p, int64_t block, int64_t size, Visit visit) {
+static void for_keys(const Problem& p, int64_t block, int64_t size, int64_t multiple, Visit visit) {
   for (int64_t r = p.pointers[block]; r < p.pointers[block + 1]; ++r) {
-    const int64_t stop = p.ranges[2 * r + 1];
-    int64_t start = p.ranges[2 * r];
-    while (start < stop) {
-      const int64_t edge = std::min(start / size * size + size, stop);
-      visit(Span{start, edge});
-      start = edge;
-    }
+    const int64_t first = p.ranges[2 * r], stop = p.ranges[2 * r + 1];
+    const int64_t base = first / multiple * multiple, count = (stop - base + size - 1) / size;
+    const int64_t step = round_up((stop - base + count - 1) / count, multiple);
+    for (int64_t start = base; start < stop; start += step)
+      visit(Span{std::max(start, first), std::min(start + step, stop)});
   }
 }
 

@@ -142,7 +142,7 @@ class VectorForward {
     std::fill(sums.data, sums.at(count), 0.f);
     const int64_t slices = (count + SLICE - 1) / SLICE;
     const int64_t step = round_up((count + slices - 1) / slices, MICRO_ROWS);
-    for_keys(p, block, KEYS, [&](Span keys) {
+    for_keys(p, block, KEYS, MICRO_COLUMNS * LANES, [&](Span keys) {
       for (int64_t first = 0; first < count; first += step)
         visit(rows.start, {first, std::min(first + step, count)}, keys);
     });
@@ -254,7 +254,7 @@ class VectorBackward {
               gradient_rows);
     row_constants<T>(b, h, rows);
     std::fill(query_sums.data, query_sums.at(count), 0.f);
-    for_keys(p, block, KEYS, [&](Span keys) { visit(rows, keys); });
+    for_keys(p, block, KEYS, MICRO_COLUMNS * LANES, [&](Span keys) { visit(rows, keys); });
     unpack_rows(query_sums, rows, p.head_dim, p.scale, p.grad_query.at<T>(b, h),
                 p.grad_query.token);
   }
