@@ -59,7 +59,7 @@ HALF: dict[tuple[int, int], Configuration] = {
 SINGLE: dict[int, Configuration] = {
     32: Configuration(64, 64, Launch(32, 4, 2), Launch(32, 4, 2), Launch(32, 4, 2)),
     64: Configuration(32, 32, Launch(32, 4, 2), Launch(32, 4, 2), Launch(32, 4, 2)),
-    128: Configuration(32, 32, Launch(16, 8, 2), Launch(16, 4, 2), Launch(16, 8, 2)),
+    128: Configuration(32, 32, Launch(16, 8, 2), Launch(16, 4, 2), Launch(32, 8, 2)),
     256: Configuration(32, 16, Launch(16, 8, 1), Launch(16, 8, 1), Launch(16, 8, 1)),
 }
 """fp32 with exact products, by head width, on every architecture."""
