@@ -78,8 +78,14 @@ def embodiments(batch: Mapping[str, Tensor], size: int, count: int, like: Tensor
     number = batch.get("embodiment")
     if number is None:
         return torch.zeros(size, dtype=torch.int64, device=like.device)
-    if number.shape != (size,) or not 0 <= int(number.min()) <= int(number.max()) < count:
-        raise ValueError(f"batch['embodiment'] is to be [{size}] numbers from 0 to {count - 1}")
+    wanted = f"batch['embodiment'] is to be [{size}] numbers from 0 to {count - 1}"
+    if number.shape != (size,):
+        raise ValueError(wanted)
+    known = ((number >= 0) & (number < count)).all()
+    if number.is_cuda:
+        torch._assert_async(known, wanted)  # the host does not wait for a GPU's answer
+    elif not known:
+        raise ValueError(wanted)
     return number
 
 

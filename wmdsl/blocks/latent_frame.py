@@ -18,6 +18,8 @@ def to_frame(x_BNC: Tensor, tile: tuple[int, int, int]) -> Tensor:
 def from_frame(frame_B1CHW: Tensor, steps: int, size: int) -> Tensor:
     """The mean of the repeats of each number [B, steps, size]."""
     cells = frame_B1CHW.flatten(1)
-    place = torch.arange(cells.shape[1], device=cells.device) % (steps * size)
-    total = cells.new_zeros(len(cells), steps * size).index_add(1, place, cells)
-    return (total / place.bincount(minlength=steps * size)).unflatten(1, (steps, size))
+    count, numbers = cells.shape[1], torch.arange(steps * size, device=cells.device)
+    place = torch.arange(count, device=cells.device) % len(numbers)
+    total = cells.new_zeros(len(cells), len(numbers)).index_add(1, place, cells)
+    repeats = count // len(numbers) + (numbers < count % len(numbers)).long()
+    return (total / repeats).unflatten(1, (steps, size))

@@ -17,6 +17,7 @@ class Schedule:
 
     def __init__(self, mask_TS: Tensor):
         self.mask_TS = mask_TS
+        self.placed: dict[torch.device, Tensor] = {}
 
     @classmethod
     def from_ranges(
@@ -28,13 +29,19 @@ class Schedule:
             mask[query_start:query_stop, key_start:key_stop] = True
         return cls(mask)
 
+    def mask_on(self, device: torch.device) -> Tensor:
+        """The mask [T, S] on a device; copied once, since no CUDA graph copies from the host."""
+        if device not in self.placed:
+            self.placed[device] = self.mask_TS.to(device)
+        return self.placed[device]
+
 
 def attention(
     query_BTHK: Tensor, key_BSGK: Tensor, value_BSGK: Tensor, schedule: Schedule | None = None
 ) -> Tensor:
     """softmax(query key^T / sqrt(K)) value over the keys that each query sees [B, T, H, K]."""
     heads = [x.transpose(1, 2) for x in (query_BTHK, key_BSGK, value_BSGK)]
-    mask = None if schedule is None else schedule.mask_TS.to(query_BTHK.device)
+    mask = None if schedule is None else schedule.mask_on(query_BTHK.device)
     grouped = query_BTHK.shape[2] != key_BSGK.shape[2]
     mixed = functional.scaled_dot_product_attention(*heads, attn_mask=mask, enable_gqa=grouped)
     return mixed.transpose(1, 2)

@@ -178,6 +178,7 @@ _ROWS = (
     Code("WM885", "session cannot act", "A session is to act in a way that its query cannot."),
     Code("WM886", "no such baseline", "A run is not the baseline that it is given as."),
     Code("WM887", "setting out of range", "A number or a word given to a command cannot be."),
+    Code("WM888", "no CUDA graph", "A query is to be captured as a CUDA graph, and cannot be."),
     # lints
     Code("WM901", "unused parameter", "No value and no `when` names the parameter.", "warning"),
     Code("WM902", "unused import", "Nothing of the imported file is used.", "warning"),

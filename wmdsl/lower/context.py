@@ -91,7 +91,7 @@ class Context:
         if key not in self.schedules:
             rows = [tuple(row) for row in ranges]
             if averages:
-                value = Block("shares")(queries.tokens, rows)
+                value = Block("Shares")(queries.tokens, rows)
             else:
                 value = Name("Schedule").from_ranges(queries.tokens, keys, rows)
             name = Name(self.constants.of(key, wanted))

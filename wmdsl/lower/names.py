@@ -35,7 +35,7 @@ FUNCTIONS = frozenset(
     moments nearness noised normal normal_log_density normal_spans normal_twice numbers_present
     on_cosine over_maps over_numbers paced patchify path_integral random_shooting random_signs
     repeated rescaled resize resized revealed roll rotated rotated_heads samples scaled
-    schedule_of several shared_out shares shifted sinusoids smooth_l1 sometimes source_factors
+    schedule_of several shared_out shifted sinusoids smooth_l1 sometimes source_factors
     starts subset subset_bound to_bins to_frame to_maps to_tokens told_level twice unet_blocks
     uniform unit_cells unmarked unpatchify valid_mean validity vcreg velocity_of
     views_as_channels views_as_tokens whole whole_groups whole_number without_padding

@@ -30,7 +30,7 @@ ATTENTION = Name("attention")
 MAPS, SKIPS = Name("maps"), Name("skips")
 TIMED = ("dit", "unet")
 # By kind, what says who sees whom: a name and its annotation.
-SEEN = {"mlp": ("seen", "Tensor"), "unet": ("videos", "Videos")}
+SEEN = {"mlp": ("seen", "Shares"), "unet": ("videos", "Videos")}
 MASK = ("schedule", "Schedule | None")
 
 

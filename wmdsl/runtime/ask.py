@@ -10,23 +10,26 @@ import torch
 from wmdsl.plan.named import questions
 from wmdsl.runtime import binding, errors
 from wmdsl.runtime.checkpoint import save_tensors
+from wmdsl.runtime.device import CPU, moved, noise_of
 from wmdsl.runtime.filmstrip import picture
 from wmdsl.runtime.load import load_run
 from wmdsl.runtime.run import RunDirectory
 
 
 def ask_run(
-    path: Path, query: str, data: Path, out: Path, samples: int = 8, seed: int = 0
-) -> list[Path]:
-    """Ask a run `query` at random moments of a data set; returns the files written.
+    path: Path, query: str, data: Path, out: Path, samples: int = 8, seed: int = 0,
+    device: torch.device = CPU,
+) -> list[Path]:  # fmt: skip
+    """Ask a run `query` at random moments of a data set, the model on `device`; returns the files
+    written.
 
     `answer.safetensors` holds the answer and, as `truth.<stream>`, what the data has there.  Raises
     SpecError where the spec forbids the answer.
     """
     module, batch = recorded(path, query, data, samples, seed)
-    model = module.plan.model
+    model = module.to(device).plan.model
     with torch.inference_mode():
-        answer = module.query(query, batch, generator=torch.Generator().manual_seed(seed))
+        answer = moved(module.query(query, moved(batch, device), noise_of(module, seed)), CPU)
     out.mkdir(parents=True, exist_ok=True)
     truth = {f"truth.{name}": _sought(batch[name], model, name) for name in answer if name in batch}
     save_tensors(out / "answer.safetensors", {**answer, **truth})
@@ -38,15 +41,17 @@ def ask_run(
 
 
 def score_run(
-    path: Path, query: str, data: Path, out: Path, samples: int = 8, seed: int = 0
-) -> tuple[Path, float, float]:
+    path: Path, query: str, data: Path, out: Path, samples: int = 8, seed: int = 0,
+    device: torch.device = CPU,
+) -> tuple[Path, float, float]:  # fmt: skip
     """How likely a run finds what the data has at random moments, as answers to `query`.
 
     Returns the file written (`log_density.safetensors`), the mean in nats and its standard error.
     Raises SpecError where the plan says that there is no log-density.
     """
     module, batch = recorded(path, query, data, samples, seed)
-    found = module.log_density(query, batch, generator=torch.Generator().manual_seed(seed))
+    noise = noise_of(module.to(device), seed)
+    found = moved(module.log_density(query, moved(batch, device), generator=noise), CPU)
     out.mkdir(parents=True, exist_ok=True)
     save_tensors(out / "log_density.safetensors", found)
     each = found["log_density"]

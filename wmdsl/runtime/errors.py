@@ -222,6 +222,10 @@ def chunk_too_short(query: str, what: str, help: str) -> RunError:
     return RunError("WM885", what, f"query {query}", help)
 
 
+def not_captured(query: str, because: str, help: str) -> RunError:
+    return RunError("WM888", because, f"query {query}", help)
+
+
 def unseen(stream: str, step: int) -> RunError:
     return RunError(
         "WM885",

@@ -12,6 +12,8 @@ import torch
 
 from wmdsl.data import keys
 from wmdsl.runtime import errors
+from wmdsl.runtime.device import CPU, device_of, moved, noise_of
+from wmdsl.runtime.graphs import asker
 from wmdsl.runtime.load import load_run
 from wmdsl.runtime.observing import image_size
 from wmdsl.runtime.run import RunDirectory, write_json
@@ -33,6 +35,7 @@ def evaluate_run(
     query: str = "policy",
     seed: int = 0,
     session: SessionSettings | None = None,
+    device: torch.device = CPU,
     swaps: Mapping[str, str] | None = None,
     workers: int | None = None,
     videos: int = 2,
@@ -43,6 +46,7 @@ def evaluate_run(
 
     `session` says how it is asked again and again; its seed, bounds and what it hides are set here:
     a run that was trained blind is evaluated blind, and what no data set recorded stays zero.
+    The model computes on `device`.
     `swaps` maps a task to another whose instruction the policy is told instead, in a fifth of the
     episodes; success still is that of the first task.
     """
@@ -57,7 +61,7 @@ def evaluate_run(
         known = f"one of those evaluated: {', '.join(environments)}"
         raise errors.out_of_range("swap", unknown[0], known)
     run = RunDirectory(Path(path))
-    module = load_run(run.path)
+    module = load_run(run.path).to(device)
     training = run.read_json(run.training)
     recording, blind = training["recording"], bool(training["settings"]["blind"])
     robot = _one_robot([registry.spec(name) for name in environments])
@@ -91,27 +95,30 @@ def evaluate_run(
     report = {
         "query": query, "blind": blind, "seed": seed, "execute": policy.execute,
         "ensemble": policy.decay, "prefetch": settings.prefetch,
-        "latency_ms": latency(module, query), **result,
+        "device": str(device), "graph": settings.graph,
+        "latency_ms": latency(module, query, settings.graph), **result,
     }  # fmt: skip
     write_json(run.evaluation, report)
     return report
 
 
-def latency(module: nn.Module, query: str) -> dict[str, float]:
-    """Median milliseconds of one call for one observation: the query, and `joint` if declared."""
+def latency(module: nn.Module, query: str, graph: bool = False) -> dict[str, float]:
+    """Median milliseconds of one call for one observation, until the host has the answer: the
+    query, and `joint` if declared."""
     names = {"policy": query} | ({"joint": "joint"} if "joint" in module.plan.queries else {})
-    return {label: _median_ms(module, name) for label, name in names.items()}
+    return {label: _median_ms(module, name, graph) for label, name in names.items()}
 
 
 @torch.inference_mode()
-def _median_ms(module: nn.Module, query: str) -> float:
+def _median_ms(module: nn.Module, query: str, graph: bool) -> float:
     from wmdsl.runtime.sample import random_batch
 
+    ask, device = asker(module, query, graph), device_of(module)
     batch = random_batch(module.plan.model, 1, query)
     times = []
     for _ in range(LATENCY_CALLS):
         started = time.perf_counter()
-        module.query(query, batch, generator=torch.Generator().manual_seed(0))
+        moved(ask(moved(batch, device), noise_of(module, 0)), CPU)
         times.append(1e3 * (time.perf_counter() - started))
     return sorted(times)[len(times) // 2]
 

@@ -16,6 +16,7 @@ from wmdsl.data import keys
 from wmdsl.data.text import encode_text
 from wmdsl.environments.base import Environment
 from wmdsl.runtime.binding import VIDEO, offsets
+from wmdsl.runtime.device import device_of, moved, noise_of
 from wmdsl.runtime.observing import frame
 
 GAP = 4
@@ -103,10 +104,10 @@ def strips(
     model = module.plan.model
     rows = np.linspace(0, episode.rows * 0.8, moments).astype(int).tolist()
     batch = batch_at(model, episode, rows, rows_hz)
+    seen = moved(batch, device_of(module))
     written = []
     for query, name in visual_queries(module).items():
-        generator = torch.Generator().manual_seed(seed)
-        imagined = module.query(query, batch, generator=generator)[name]
+        imagined = module.query(query, seen, noise_of(module, seed))[name].cpu()
         written.append(picture(out / f"strip-{query}.png", model, name, batch, imagined))
     return written
 

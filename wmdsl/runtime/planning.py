@@ -24,6 +24,7 @@ from wmdsl.environments.intervals import wilson_interval
 from wmdsl.environments.seeds import Purpose, episode_seed
 from wmdsl.progress import Progress
 from wmdsl.runtime import errors
+from wmdsl.runtime.device import CPU, device_of, moved, noise_of
 from wmdsl.runtime.faithful.probe import hand_places
 from wmdsl.runtime.faithful.statistics import bootstrap_mean
 from wmdsl.runtime.history import History, Track, looked_at, looks_between, sample
@@ -88,9 +89,11 @@ def plan_run(
     environment: str,
     settings: PlanningSettings | None = None,
     *,
+    device: torch.device = CPU,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Let declared planners act in closed loop; writes `planner.json` in the run.
+    """Let declared planners act in closed loop, the model on `device`; writes `planner.json` in
+    the run.
 
     The goal of an episode is the expert's last observation in the same episode, which the planner
     is shown as a picture or a state, as its spec declares: the goal-conditioned protocol. Raises
@@ -98,7 +101,7 @@ def plan_run(
     """
     settings = settings or PlanningSettings()
     run = RunDirectory(Path(path))
-    module = load_run(run.path)
+    module = load_run(run.path).to(device)
     declared = [_declared(module, name) for name in planners]
     recording = run.read_json(run.training)["recording"]
     world = registry.make(environment, recording.get("supersample", SUPERSAMPLE))
@@ -170,7 +173,7 @@ class _Loop:
         """All episodes beside each other until each has succeeded or reached the limit."""
         looks = self._looks(planner)
         episodes = [_Episode(task, task.start, History(looks.tracks)) for task in tasks]
-        generator = torch.Generator().manual_seed(self.settings.seed)
+        generator = noise_of(self.module, self.settings.seed)
         with Progress(progress, f"planner {planner.name}", len(tasks)) as bar:
             while live := [one for one in episodes if not self._ended(one)]:
                 found = self._search(planner, looks, live, generator)
@@ -193,12 +196,14 @@ class _Loop:
         batch = {name: _stacked([one[name] for one in windows]) for name in windows[0]}
         goals = live[0].task.goal
         goal = {name: _stacked([one.task.goal[name] for one in live]) for name in goals}
-        plans = [one.plan for one in live]
+        plans, device = [one.plan for one in live], device_of(self.module)
         warm = {} if planner.kind == "best_of" else {
-            "warm": None if plans[0] is None else torch.stack(plans)
+            "warm": None if plans[0] is None else torch.stack(plans).to(device)
         }  # fmt: skip
-        answer = self.module.search(planner.name, batch, goal, generator, **warm)
-        return answer[self._action()]
+        answer = self.module.search(
+            planner.name, moved(batch, device), moved(goal, device), generator, **warm
+        )
+        return answer[self._action()].cpu()
 
     def _action(self) -> str:
         return next(s.name for s in self.model.streams.values() if s.modality == "action")

@@ -18,6 +18,8 @@ from wmdsl.data import keys
 from wmdsl.runtime import errors
 from wmdsl.runtime.binding import image_streams, offsets
 from wmdsl.runtime.chunks import Chunks
+from wmdsl.runtime.device import CPU, device_of, moved, noise_of
+from wmdsl.runtime.graphs import asker
 from wmdsl.runtime.history import History, looks_between, tracks_of
 from wmdsl.runtime.pace import pace_of
 
@@ -35,6 +37,7 @@ class SessionSettings:
     chunk before it is executed: in a thread, or with `background` off at once, to the same
     result.  `bounds` (lowest, highest) are those to which the robot clips what it executes.
     A blind session shows the model black images, and zeros in place of the `blank` streams.
+    With `graph` a GPU replays the query as CUDA graphs: the same numbers, without Python's time.
     """
 
     execute: int | None = None
@@ -45,6 +48,7 @@ class SessionSettings:
     seed: int = 0
     blind: bool = False
     blank: tuple[str, ...] = ()
+    graph: bool = False
 
 
 class _Answer(NamedTuple):
@@ -85,12 +89,14 @@ class Session:
         """The robot is controlled at `control_hz`, the rate of the actions if absent; cameras were
         recorded at `camera_hz` for training, as often as their streams if absent.
 
-        Raises RunError for a query that cannot act, and for rates and settings that do not fit.
+        A session is where its module is.  Raises RunError for a query that cannot act, and for
+        rates and settings that do not fit.
         """
         self.module = module.eval()
         self.settings = settings or SessionSettings()
         model = module.plan.model
         self.query = _declared(module, query)
+        self._ask = asker(module, query, self.settings.graph)
         self.action = _action_segment(model.streams, self.query)
         stream = model.streams[self.action.stream]
         hertz = Fraction(control_hz or stream.rate_hz)
@@ -128,7 +134,7 @@ class Session:
         self._queue: deque[np.ndarray] = deque()
         self._shown: dict[int, Observation] = {}
         self.used: tuple[int, ...] = ()
-        self.generator = torch.Generator().manual_seed(self.settings.seed)
+        self.generator = noise_of(self.module, self.settings.seed)
 
     def step(
         self,
@@ -201,7 +207,7 @@ class Session:
 
     @torch.inference_mode()
     def _infer(self, batch: dict[str, Tensor]) -> _Answer:
-        answer = self.module.query(self.query.name, batch, generator=self.generator)
+        answer = moved(self._ask(moved(batch, device_of(self.module)), self.generator), CPU)
         actions = answer[self.action.stream].float().numpy()
         held = np.repeat(actions, self.pace.hold, axis=1)[:, self.pace.behind :]
         return _Answer(held, {name: answer[name].float().numpy() for name in self._kept})

@@ -29,6 +29,11 @@ def weights_argument(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def device_argument(parser: argparse.ArgumentParser) -> None:
+    """`--device`: where the model computes."""
+    parser.add_argument("--device", default="cpu", help="cpu or cuda; cuda:1 for the second GPU")
+
+
 class _Parameter(argparse.Action):
     """Collects `name=value` into a dictionary."""
 

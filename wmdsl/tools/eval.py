@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from wmdsl.tools.common import swap_argument
+from wmdsl.tools.common import device_argument, swap_argument
 
 EXAMPLE = "wmdsl eval runs/mot --env metaworld/push-v3,metaworld/drawer-open-v3 --episodes 50"
 
@@ -22,6 +22,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
                         help="average overlapping chunks (as the query declares)")  # fmt: skip
     parser.add_argument("--prefetch", action="store_true",
                         help="act on what was seen one chunk ago, inferring meanwhile")  # fmt: skip
+    device_argument(parser)
+    parser.add_argument("--graph", action="store_true",
+                        help="on a GPU, replay the query as CUDA graphs")  # fmt: skip
     parser.add_argument("--planner", metavar="NAMES",
                         help="declared planners that act instead of a query")  # fmt: skip
     parser.add_argument("--limit", type=int, default=160,
@@ -36,6 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from wmdsl.environments.registry import names
+    from wmdsl.runtime.device import named
     from wmdsl.runtime.evaluate import evaluate_run
     from wmdsl.runtime.session import SessionSettings
 
@@ -43,8 +47,11 @@ def run(options: argparse.Namespace) -> int:
         return _plan(options)
     report = evaluate_run(
         options.run, names(options.env), options.episodes, query=options.query, seed=options.seed,
-        session=SessionSettings(options.execute, options.ensemble, options.prefetch),
-        swaps=options.swap, workers=options.workers, videos=options.videos, strips=options.strips,
+        session=SessionSettings(
+            options.execute, options.ensemble, options.prefetch, graph=options.graph
+        ),
+        device=named(options.device), swaps=options.swap, workers=options.workers,
+        videos=options.videos, strips=options.strips,
     )  # fmt: skip
     for line in lines(report):
         print(line)
@@ -54,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
 def _plan(options: argparse.Namespace) -> int:
     """Planners in closed loop, each in the same episodes."""
     from wmdsl.environments.registry import names
+    from wmdsl.runtime.device import named
     from wmdsl.runtime.planning import PlanningSettings, plan_run
 
     settings = PlanningSettings(options.episodes, options.limit, options.seed)
@@ -61,7 +69,11 @@ def _plan(options: argparse.Namespace) -> int:
     if more:
         print("error: --planner takes one environment", file=sys.stderr)
         return 2
-    report = plan_run(options.run, options.planner.split(","), environment, settings)
+    if options.graph:
+        print("error: --graph is for queries; a planner's search is not captured", file=sys.stderr)
+        return 2
+    planners = options.planner.split(",")
+    report = plan_run(options.run, planners, environment, settings, device=named(options.device))
     for name, result in report["planners"].items():
         low, high = (100 * end for end in result["interval"])
         near, least, most = (100 * value for value in result["distance"])

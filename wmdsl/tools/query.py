@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from wmdsl.tools.common import device_argument
+
 EXAMPLE = "wmdsl query runs/mot --query controllable --data data/arm --samples 8 -o answers"
 
 
@@ -17,19 +19,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the noise (0)")
     parser.add_argument("--log-density", action="store_true",
                         help="how likely the data's own answers are, in nats")  # fmt: skip
+    device_argument(parser)
     parser.add_argument("-o", "--out", required=True, type=Path,
                         help="folder for answer.safetensors and pictures")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
     from wmdsl.runtime.ask import ask_run, score_run
+    from wmdsl.runtime.device import named
 
+    asked = (options.run, options.query, options.data, options.out, options.samples, options.seed,
+             named(options.device))  # fmt: skip
     if options.log_density:
-        path, mean, error = score_run(options.run, options.query, options.data, options.out,
-                                      options.samples, options.seed)  # fmt: skip
+        path, mean, error = score_run(*asked)
         print(f"{path}\nlog-density {mean:.2f} nats, standard error {error:.2f}")
         return 0
-    for path in ask_run(options.run, options.query, options.data, options.out, options.samples,
-                        options.seed):  # fmt: skip
+    for path in ask_run(*asked):
         print(path)
     return 0

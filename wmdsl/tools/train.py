@@ -6,12 +6,8 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from wmdsl.tools.common import parameters_argument, weights_argument
-
-if TYPE_CHECKING:
-    import torch
+from wmdsl.tools.common import device_argument, parameters_argument, weights_argument
 
 EXAMPLE = "wmdsl train examples/paradigms/mot.wm --data data/arm -o runs/mot --steps 3000"
 OPTIONS = {
@@ -45,7 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shuffle-actions", action="store_true",
                         help="train on other samples' actions: a baseline")  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="continue at the last checkpoint")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    device_argument(parser)
     for name, (kind, text) in OPTIONS.items():
         shown = f"{text} ({getattr(default, name)})"
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=shown)
@@ -59,22 +55,11 @@ def folder(text: str) -> tuple[str, Path]:
     return (name, Path(path)) if equals and "/" not in name else ("", Path(text))
 
 
-def _device(name: str) -> torch.device:
-    import torch
-
-    from wmdsl.runtime import errors
-
-    has_gpu = torch.cuda.is_available()
-    if name.partition(":")[0] not in ("cpu", "cuda") or (name != "cpu" and not has_gpu):
-        wanted = "cpu or cuda" if has_gpu else "cpu: torch finds no GPU here"
-        raise errors.out_of_range("device", name, wanted)
-    return torch.device(name)
-
-
 def run(options: argparse.Namespace) -> int:
     import torch
 
     import wmdsl
+    from wmdsl.runtime.device import named
     from wmdsl.runtime.run import RunDirectory
     from wmdsl.runtime.settings import TrainSettings
     from wmdsl.runtime.stages import declared_steps
@@ -98,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     report = start(module, options.weights or recorded.get("weights"))
     for line in report.lines() if report else ():
         print(line)
-    module = module.to(_device(options.device))
+    module = module.to(named(options.device))
     if options.steps is None and not resuming:
         steps = declared_steps(module.plan.model) or settings.steps
         settings = replace(settings, steps=steps)

@@ -6,7 +6,7 @@ B batch, T tokens, W width, R runs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 
 import torch
 
@@ -148,9 +148,12 @@ def _summed(partial: torch.Tensor, pointers: torch.Tensor, like: torch.Tensor) -
     return target
 
 
-@lru_cache(maxsize=256)
+@cache
 def _tables(lengths: tuple[int, ...], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tiles int32 [t, 3] (first token, stop, run) and the first tile of each run int32 [R + 1]."""
+    """Tiles int32 [t, 3] (first token, stop, run) and the first tile of each run int32 [R + 1].
+
+    Kept for good: a captured CUDA graph reads them where they lie.
+    """
     tiles, pointers, start = [], [0], 0
     for run, length in enumerate(lengths):
         stop = start + length

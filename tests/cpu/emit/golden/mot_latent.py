@@ -98,19 +98,26 @@ class BytesEncoder(nn.Module):
         self.scores = nn.Linear(width, tokens, bias=False)
 
     def forward(self, bytes_BT: Tensor) -> Tensor:
+        # A GPU cannot tell how many texts differ without the host waiting for it.
+        if len(bytes_BT) == 1 or bytes_BT.is_cuda:
+            return self.encoded(bytes_BT)
         # Most samples of a batch share their instruction: each text is encoded once.
         texts, text_of_sample = torch.unique(bytes_BT, dim=0, return_inverse=True)
+        return self.encoded(texts)[text_of_sample]
+
+    def encoded(self, bytes_BT: Tensor) -> Tensor:
+        """Every row by itself."""
         # A large finite number: an empty text must not become NaN.
-        hidden = torch.zeros(texts.shape, device=texts.device, dtype=self.places.dtype)
-        hidden = hidden.masked_fill(texts == 0, -1e9)
-        x = self.table(texts) + self.places
+        hidden = torch.zeros(bytes_BT.shape, device=bytes_BT.device, dtype=self.places.dtype)
+        hidden = hidden.masked_fill(bytes_BT == 0, -1e9)
+        x = self.table(bytes_BT) + self.places
         for block in self.blocks:
             heads = [part.transpose(1, 2) for part in block.project(x)]
             mixed = functional.scaled_dot_product_attention(*heads, attn_mask=hidden[:, None, None])
             x = block.feed(block.merge(x, mixed.transpose(1, 2)))
         x = self.norm(x)
         weight = (self.scores(x) + hidden[..., None]).softmax(dim=1)
-        return (weight.transpose(1, 2) @ x)[text_of_sample]
+        return weight.transpose(1, 2) @ x
 
 
 class ConvGrid(nn.Module):

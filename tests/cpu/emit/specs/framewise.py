@@ -42,13 +42,23 @@ from torch.nn import functional
 from wmdsl_kernels import Schedule, attention, gated_residual, modulated_norm, rotated_heads
 
 
-def shares(tokens: int, ranges: Sequence[tuple[int, int, int, int]]) -> Tensor:
+class Shares:
     """The share [T, T] of each key in the mean of what a query sees, from rows
     (query_start, query_stop, key_start, key_stop)."""
-    seen = torch.zeros(tokens, tokens)
-    for query_start, query_stop, key_start, key_stop in ranges:
-        seen[query_start:query_stop, key_start:key_stop] = 1
-    return seen / seen.sum(dim=1, keepdim=True)
+
+    def __init__(self, tokens: int, ranges: Sequence[tuple[int, int, int, int]]):
+        seen_TT = torch.zeros(tokens, tokens)
+        for query_start, query_stop, key_start, key_stop in ranges:
+            seen_TT[query_start:query_stop, key_start:key_stop] = 1
+        self.share_TT = seen_TT / seen_TT.sum(dim=1, keepdim=True)
+        self.placed: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+
+    def like(self, x: Tensor) -> Tensor:
+        """With the dtype and device of x; copied once, since no CUDA graph copies from the host."""
+        place = x.dtype, x.device
+        if place not in self.placed:
+            self.placed[place] = self.share_TT.to(x)
+        return self.placed[place]
 
 
 class Tokens(nn.Module):
@@ -296,8 +306,8 @@ def cells(first: int, frames: int, rows: int, columns: int) -> Tensor:
 class MeanLayer(nn.Linear):
     """Tokens and, added to them, a layer over the mean of the tokens that each one sees."""
 
-    def forward(self, x_BTW: Tensor, shares_TT: Tensor) -> Tensor:
-        return x_BTW + functional.gelu(super().forward(shares_TT.to(x_BTW) @ x_BTW))
+    def forward(self, x_BTW: Tensor, shares: Shares) -> Tensor:
+        return x_BTW + functional.gelu(super().forward(shares.like(x_BTW) @ x_BTW))
 
 
 class CrossAttention(nn.Module):
@@ -465,7 +475,7 @@ TRAIN_PAINTER = Schedule.from_ranges(
         (20, 24, 0, 24),
     ],
 )  # model.wm:91
-TRAIN_DOER = shares(
+TRAIN_DOER = Shares(
     13,
     [
         (0, 1, 0, 1),
@@ -631,7 +641,7 @@ class Framewise(nn.Module):
             painter = block.feed(painter)
         return self.painter.norm(painter)
 
-    def run_doer(self, doer: Tensor, seen: Tensor) -> Tensor:
+    def run_doer(self, doer: Tensor, seen: Shares) -> Tensor:
         """The blocks of doer (model.wm:72)."""
         for block in self.doer.blocks:
             doer = block(doer, seen)
