@@ -186,7 +186,8 @@ class Denoiser(Generating):
         """A step along what is predicted here: Euler's, DDIM's or an ancestral one."""
         generate, x = self.generate(reference), self.x(reference)
         if generate.predict in DATA or generate.objective == "edm":
-            clean = self.clean(reference, now)
+            # Under autocast a head answers in half precision; what is sampled stays wide.
+            clean = of(self.clean(reference, now), "to")(x)
             self.frame.body.assign(x, of(torch, "lerp")(clean, x, then / now), generate.span)
             return
         if generate.objective == "flow":

@@ -661,7 +661,9 @@ class Idm(nn.Module):
             )
             dreamer_out = self.run_dreamer(dreamer, dreamer_code)
             corner_future = torch.lerp(
-                self.dreamer.corner_future_out(dreamer_out[:, 6:22]), corner_future, then / now
+                self.dreamer.corner_future_out(dreamer_out[:, 6:22]).to(corner_future),
+                corner_future,
+                then / now,
             )  # model.wm:96
 
         # action.future by regression (model.wm:105)
@@ -726,7 +728,9 @@ class Idm(nn.Module):
             )
             dreamer_out = self.run_dreamer(dreamer, dreamer_code)
             corner_future = torch.lerp(
-                self.dreamer.corner_future_out(dreamer_out[:, 6:22]), corner_future, then / now
+                self.dreamer.corner_future_out(dreamer_out[:, 6:22]).to(corner_future),
+                corner_future,
+                then / now,
             )  # model.wm:96
         corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
         return {"corner": ((corner_future_samples + 1) / 2).clamp(0, 1)}

@@ -758,7 +758,9 @@ class IdmAligned(nn.Module):
             dreamer = self.dreamer.corner_future_in(corner_future)
             dreamer_out = self.step_dreamer(dreamer, dreamer_told, memory)
             corner_future = torch.lerp(
-                self.dreamer.corner_future_out(dreamer_out), corner_future, then / now
+                self.dreamer.corner_future_out(dreamer_out).to(corner_future),
+                corner_future,
+                then / now,
             )  # model.wm:108
 
         # action.future by regression (model.wm:117)
@@ -821,7 +823,9 @@ class IdmAligned(nn.Module):
             dreamer = self.dreamer.corner_future_in(corner_future)
             dreamer_out = self.step_dreamer(dreamer, dreamer_told, memory)
             corner_future = torch.lerp(
-                self.dreamer.corner_future_out(dreamer_out), corner_future, then / now
+                self.dreamer.corner_future_out(dreamer_out).to(corner_future),
+                corner_future,
+                then / now,
             )  # model.wm:108
         corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
         return {"corner": ((corner_future_samples + 1) / 2).clamp(0, 1)}

@@ -735,7 +735,7 @@ class LatentVideo(nn.Module):
             policy = self.policy.action_in(action)
             policy_out = self.step_policy(policy, policy_told, memory)
             action = torch.lerp(
-                self.policy.action_out(policy_out), action, then / now
+                self.policy.action_out(policy_out).to(action), action, then / now
             )  # model.wm:92
         return {"action": action * self.action_scale + self.action_mean}
 
@@ -781,7 +781,9 @@ class LatentVideo(nn.Module):
             policy = self.policy.corner_future_in(corner_future)
             policy_out = self.step_policy(policy, policy_told, memory)
             corner_future = torch.lerp(
-                self.policy.corner_future_out(policy_out), corner_future, then / now
+                self.policy.corner_future_out(policy_out).to(corner_future),
+                corner_future,
+                then / now,
             )  # model.wm:101
         corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
         return {"corner": ((corner_future_samples + 1) / 2).clamp(0, 1)}

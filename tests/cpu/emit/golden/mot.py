@@ -817,9 +817,11 @@ class Mot(nn.Module):
             seer = self.seer.corner_future_in(corner_future)
             doer = self.doer.action_in(action)
             seer_out, doer_out = self.step_experts(seer, doer, seer_told, doer_told, memory)
-            action = torch.lerp(self.doer.action_out(doer_out), action, then / now)  # model.wm:102
+            action = torch.lerp(
+                self.doer.action_out(doer_out).to(action), action, then / now
+            )  # model.wm:102
             corner_future = torch.lerp(
-                self.seer.corner_future_out(seer_out), corner_future, then / now
+                self.seer.corner_future_out(seer_out).to(corner_future), corner_future, then / now
             )  # model.wm:93
         return {"action": action * self.action_scale + self.action_mean}
 
@@ -867,9 +869,11 @@ class Mot(nn.Module):
             seer = self.seer.corner_future_in(corner_future)
             doer = self.doer.action_in(action)
             seer_out, doer_out = self.step_experts(seer, doer, seer_told, doer_told, memory)
-            action = torch.lerp(self.doer.action_out(doer_out), action, then / now)  # model.wm:102
+            action = torch.lerp(
+                self.doer.action_out(doer_out).to(action), action, then / now
+            )  # model.wm:102
             corner_future = torch.lerp(
-                self.seer.corner_future_out(seer_out), corner_future, then / now
+                self.seer.corner_future_out(seer_out).to(corner_future), corner_future, then / now
             )  # model.wm:93
         corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
         return {
@@ -923,9 +927,11 @@ class Mot(nn.Module):
             doer = self.doer.action_in(action)
             seer_out, doer_out = self.step_experts(seer, doer, seer_told, doer_told, memory)
             corner_future = torch.lerp(
-                self.seer.corner_future_out(seer_out), corner_future, then / now
+                self.seer.corner_future_out(seer_out).to(corner_future), corner_future, then / now
             )  # model.wm:93
-            action = torch.lerp(self.doer.action_out(doer_out), action, then / now)  # model.wm:102
+            action = torch.lerp(
+                self.doer.action_out(doer_out).to(action), action, then / now
+            )  # model.wm:102
         corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
         return {"corner": ((corner_future_samples + 1) / 2).clamp(0, 1)}
 
@@ -975,7 +981,7 @@ class Mot(nn.Module):
             seer = self.seer.corner_future_in(corner_future)
             seer_out = self.step_experts_(seer, doer_action_future, seer_told, doer_told, memory)
             corner_future = torch.lerp(
-                self.seer.corner_future_out(seer_out), corner_future, then / now
+                self.seer.corner_future_out(seer_out).to(corner_future), corner_future, then / now
             )  # model.wm:93
         corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
         return {"corner": ((corner_future_samples + 1) / 2).clamp(0, 1)}
@@ -1025,7 +1031,9 @@ class Mot(nn.Module):
         for (now, then), seer_told, doer_told in zip(path, seer_steps, doer_steps, strict=True):
             doer = self.doer.action_in(action)
             doer_out = self.step_experts__(seer_corner_future, doer, seer_told, doer_told, memory)
-            action = torch.lerp(self.doer.action_out(doer_out), action, then / now)  # model.wm:102
+            action = torch.lerp(
+                self.doer.action_out(doer_out).to(action), action, then / now
+            )  # model.wm:102
         return {"action": action * self.action_scale + self.action_mean}
 
     def query(

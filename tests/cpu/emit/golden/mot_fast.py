@@ -794,7 +794,9 @@ class MotFast(nn.Module):
         for (now, then), doer_told in zip(path, doer_steps, strict=True):
             doer = self.doer.action_in(action)
             doer_out = self.step_experts_doer(doer, doer_told, memory)
-            action = torch.lerp(self.doer.action_out(doer_out), action, then / now)  # model.wm:102
+            action = torch.lerp(
+                self.doer.action_out(doer_out).to(action), action, then / now
+            )  # model.wm:102
         return {"action": action * self.action_scale + self.action_mean}
 
     @torch.no_grad()
@@ -843,9 +845,11 @@ class MotFast(nn.Module):
             seer_out, doer_out = self.step_experts(
                 seer, doer, seer_told, doer_told, memory, JOINT_EXPERTS_STEP
             )
-            action = torch.lerp(self.doer.action_out(doer_out), action, then / now)  # model.wm:102
+            action = torch.lerp(
+                self.doer.action_out(doer_out).to(action), action, then / now
+            )  # model.wm:102
             corner_future = torch.lerp(
-                self.seer.corner_future_out(seer_out), corner_future, then / now
+                self.seer.corner_future_out(seer_out).to(corner_future), corner_future, then / now
             )  # model.wm:93
         corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
         return {
@@ -901,9 +905,11 @@ class MotFast(nn.Module):
                 seer, doer, seer_told, doer_told, memory, JOINT_EXPERTS_STEP
             )
             corner_future = torch.lerp(
-                self.seer.corner_future_out(seer_out), corner_future, then / now
+                self.seer.corner_future_out(seer_out).to(corner_future), corner_future, then / now
             )  # model.wm:93
-            action = torch.lerp(self.doer.action_out(doer_out), action, then / now)  # model.wm:102
+            action = torch.lerp(
+                self.doer.action_out(doer_out).to(action), action, then / now
+            )  # model.wm:102
         corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
         return {"corner": ((corner_future_samples + 1) / 2).clamp(0, 1)}
 
@@ -951,7 +957,7 @@ class MotFast(nn.Module):
             seer = self.seer.corner_future_in(corner_future)
             seer_out = self.step_experts_seer(seer, seer_told, memory)
             corner_future = torch.lerp(
-                self.seer.corner_future_out(seer_out), corner_future, then / now
+                self.seer.corner_future_out(seer_out).to(corner_future), corner_future, then / now
             )  # model.wm:93
         corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
         return {"corner": ((corner_future_samples + 1) / 2).clamp(0, 1)}

@@ -756,7 +756,9 @@ class MotLatent(nn.Module):
         for (now, then), doer_told in zip(path, doer_steps, strict=True):
             doer = self.doer.action_in(action)
             doer_out = self.step_experts_doer(doer, doer_told, memory)
-            action = torch.lerp(self.doer.action_out(doer_out), action, then / now)  # model.wm:100
+            action = torch.lerp(
+                self.doer.action_out(doer_out).to(action), action, then / now
+            )  # model.wm:100
         return {"action": action * self.action_scale + self.action_mean}
 
     @torch.no_grad()

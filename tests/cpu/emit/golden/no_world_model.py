@@ -631,7 +631,7 @@ class NoWorldModel(nn.Module):
             policy = self.policy.action_in(action)
             policy_out = self.step_policy(policy, policy_told, memory)
             action = torch.lerp(
-                self.policy.action_out(policy_out), action, then / now
+                self.policy.action_out(policy_out).to(action), action, then / now
             )  # model.wm:75
         return {"action": action * self.action_scale + self.action_mean}
 

@@ -688,10 +688,12 @@ class SingleBackbone(nn.Module):
             )
             backbone_out = self.step_backbone(backbone, backbone_told, memory)
             action = torch.lerp(
-                self.backbone.action_out(backbone_out[:, 16:32]), action, then / now
+                self.backbone.action_out(backbone_out[:, 16:32]).to(action), action, then / now
             )  # model.wm:89
             corner_future = torch.lerp(
-                self.backbone.corner_future_out(backbone_out[:, 0:16]), corner_future, then / now
+                self.backbone.corner_future_out(backbone_out[:, 0:16]).to(corner_future),
+                corner_future,
+                then / now,
             )  # model.wm:80
         return {"action": action * self.action_scale + self.action_mean}
 
@@ -738,10 +740,12 @@ class SingleBackbone(nn.Module):
             )
             backbone_out = self.step_backbone(backbone, backbone_told, memory)
             action = torch.lerp(
-                self.backbone.action_out(backbone_out[:, 16:32]), action, then / now
+                self.backbone.action_out(backbone_out[:, 16:32]).to(action), action, then / now
             )  # model.wm:89
             corner_future = torch.lerp(
-                self.backbone.corner_future_out(backbone_out[:, 0:16]), corner_future, then / now
+                self.backbone.corner_future_out(backbone_out[:, 0:16]).to(corner_future),
+                corner_future,
+                then / now,
             )  # model.wm:80
         corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
         return {
@@ -793,10 +797,12 @@ class SingleBackbone(nn.Module):
             )
             backbone_out = self.step_backbone(backbone, backbone_told, memory)
             corner_future = torch.lerp(
-                self.backbone.corner_future_out(backbone_out[:, 0:16]), corner_future, then / now
+                self.backbone.corner_future_out(backbone_out[:, 0:16]).to(corner_future),
+                corner_future,
+                then / now,
             )  # model.wm:80
             action = torch.lerp(
-                self.backbone.action_out(backbone_out[:, 16:32]), action, then / now
+                self.backbone.action_out(backbone_out[:, 16:32]).to(action), action, then / now
             )  # model.wm:89
         corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
         return {"corner": ((corner_future_samples + 1) / 2).clamp(0, 1)}
@@ -845,7 +851,9 @@ class SingleBackbone(nn.Module):
             )
             backbone_out = self.step_backbone(backbone, backbone_told, memory)
             corner_future = torch.lerp(
-                self.backbone.corner_future_out(backbone_out[:, 0:16]), corner_future, then / now
+                self.backbone.corner_future_out(backbone_out[:, 0:16]).to(corner_future),
+                corner_future,
+                then / now,
             )  # model.wm:80
         corner_future_samples = unpatchify(corner_future, (1, 3, 64, 64), 16, 16)
         return {"corner": ((corner_future_samples + 1) / 2).clamp(0, 1)}
@@ -892,7 +900,7 @@ class SingleBackbone(nn.Module):
             backbone = torch.cat([backbone_corner_future, self.backbone.action_in(action)], dim=1)
             backbone_out = self.step_backbone(backbone, backbone_told, memory)
             action = torch.lerp(
-                self.backbone.action_out(backbone_out[:, 16:32]), action, then / now
+                self.backbone.action_out(backbone_out[:, 16:32]).to(action), action, then / now
             )  # model.wm:89
         return {"action": action * self.action_scale + self.action_mean}
 

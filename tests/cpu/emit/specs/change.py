@@ -706,12 +706,16 @@ class Change(nn.Module):
             )
             seer_out = self.step_seer(seer, seer_told, memory)
             scene_future = torch.lerp(
-                scene_future_before + self.seer.scene_future_out(seer_out[:, 0:8]),
+                (scene_future_before + self.seer.scene_future_out(seer_out[:, 0:8])).to(
+                    scene_future
+                ),
                 scene_future,
                 then / now,
             )  # model.wm:76
             body_future = torch.lerp(
-                body + self.seer.body_future_out(seer_out[:, 8:10]), body_future, then / now
+                (body + self.seer.body_future_out(seer_out[:, 8:10])).to(body_future),
+                body_future,
+                then / now,
             )  # model.wm:85
 
         # touch.future by regression (model.wm:94)
@@ -748,7 +752,7 @@ class Change(nn.Module):
             doer = self.doer.action_future_in(action_future)
             doer_out = self.step_doer(doer, doer_told, memory_)
             action_future = torch.lerp(
-                action[:, 1:2] + self.doer.action_future_out(doer_out),
+                (action[:, 1:2] + self.doer.action_future_out(doer_out)).to(action_future),
                 action_future,
                 act_then / act_now,
             )  # model.wm:99
@@ -792,12 +796,16 @@ class Change(nn.Module):
             )
             seer_out = self.step_seer(seer, seer_told, memory)
             scene_future = torch.lerp(
-                scene_future_before + self.seer.scene_future_out(seer_out[:, 0:8]),
+                (scene_future_before + self.seer.scene_future_out(seer_out[:, 0:8])).to(
+                    scene_future
+                ),
                 scene_future,
                 then / now,
             )  # model.wm:76
             body_future = torch.lerp(
-                body + self.seer.body_future_out(seer_out[:, 8:10]), body_future, then / now
+                (body + self.seer.body_future_out(seer_out[:, 8:10])).to(body_future),
+                body_future,
+                then / now,
             )  # model.wm:85
         scene_future_samples = unpatchify(scene_future, (2, 3, 16, 16), 8, 8)
         return {
@@ -844,12 +852,16 @@ class Change(nn.Module):
             )
             seer_out = self.step_seer(seer, seer_told, memory)
             scene_future = torch.lerp(
-                scene_future_before + self.seer.scene_future_out(seer_out[:, 0:8]),
+                (scene_future_before + self.seer.scene_future_out(seer_out[:, 0:8])).to(
+                    scene_future
+                ),
                 scene_future,
                 then / now,
             )  # model.wm:76
             body_future = torch.lerp(
-                body + self.seer.body_future_out(seer_out[:, 8:10]), body_future, then / now
+                (body + self.seer.body_future_out(seer_out[:, 8:10])).to(body_future),
+                body_future,
+                then / now,
             )  # model.wm:85
         scene_future_samples = unpatchify(scene_future, (2, 3, 16, 16), 8, 8)
         return {"scene": ((scene_future_samples + 1) / 2).clamp(0, 1)}
@@ -909,7 +921,7 @@ class Change(nn.Module):
             doer = self.doer.action_future_in(action_future)
             doer_out = self.step_doer(doer, doer_told, memory)
             action_future = torch.lerp(
-                action[:, 1:2] + self.doer.action_future_out(doer_out),
+                (action[:, 1:2] + self.doer.action_future_out(doer_out)).to(action_future),
                 action_future,
                 act_then / act_now,
             )  # model.wm:99

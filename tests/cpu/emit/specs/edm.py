@@ -557,7 +557,9 @@ class Edm(nn.Module):
             seer_code = Runs(self.seer.time(torch.cat([clean, scene_time], dim=1)), (2, 2))
             seer_out = self.run_seer(seer, seer_code)
             scene = torch.lerp(
-                denoised(scene, self.seer.scene_out(seer_out[:, 2:4]), now, 1), scene, then / now
+                denoised(scene, self.seer.scene_out(seer_out[:, 2:4]), now, 1).to(scene),
+                scene,
+                then / now,
             )  # model.wm:45
 
         # action.future by edm (model.wm:56)
@@ -576,7 +578,9 @@ class Edm(nn.Module):
             doer_code = Runs(self.doer.time(action_time), (4,))
             doer_out = self.run_doer(doer, doer_code, seer_after_1_held.detach())
             action = torch.lerp(
-                denoised(action, self.doer.action_out(doer_out), now, 0.5), action, then / now
+                denoised(action, self.doer.action_out(doer_out), now, 0.5).to(action),
+                action,
+                then / now,
             )  # model.wm:56
         return {"action": action * self.action_scale + self.action_mean}
 
@@ -604,7 +608,9 @@ class Edm(nn.Module):
             seer_code = Runs(self.seer.time(torch.cat([clean, scene_time], dim=1)), (2, 2))
             seer_out = self.run_seer(seer, seer_code)
             scene = torch.lerp(
-                denoised(scene, self.seer.scene_out(seer_out[:, 2:4]), now, 1), scene, then / now
+                denoised(scene, self.seer.scene_out(seer_out[:, 2:4]), now, 1).to(scene),
+                scene,
+                then / now,
             )  # model.wm:45
         return {"scene": scene * self.scene_scale + self.scene_mean}
 

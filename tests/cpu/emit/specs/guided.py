@@ -771,7 +771,7 @@ class Guided(nn.Module):
             policy = self.policy.scene_in(scene_scaled)
             policy_out = self.step_policy(policy, policy_told, text_words, memory)
             scene = torch.lerp(
-                denoised(scene, guided(self.policy.scene_out(policy_out), 2), now, 0.5),
+                denoised(scene, guided(self.policy.scene_out(policy_out), 2), now, 0.5).to(scene),
                 scene,
                 then / now,
             )  # model.wm:70

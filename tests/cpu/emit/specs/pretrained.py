@@ -96,6 +96,8 @@ def full_groups(x_BFCHW: Tensor, group: int) -> Tensor:
 class Autoencoder(nn.Module):
     """Frames [B, F, C, H, W] <-> latents [B, T, channels, rows, columns] of root mean square 1.
 
+    Latents are data, to which noise is added: they are as wide as the frames, under autocast too.
+
     `widths` and `strides` are those of each stage.  Frames come in groups of `group`; where the
     first group is not full, its first frame is repeated, so that one frame alone is a group too.
     """
@@ -122,11 +124,12 @@ class Autoencoder(nn.Module):
     def encode(self, x_BFCHW: Tensor) -> Tensor:
         """Frames -> latents; no latent sees a later frame."""
         x = full_groups(x_BFCHW, self.group).transpose(1, 2)
-        return unit_cells(self.encoder(x)).transpose(1, 2)
+        return unit_cells(self.encoder(x).to(x)).transpose(1, 2)
 
     def decode(self, latents_BTCHW: Tensor, frames: int) -> Tensor:
         """Latents -> the last `frames` of the frames that they stand for."""
-        return self.decoder(latents_BTCHW.transpose(1, 2)).transpose(1, 2)[:, -frames:]
+        frames_BCTHW = self.decoder(latents_BTCHW.transpose(1, 2)).to(latents_BTCHW)
+        return frames_BCTHW.transpose(1, 2)[:, -frames:]
 
 
 class Heads(nn.Module):
