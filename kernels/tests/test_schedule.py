@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses import FakeTensor, FakeTensorMode
 
 from wmdsl_kernels import Schedule, ScheduleError
 from wmdsl_kernels.bench import masks
@@ -68,7 +69,7 @@ def test_digest_is_frozen():
 @pytest.mark.parametrize("name", FAMILIES)
 def test_buffers_are_int32_and_tiles_cover_every_token_once(name):
     schedule = FAMILIES[name]
-    tiling = Tiling(16, 8, 16, 8)
+    tiling = Tiling(16, 8, 16, 8, twin=True)
     buffers = schedule.buffers(torch.device("cpu"), tiling)
     for table, length, tile in (
         (buffers.rows, schedule.query_length, 16),
@@ -79,7 +80,7 @@ def test_buffers_are_int32_and_tiles_cover_every_token_once(name):
         covered = [t for a, b, _ in table.tiles.tolist() for t in range(a, b)]
         assert covered == list(range(length))
         assert max(b - a for a, b, _ in table.tiles.tolist()) <= tile
-    assert schedule.buffers(torch.device("cpu"), Tiling(16, 8, 16, 8)) is buffers
+    assert schedule.buffers(torch.device("cpu"), Tiling(16, 8, 16, 8, twin=True)) is buffers
 
 
 @pytest.mark.parametrize(
@@ -147,3 +148,14 @@ def test_packed_is_block_diagonal():
 def test_bad_schedules_are_refused(arguments, message):
     with pytest.raises(ScheduleError, match=message):
         Schedule.from_ranges(*arguments)
+
+
+def test_buffers_serve_whoever_reads_them_next():
+    """Neither what a tracer builds nor what inference mode forbids to train on is kept."""
+    schedule, cpu = masks.policy(3, 2, 5, 4), torch.device("cpu")
+    with FakeTensorMode():
+        assert isinstance(schedule.buffers(cpu).rows.tiles, FakeTensor)
+    with torch.inference_mode():
+        kept = schedule.buffers(cpu)
+    assert not any(tensor.is_inference() for tensor in (kept.rows.tiles, kept.limits))
+    assert type(schedule.buffers(cpu).rows.tiles) is torch.Tensor

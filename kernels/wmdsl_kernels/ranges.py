@@ -58,8 +58,17 @@ class RangeTable:
     def transposed(self, length: int) -> RangeTable:
         """The same pairs seen from the other axis, which is `length` long."""
         edges = {0, length, *(edge for seen in self.ranges for span in seen for edge in span)}
-        spans = pairwise(sorted(edges))
-        return RangeTable.of((span, self._blocks_meeting(span)) for span in spans)
+        edges = sorted(edges)
+        place = {edge: number for number, edge in enumerate(edges)}
+        meeting: list[list[Range]] = [[] for _ in edges[1:]]
+        for block, seen in zip(self.blocks, self.ranges, strict=True):
+            for low, high in seen:
+                for blocks in meeting[place[low] : place[high]]:
+                    if blocks and blocks[-1][1] == block[0]:
+                        blocks[-1] = (blocks[-1][0], block[1])  # a run of blocks is one range
+                    else:
+                        blocks.append(block)
+        return RangeTable.of(zip(pairwise(edges), meeting, strict=True))
 
     def tiles(self, size: int) -> Iterator[tuple[int, int, int]]:
         """(start, stop, block) of tiles of at most `size` tokens that never straddle a block."""
@@ -81,13 +90,6 @@ class RangeTable:
             torch.tensor(pointers, dtype=torch.int32, device=device),
             torch.tensor(flat, dtype=torch.int32, device=device).reshape(-1, 2),
         )
-
-    def _blocks_meeting(self, span: Range) -> list[Range]:
-        return [
-            block
-            for block, seen in zip(self.blocks, self.ranges, strict=True)
-            if any(low <= span[0] and span[1] <= high for low, high in seen)
-        ]
 
 
 def merge_ranges(ranges: Iterable[Range]) -> tuple[Range, ...]:

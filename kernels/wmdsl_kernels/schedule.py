@@ -1,7 +1,8 @@
 """The mask of an attention call as a static table of ranges.
 
 A `Schedule` says which key ranges each block of queries sees. It replaces the dense boolean mask:
-all executors (Triton, C++, torch) walk the same table, and what it leaves out is never computed.
+all executors (Triton, C++, torch) walk the same table, and what it leaves out is never computed
+(but for steps that are joined to a tile, `stairs.py`).
 Torch is loaded only where tensors are made, so that a compiler's front end can use schedules.
 """
 
@@ -36,12 +37,14 @@ class ScheduleBuffers(NamedTuple):
 
 class Tiling(NamedTuple):
     """How an executor wants a schedule cut: tiles of so many tokens at most, and steps joined to
-    blocks of so many at most (0: none)."""
+    blocks of so many at most (0: none); `twin` if it reads the table by keys, which is else empty.
+    """
 
     query_tile: int = UNTILED
     key_tile: int = UNTILED
     joined_queries: int = 0
     joined_keys: int = 0
+    twin: bool = False
 
 
 WHOLE_BLOCKS = Tiling()
@@ -170,9 +173,10 @@ class Schedule:
         place = (device, tiling)
         found = self._buffers.get(place)
         if found is None:
-            found = self._built(device, tiling)
+            with torch.inference_mode(False):  # training may read them next
+                found = self._built(device, tiling)
             # What a tracer builds are stand-ins without data: they must not outlive the trace.
-            if not torch.compiler.is_compiling():
+            if not torch.compiler.is_compiling() and type(found.limits) is torch.Tensor:
                 self._buffers[place] = found
         return found
 
@@ -181,8 +185,10 @@ class Schedule:
 
         limits = stairs.limits_of(self.rows)
         rows = stairs.joined_rows(self.rows, tiling.joined_queries)
-        columns = stairs.joined_columns(self.columns, limits, tiling.joined_keys)
-        plain = (rows, columns) == (self.rows, self.columns)
+        plain, columns = rows == self.rows, RangeTable((), ())
+        if tiling.twin:
+            columns = stairs.joined_columns(self.columns, limits, tiling.joined_keys)
+            plain = plain and columns == self.columns
         return ScheduleBuffers(
             rows.buffers(tiling.query_tile, device),
             columns.buffers(tiling.key_tile, device),

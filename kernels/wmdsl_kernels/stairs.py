@@ -3,12 +3,13 @@
 A token-causal mask consists of nothing else, one query a step. Executors whose tiles are taller
 than a step join steps: the joined block takes the ranges of its last step, and `limits` hide from
 each query the keys that lie beyond its own. A query sees the keys of its block's ranges below its
-limit; that holds for every block, joined or not.
+limit; that holds for every block, joined or not. What a limit hides is computed and given weight
+0: a key or value that is not finite spoils the queries of its block that do not see it, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from wmdsl_kernels.ranges import Range, RangeTable
 
@@ -54,8 +55,9 @@ def joined_columns(columns: RangeTable, limits: list[int], most: int) -> RangeTa
     for (start, stop), seen in zip(columns.blocks, columns.ranges, strict=True):
         if blocks and stop - blocks[-1][0] <= most and seen:
             fewer = list(_less(ranges[-1], seen))
-            inside = _length(ranges[-1]) - len(fewer) == _length(seen)
-            if inside and len(fewer) <= most and all(limits[query] <= start for query in fewer):
+            inside = _length(ranges[-1]) - _length(fewer) == _length(seen)
+            short = inside and _length(fewer) <= most
+            if short and all(max(limits[low:high]) <= start for low, high in fewer):
                 blocks[-1] = (blocks[-1][0], stop)
                 continue
         blocks.append((start, stop))
@@ -72,13 +74,17 @@ def _continues(before: tuple[Range, ...], seen: tuple[Range, ...]) -> bool:
     return left == before
 
 
-def _less(ranges: tuple[Range, ...], others: tuple[Range, ...]) -> Iterator[int]:
-    """The tokens of `ranges` that lie in none of `others`."""
+def _less(ranges: Iterable[Range], others: tuple[Range, ...]) -> Iterator[Range]:
+    """What is left of `ranges` without `others`."""
     for low, high in ranges:
-        for token in range(low, high):
-            if not any(first <= token < last for first, last in others):
-                yield token
+        for first, last in others:
+            if low < last and first < high:
+                if low < first:
+                    yield low, first
+                low = last
+        if low < high:
+            yield low, high
 
 
-def _length(ranges: tuple[Range, ...]) -> int:
+def _length(ranges: Iterable[Range]) -> int:
     return sum(high - low for low, high in ranges)

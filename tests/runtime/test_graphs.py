@@ -9,7 +9,7 @@ import wmdsl
 from tests.runtime.test_session import module_of
 from wmdsl.runtime import errors
 from wmdsl.runtime.device import CPU, named, noise_of
-from wmdsl.runtime.graphs import DeviceOnly, Replayed, captured
+from wmdsl.runtime.graphs import DeviceOnly, Places, Replayed, captured
 from wmdsl.runtime.sample import random_batch
 from wmdsl.runtime.session import Session, SessionSettings
 
@@ -120,6 +120,37 @@ def test_what_becomes_of_a_recording_when_the_module_changes(module, change, rec
         found = replayed(batch, noise_of(module, 0))["action"]
     assert torch.equal(found, module.query("policy", batch, noise_of(module, 0))["action"])
     assert len(made) == recordings and len(replayed.recordings) == 1
+
+
+def test_under_autocast_there_are_recordings_of_their_own(module):
+    """A recording keeps what it was made under, as a graph does."""
+    found = []
+
+    def fixed(run, noise):
+        enabled = torch.is_autocast_enabled("cpu")
+        found.append((enabled, torch.is_autocast_cache_enabled()))
+
+        def replay():
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                return run()
+
+        return replay
+
+    replayed, batch = Replayed(module, "policy", fixed), random_batch(module.plan.model, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = replayed(batch, noise_of(module, 0))["action"]
+    wide = replayed(batch, noise_of(module, 0))["action"]
+    wanted = module.query("policy", batch, noise_of(module, 0))["action"]
+    assert torch.equal(wide, wanted) and not torch.equal(narrow, wanted)
+    assert found == [(True, False), (False, False)]
+
+
+def test_a_weight_that_is_gone_is_noticed(module):
+    owner = next(part for part in module.modules() if part._parameters)
+    places = Places(module)
+    assert places.stand()
+    del owner._parameters[next(iter(owner._parameters))]
+    assert not places.stand()
 
 
 def test_a_model_on_a_cpu_is_not_captured(module):

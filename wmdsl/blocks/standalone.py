@@ -31,9 +31,13 @@ class Schedule:
 
     def mask_on(self, device: torch.device) -> Tensor:
         """The mask [T, S] on a device; copied once, since no CUDA graph copies from the host."""
-        if device not in self.placed:
-            self.placed[device] = self.mask_TS.to(device)
-        return self.placed[device]
+        found = self.placed.get(device)
+        if found is None:
+            with torch.inference_mode(False):  # training may read it next
+                found = self.mask_TS.to(device)
+            if type(found) is Tensor:  # no stand-in of a tracer
+                self.placed[device] = found
+        return found
 
 
 def attention(

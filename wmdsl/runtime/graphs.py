@@ -59,6 +59,7 @@ class Replayed:
 
     The answers, and what is drawn from the generator, are those of `module.query`.  A weight that
     changes in place is read anew; where one is replaced or moved, all recordings are made again.
+    Under autocast there are recordings of their own.
     Not for several threads at once.
     """
 
@@ -77,7 +78,9 @@ class Replayed:
         if not self.places.stand():
             self.recordings.clear()
             self.places = Places(self.module)
-        key = tuple(sorted((name, x.shape, str(x.dtype)) for name, x in batch.items()))
+        kind = self.noise.device.type
+        narrowed = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+        key = (narrowed, *sorted((name, x.shape, str(x.dtype)) for name, x in batch.items()))
         if key not in self.recordings:
             self.recordings[key] = self._recorded(batch)
         recording = self.recordings[key]
@@ -95,8 +98,15 @@ class Replayed:
             name: x.to(device, copy=True, memory_format=torch.contiguous_format)
             for name, x in batch.items()
         }
+        kind = device.type
+        enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+        # Without its cache autocast casts the weights in the graph, from where they lie.
+        uncached = torch.autocast(kind, dtype, enabled=enabled, cache_enabled=False)
         try:
-            run = self.record(lambda: self.module.query(self.query, inputs, self.noise), self.noise)
+            with uncached:
+                run = self.record(
+                    lambda: self.module.query(self.query, inputs, self.noise), self.noise
+                )
         except HostNeeded as found:
             place = ", ".join(["", *getattr(found, "__notes__", [])])
             raise errors.not_captured(
@@ -181,8 +191,13 @@ class Places:
         return (
             all(owner.training == training for owner, training in self.modes)
             and all(table.get(name) is part for table, name, part in self.parts)
-            and all(table[name].data_ptr() == place for table, name, place in self.weights)
+            and all(lies_at(table.get(name), place) for table, name, place in self.weights)
         )
+
+
+def lies_at(weight: Tensor | None, place: int) -> bool:
+    """Whether a weight is still there, and where it was."""
+    return weight is not None and weight.data_ptr() == place
 
 
 def own_generator(device: torch.device) -> Generator:

@@ -37,7 +37,7 @@ class Configuration:
     @property
     def tiling(self) -> Tiling:
         """How it wants a schedule cut: its tiles, with steps joined to whole ones."""
-        return Tiling(self.query_tile, self.key_tile, self.query_tile, self.key_tile)
+        return Tiling(self.query_tile, self.key_tile, self.query_tile, self.key_tile, twin=True)
 
 
 HOPPER, AMPERE = 90, 80

@@ -59,7 +59,7 @@ def check_layouts(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -
     if value.shape != key.shape:
         expected = f"that of key, [{batch}, {key_length}, {key_heads}, {head_dim}]"
         raise errors.wrong_shape("value", expected, value.shape)
-    if query_heads % key_heads:
+    if key_heads == 0 or query_heads % key_heads:
         raise errors.heads_not_grouped(query_heads, key_heads)
 
 

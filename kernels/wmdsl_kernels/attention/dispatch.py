@@ -60,6 +60,7 @@ def _is_plain(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bo
     key_batch, _, key_heads, key_dim = key.shape
     return (
         (batch, head_dim) == (key_batch, key_dim)
+        and key_heads > 0
         and heads % key_heads == 0
         and (batch * length * heads < MANY_ROWS or not query.is_cpu)
         and query.dtype == key.dtype == value.dtype

@@ -1,8 +1,8 @@
 """The Triton kernels of attention under a schedule: forward, delta, dQ and dK/dV.
 
-A program owns one tile, which never straddles a block of the schedule: all its rows see the same
-ranges, so no element of a mask is ever read and only the ends of ranges are predicated; with STAIRS
-a row sees of them what lies below its limit, and at least one key of the first step. dQ walks
+A program owns one tile, which never straddles a block of the schedule: all its rows walk the same
+ranges, no element of a mask is ever read, and only the ends of ranges are predicated. With STAIRS a
+row sees of these ranges what lies below its limit: at least one key of the first step. dQ walks
 the table by queries and dK/dV its transposed twin: every gradient has one writer, in a fixed order.
 Tensors are [B, T, H, K] with contiguous K; names in capitals are compile-time constants.
 """

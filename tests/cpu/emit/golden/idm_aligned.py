@@ -101,8 +101,8 @@ class BytesEncoder(nn.Module):
         self.scores = nn.Linear(width, tokens, bias=False)
 
     def forward(self, bytes_BT: Tensor) -> Tensor:
-        # A GPU cannot tell how many texts differ without the host waiting for it.
-        if len(bytes_BT) == 1 or bytes_BT.is_cuda:
+        # How many texts differ the host learns of a GPU only by waiting, which no CUDA graph can.
+        if len(bytes_BT) == 1 or (bytes_BT.is_cuda and not self.training):
             return self.encoded(bytes_BT)
         # Most samples of a batch share their instruction: each text is encoded once.
         texts, text_of_sample = torch.unique(bytes_BT, dim=0, return_inverse=True)

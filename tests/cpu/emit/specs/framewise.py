@@ -56,9 +56,13 @@ class Shares:
     def like(self, x: Tensor) -> Tensor:
         """With the dtype and device of x; copied once, since no CUDA graph copies from the host."""
         place = x.dtype, x.device
-        if place not in self.placed:
-            self.placed[place] = self.share_TT.to(x)
-        return self.placed[place]
+        found = self.placed.get(place)
+        if found is None:
+            with torch.inference_mode(False):  # training may read it next
+                found = self.share_TT.to(x)
+            if type(found) is Tensor:  # no stand-in of a tracer
+                self.placed[place] = found
+        return found
 
 
 class Tokens(nn.Module):
