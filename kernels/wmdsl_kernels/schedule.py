@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wmdsl_kernels import errors, stairs
 from wmdsl_kernels.ranges import UNTILED, Range, RangeTable, TableBuffers
+from wmdsl_kernels.tracing import readable
 
 if TYPE_CHECKING:
     import torch
@@ -172,11 +173,12 @@ class Schedule:
 
         place = (device, tiling)
         found = self._buffers.get(place)
-        if found is None:
+        # What a tracer builds are stand-ins without data: they must not outlive the trace.
+        tracing = torch.compiler.is_compiling()
+        if found is None or not (tracing or readable(found.limits)):
             with torch.inference_mode(False):  # training may read them next
                 found = self._built(device, tiling)
-            # What a tracer builds are stand-ins without data: they must not outlive the trace.
-            if not torch.compiler.is_compiling() and type(found.limits) is torch.Tensor:
+            if not tracing:
                 self._buffers[place] = found
         return found
 

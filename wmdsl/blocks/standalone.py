@@ -29,14 +29,14 @@ class Schedule:
             mask[query_start:query_stop, key_start:key_stop] = True
         return cls(mask)
 
-    def mask_on(self, device: torch.device) -> Tensor:
-        """The mask [T, S] on a device; copied once, since no CUDA graph copies from the host."""
-        found = self.placed.get(device)
-        if found is None:
+    def mask_beside(self, x: Tensor) -> Tensor:
+        """The mask [T, S] where x is; copied once, since no CUDA graph copies from the host."""
+        found = self.placed.get(x.device)
+        if type(found) is not type(x):  # none yet, or the stand-in of another trace
             with torch.inference_mode(False):  # training may read it next
-                found = self.mask_TS.to(device)
-            if type(found) is Tensor:  # no stand-in of a tracer
-                self.placed[device] = found
+                found = self.mask_TS.to(x.device)
+            if not torch.compiler.is_compiling():
+                self.placed[x.device] = found
         return found
 
 
@@ -45,7 +45,7 @@ def attention(
 ) -> Tensor:
     """softmax(query key^T / sqrt(K)) value over the keys that each query sees [B, T, H, K]."""
     heads = [x.transpose(1, 2) for x in (query_BTHK, key_BSGK, value_BSGK)]
-    mask = None if schedule is None else schedule.mask_on(query_BTHK.device)
+    mask = None if schedule is None else schedule.mask_beside(query_BTHK)
     grouped = query_BTHK.shape[2] != key_BSGK.shape[2]
     mixed = functional.scaled_dot_product_attention(*heads, attn_mask=mask, enable_gqa=grouped)
     return mixed.transpose(1, 2)

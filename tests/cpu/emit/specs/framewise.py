@@ -57,10 +57,10 @@ class Shares:
         """With the dtype and device of x; copied once, since no CUDA graph copies from the host."""
         place = x.dtype, x.device
         found = self.placed.get(place)
-        if found is None:
+        if type(found) is not type(x):  # none yet, or the stand-in of another trace
             with torch.inference_mode(False):  # training may read it next
                 found = self.share_TT.to(x)
-            if type(found) is Tensor:  # no stand-in of a tracer
+            if not torch.compiler.is_compiling():
                 self.placed[place] = found
         return found
 
