@@ -32,7 +32,10 @@ def execute(
         return attention_forward(
             query, key, value, [limits, *rows, *columns], query_tile, key_tile, scale, executor
         )
-    return _Eager.apply(query, key, value, schedule, scale, EXECUTORS[executor])
+    module = EXECUTORS[executor]
+    if not (torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))):
+        return module.forward(query, key, value, schedule, scale)
+    return _Eager.apply(query, key, value, schedule, scale, module)
 
 
 class _Eager(torch.autograd.Function):

@@ -1,4 +1,5 @@
-"""`python -m wmdsl_kernels.bench`: the workload table against what else is installed.
+"""`python -m wmdsl_kernels.bench`: the workload table against what else is installed, and what
+surrounds attention (`bench.around`) against torch.
 
 A green test run is the gate: figures of a wrong kernel mean nothing.
 """
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from wmdsl_kernels.bench import report, rivals
+from wmdsl_kernels.bench import around, report, rivals
 from wmdsl_kernels.bench.run import DTYPES, bench
 from wmdsl_kernels.bench.workloads import TABLES
 
@@ -40,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         report.write_json(results, device, options.out / "bench.json")
         report.write_plot(results, options.out / "bench.svg")
+    if not options.only:
+        around.show(device, options.dtypes, options.seconds)
     return 0
 
 
@@ -49,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=TABLES, default=default)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
-    parser.add_argument("--only", nargs="+", metavar="WORKLOAD", help="some workloads by name")
+    parser.add_argument("--only", nargs="+", metavar="WORKLOAD", help="some workloads alone")
     parser.add_argument("--rivals", nargs="+", choices=rivals.RIVALS, help="sdpa must be one")
     parser.add_argument("--seconds", type=float, default=1.0, help="per workload and direction")
     parser.add_argument("--out", type=Path, help="folder for bench.json and bench.svg")

@@ -151,12 +151,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
-    for shape in SHAPES[options.device]:
-        for dtype in options.dtypes:
+    show(torch.device(options.device), options.dtypes, options.seconds)
+
+
+def show(device: torch.device, dtypes: list[str], seconds: float) -> None:
+    """Print the lines of a device."""
+    for shape in SHAPES[device.type]:
+        for dtype in dtypes:
             for name, workload in workloads(shape, DTYPES[dtype], device).items():
                 for train in (False, True):
-                    found = measure(workload, device, train, options.seconds)
+                    found = measure(workload, device, train, seconds)
                     print(_line(shape.name, name, dtype, train, found), flush=True)
 
 
