@@ -102,7 +102,7 @@ class BytesEncoder(nn.Module):
 
     def forward(self, bytes_BT: Tensor) -> Tensor:
         # How many texts differ the host learns of a GPU only by waiting, which no CUDA graph can.
-        if len(bytes_BT) == 1 or (bytes_BT.is_cuda and not self.training):
+        if len(bytes_BT) == 1 or (bytes_BT.is_cuda and not torch.is_grad_enabled()):
             return self.encoded(bytes_BT)
         # Most samples of a batch share their instruction: each text is encoded once.
         texts, text_of_sample = torch.unique(bytes_BT, dim=0, return_inverse=True)
