@@ -19,7 +19,7 @@ FAMILIES: dict[str, Schedule] = {
     "policy": masks.policy(6, 3, 11, 9),
     "token_causal": masks.token_causal(71),
     "causal_text": masks.causal_text(19, 41, 7),
-    "causal_packed": packed([masks.token_causal(23), masks.causal_text(9, 13, 5)]),
+    "causal_packed": packed([masks.token_causal(29), masks.causal_text(8, 21, 6)]),
     "frame_actions": masks.frame_actions(6, 3, 11, 3),
     "teacher_forcing": masks.teacher_forcing(6, 3, 11, 3),
     "packed": packed([masks.fast_wam(5, 9, 3), Schedule.dense(11, 7)]),
