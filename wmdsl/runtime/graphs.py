@@ -78,8 +78,7 @@ class Replayed:
         if not self.places.stand():
             self.recordings.clear()
             self.places = Places(self.module)
-        kind = self.noise.device.type
-        narrowed = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+        narrowed = autocast_on(self.noise.device)
         key = (narrowed, *sorted((name, x.shape, str(x.dtype)) for name, x in batch.items()))
         if key not in self.recordings:
             self.recordings[key] = self._recorded(batch)
@@ -98,10 +97,9 @@ class Replayed:
             name: x.to(device, copy=True, memory_format=torch.contiguous_format)
             for name, x in batch.items()
         }
-        kind = device.type
-        enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+        enabled, dtype = autocast_on(device)
         # Without its cache autocast casts the weights in the graph, from where they lie.
-        uncached = torch.autocast(kind, dtype, enabled=enabled, cache_enabled=False)
+        uncached = torch.autocast(device.type, dtype, enabled=enabled, cache_enabled=False)
         try:
             with uncached:
                 run = self.record(
@@ -193,6 +191,11 @@ class Places:
             and all(table.get(name) is part for table, name, part in self.parts)
             and all(lies_at(table.get(name), place) for table, name, place in self.weights)
         )
+
+
+def autocast_on(device: torch.device) -> tuple[bool, torch.dtype]:
+    """Whether autocast is on for a device, and the dtype that it casts to."""
+    return torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type)
 
 
 def lies_at(weight: Tensor | None, place: int) -> bool:

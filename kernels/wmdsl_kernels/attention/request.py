@@ -44,7 +44,7 @@ class Request:
         """Whether some query sees no key."""
         return self.schedule is not None and self.schedule.has_empty_rows
 
-    def longest_query_block(self, joined: int = 0) -> int:
-        """The most queries side by side that see the same keys, or with `joined` steps of a stair
-        (`stairs.py`) of at most so many queries together."""
+    def longest_query_block(self, joined: int) -> int:
+        """The most queries side by side that see the same keys, with steps of a stair (`stairs.py`)
+        joined to at most `joined` queries."""
         return self.query_length if self.schedule is None else self.schedule.longest_block(joined)
