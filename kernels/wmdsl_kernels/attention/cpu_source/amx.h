@@ -23,6 +23,7 @@ static inline void put_rows(const float* from, int64_t row, Span span, int64_t h
 class TileForward {
  public:
   static constexpr int64_t ROWS = 64, MOST_KEYS = 512;
+  static constexpr int TOGETHER = 4;
 
   explicit TileForward(const Problem& problem)
       : p(problem),
@@ -34,7 +35,7 @@ class TileForward {
         score_row(visited + LANES) {}
 
   int64_t scratch_bytes() const {
-    return 3 * Scratch::bytes<Bfloat16>(padded * width) + Scratch::bytes<Bfloat16>(ROWS * width) +
+    return 2 * Scratch::bytes<Bfloat16>(padded * width) + Scratch::bytes<Bfloat16>(ROWS * width) +
            Scratch::bytes<Bfloat16>(ROWS * visited) + Scratch::bytes<float>(ROWS * sum_row) +
            Scratch::bytes<float>(ROWS * score_row) + 3 * Scratch::bytes<float>(ROWS);
   }
@@ -46,7 +47,6 @@ class TileForward {
     scratch.reserve(scratch_bytes());
     key_turned = {scratch.take<Bfloat16>(padded * width), SIDE * width};
     value_pairs = {scratch.take<Bfloat16>(padded * width), SIDE * padded};
-    const Tiles rows{scratch.take<Bfloat16>(padded * width), SIDE * width};
     query_rows = {scratch.take<Bfloat16>(ROWS * width), SIDE * width};
     weights = {scratch.take<Bfloat16>(ROWS * visited), SIDE * visited};
     sums = scratch.take<float>(ROWS * sum_row);
@@ -55,10 +55,8 @@ class TileForward {
     total = scratch.take<float>(ROWS);
     inverse = scratch.take<float>(ROWS);
     const Span all{0, p.keys};
-    pack_left(p.key.at<T>(b, g), p.key.token, all, p.head_dim, width, padded / SIDE, rows);
-    turn_all(rows, padded / SIDE, steps, key_turned);
-    pack_left(p.value.at<T>(b, g), p.value.token, all, p.head_dim, width, padded / SIDE, rows);
-    pair_all(rows, padded / SIDE, steps, value_pairs);
+    turn_all(lines_of(p.key, b, g, all, p.head_dim), padded / SIDE, steps, key_turned);
+    pair_all(lines_of(p.value, b, g, all, p.head_dim), padded / SIDE, steps, value_pairs);
     for (int64_t h = g * p.group(); h < (g + 1) * p.group(); ++h)
       for_tiles(p, ROWS, SIDE, part, parts,
                 [&](Span span, int64_t block) { tile<T>(b, h, span, block); });
@@ -75,7 +73,7 @@ class TileForward {
   template <class T>
   void tile(int64_t b, int64_t h, Span span, int64_t block) {
     const int64_t count = span.length(), blocks = (count + SIDE - 1) / SIDE;
-    pack_left(p.query.at<T>(b, h), p.query.token, span, p.head_dim, width, blocks, query_rows);
+    pack_left(lines_of(p.query, b, h, span, p.head_dim), blocks, steps, query_rows);
     std::fill(largest, largest + count, -std::numeric_limits<float>::infinity());
     std::fill(total, total + count, 0.f);
     bool first = true;
@@ -84,58 +82,71 @@ class TileForward {
       first = false;
     });
     if (first) std::fill(sums, sums + count * sum_row, 0.f);
-    float* lse = p.lse + (b * p.query_heads + h) * p.queries + span.start;
-    for (int64_t row = 0; row < count; ++row) {
-      lse[row] = largest[row] * LN_2 + std::log(total[row]);
-      inverse[row] = first ? 0.f : 1.f / total[row];
-    }
+    put_lse(largest, LN_2, total, count,
+            p.lse + (b * p.query_heads + h) * p.queries + span.start);
+    for (int64_t row = 0; row < count; ++row) inverse[row] = first ? 0.f : 1.f / total[row];
     put_rows(sums, sum_row, span, p.head_dim, inverse, 1.f, p.output.at<T>(b, h), p.output.token);
   }
 
   void visit(Span rows, int64_t blocks, Span keys, bool first) {
     const int64_t base = keys.start / DEPTH * DEPTH;
     const int64_t columns = (keys.stop - base + SIDE - 1) / SIDE;
-    const int64_t depths = (keys.stop - base + DEPTH - 1) / DEPTH;
+    const int64_t depths = depths_of(keys);
     tile_product(blocks, columns, query_rows, key_turned.from(base / SIDE, 0), steps,
                  {scores, score_row, false});
-    for (int64_t row = 0; row < rows.length(); ++row) {
-      const Span seen = visible(p, rows.start + row, keys);
-      soften(row, {seen.start - base, std::max<int64_t>(seen.stop - base, 0)}, depths, first);
-    }
+    int64_t row = 0;
+    for (; row + TOGETHER <= rows.length(); row += TOGETHER)
+      soften<TOGETHER>(rows.start, row, keys, first);
+    for (; row < rows.length(); ++row) soften<1>(rows.start, row, keys, first);
     tile_product(blocks, width / SIDE, weights, value_pairs.from(0, base / DEPTH), depths,
                  {sums, sum_row, !first});
   }
 
-  // Online softmax of one row of scores: weights in bf16, and what was summed is rescaled.
-  void soften(int64_t row, Span seen, int64_t depths, bool first) {
-    float* score = scores + row * score_row;
-    hide(score, seen, depths);
+  static int64_t depths_of(Span keys) {
+    return (keys.stop + DEPTH - 1) / DEPTH - keys.start / DEPTH;
+  }
+
+  // Online softmax of COUNT rows of scores: weights in bf16, and what was summed is rescaled. While
+  // one row waits for its largest score or its sum, the others go on.
+  template <int COUNT>
+  void soften(int64_t start, int64_t row, Span keys, bool first) {
+    const int64_t base = keys.start / DEPTH * DEPTH, depths = depths_of(keys);
     const Vector scale = splat(p.scale * LOG2_E);
-    Vector peaks[4];
-    for (Vector& way : peaks) way = splat(-std::numeric_limits<float>::infinity());
-    in_fours(depths * DEPTH, [&](int64_t c, int way) {
-      peaks[way] = maximum(peaks[way], load(score + c));
-    });
-    const float peak =
-        maximum_of(maximum(maximum(peaks[0], peaks[1]), maximum(peaks[2], peaks[3])));
-    const float now = std::max(largest[row], peak * p.scale * LOG2_E);
-    Bfloat16* line = weights.at(row / SIDE, 0) + row % SIDE * DEPTH;
-    Vector added[2] = {};
-    for (int64_t step = 0; step < depths; ++step) {
-      const Vector low = power_of_two(load(score + step * DEPTH) * scale - now);
-      const Vector high = power_of_two(load(score + step * DEPTH + LANES) * scale - now);
-      added[0] += low;
-      added[1] += high;
-      put_line(line + step * TILE, narrow_line(low, high));
+    float *score[COUNT], now[COUNT];
+    Bfloat16* line[COUNT];
+    Vector peak[COUNT], added[COUNT] = {};
+    for (int i = 0; i < COUNT; ++i) {
+      score[i] = scores + (row + i) * score_row;
+      line[i] = weights.at((row + i) / SIDE, 0) + (row + i) % SIDE * DEPTH;
+      const Span seen = visible(p, start + row + i, keys);
+      hide(score[i], {seen.start - base, std::max<int64_t>(seen.stop - base, 0)}, depths);
+      peak[i] = load(score[i]);
     }
-    if (!first && now > largest[row]) {
-      const float shrink = std::exp2(largest[row] - now);
-      total[row] *= shrink;
-      float* sum = sums + row * sum_row;
-      for (int64_t k = 0; k < width; k += LANES) store(sum + k, load(sum + k) * shrink);
+    for (int64_t c = 0; c < depths * DEPTH; c += DEPTH)
+#pragma GCC unroll 8
+      for (int i = 0; i < COUNT; ++i)
+        peak[i] = maximum(peak[i], maximum(load(score[i] + c), load(score[i] + c + LANES)));
+    for (int i = 0; i < COUNT; ++i)
+      now[i] = std::max(largest[row + i], maximum_of(peak[i]) * p.scale * LOG2_E);
+    for (int64_t step = 0; step < depths; ++step)
+#pragma GCC unroll 8
+      for (int i = 0; i < COUNT; ++i) {
+        const Vector low = power_of_two(load(score[i] + step * DEPTH) * scale - now[i]);
+        const Vector high = power_of_two(load(score[i] + step * DEPTH + LANES) * scale - now[i]);
+        added[i] += low + high;
+        put_line(line[i] + step * TILE, narrow_line(low, high));
+      }
+    for (int i = 0; i < COUNT; ++i) {
+      const int64_t at = row + i;
+      if (!first && now[i] > largest[at]) {
+        const float shrink = std::exp2(largest[at] - now[i]);
+        total[at] *= shrink;
+        float* sum = sums + at * sum_row;
+        for (int64_t k = 0; k < width; k += LANES) store(sum + k, load(sum + k) * shrink);
+      }
+      total[at] += sum_of(added[i]);
+      largest[at] = now[i];
     }
-    total[row] += sum_of(added[0] + added[1]);
-    largest[row] = now;
   }
 
   // Minus infinity for keys outside of those seen; scales are positive.
@@ -200,8 +211,8 @@ class TileBackward {
     limits = scratch.take<int32_t>(ROWS);
     const Span all{0, p.keys};
     const int64_t blocks = padded / SIDE;
-    pack_left(p.key.at<T>(b, g), p.key.token, all, p.head_dim, width, blocks, key_rows);
-    pack_left(p.value.at<T>(b, g), p.value.token, all, p.head_dim, width, blocks, value_rows);
+    pack_left(lines_of(p.key, b, g, all, p.head_dim), blocks, steps, key_rows);
+    pack_left(lines_of(p.value, b, g, all, p.head_dim), blocks, steps, value_rows);
     transpose_all(key_rows, blocks, steps, key_across);
     std::fill(key_sums, key_sums + padded * sum_row, 0.f);
     std::fill(value_sums, value_sums + padded * sum_row, 0.f);
@@ -225,11 +236,10 @@ class TileBackward {
   template <class T>
   void tile(int64_t b, int64_t h, Span span, int64_t block) {
     const int64_t count = span.length(), depths = (count + DEPTH - 1) / DEPTH, blocks = 2 * depths;
-    pack_left(p.query.at<T>(b, h), p.query.token, span, p.head_dim, width, blocks, query_rows);
+    pack_left(lines_of(p.query, b, h, span, p.head_dim), blocks, steps, query_rows);
     turn_all(query_rows, blocks, steps, query_turned);
     pair_all(query_rows, blocks, steps, query_pairs);
-    pack_left(p.grad_output.at<T>(b, h), p.grad_output.token, span, p.head_dim, width, blocks,
-              gradient_rows);
+    pack_left(lines_of(p.grad_output, b, h, span, p.head_dim), blocks, steps, gradient_rows);
     turn_all(gradient_rows, blocks, steps, gradient_turned);
     pair_all(gradient_rows, blocks, steps, gradient_pairs);
     row_constants<T>(b, h, span, blocks);
@@ -255,8 +265,7 @@ class TileBackward {
       const T* source = output + (span.start + row) * p.output.token;
       for (int64_t step = 0; step < steps; ++step) {
         const __m512i ours = row_line(source + step * DEPTH, p.head_dim - step * DEPTH);
-        const __m512i theirs =
-            line_of(gradient_rows.at(row / SIDE, step) + row % SIDE * DEPTH);
+        const __m512i theirs = gradient_rows.line(row, step);
         sum = _mm512_dpbf16_ps(sum, (__m512bh)ours, (__m512bh)theirs);
       }
       delta[row] = sum_of((Vector)sum) - (p.grad_lse ? p.grad_lse[line + row] : 0.f);

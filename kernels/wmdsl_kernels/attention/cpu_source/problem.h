@@ -112,3 +112,13 @@ static inline Span visible(const Problem& p, int64_t row, Span keys) {
 static inline bool sees_nothing(const Problem& p, int64_t block) {
   return p.pointers[block] == p.pointers[block + 1];
 }
+
+// The LSE of `count` rows, from the largest score of each, counted in `unit`, and the sum of weights.
+// Reads whole vectors.
+static inline void put_lse(const float* largest, float unit, const float* total, int64_t count,
+                           float* lse) {
+  for (int64_t row = 0; row < count; row += LANES) {
+    const Vector rows = load(largest + row) * unit + logarithm(load(total + row));
+    std::memcpy(lse + row, &rows, std::min<int64_t>(count - row, LANES) * sizeof(float));
+  }
+}

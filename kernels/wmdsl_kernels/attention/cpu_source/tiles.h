@@ -70,6 +70,9 @@ static inline void tile_multiply() {
   asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(SUM), "i"(LEFT), "i"(RIGHT));
 }
 
+static inline __m512i line_of(const Bfloat16* from) { return _mm512_load_si512(from); }
+static inline void put_line(Bfloat16* to, __m512i line) { _mm512_store_si512(to, line); }
+
 // Blocks of 16 rows (left operand) or columns (right), each cut into tiles of 32 depths.
 // A left tile holds rows of 32 depths; a right tile holds 16 lines of depth pairs for 16 columns.
 struct Tiles {
@@ -78,6 +81,12 @@ struct Tiles {
 
   Bfloat16* at(int64_t number, int64_t step) const { return data + number * block + step * TILE; }
   Tiles from(int64_t number, int64_t step) const { return {at(number, step), block}; }
+
+  // Of left tiles: 32 depths of a row.
+  __m512i line(int64_t row, int64_t step) const {
+    return line_of(at(row / SIDE, step) + row % SIDE * DEPTH);
+  }
+  void fetch(int64_t) const {}
 };
 
 struct Sums {
@@ -156,9 +165,6 @@ static constexpr HalfTable PAIRS_HIGH([](int lane) { return 16 + lane / 2 + 32 *
 static constexpr HalfTable EVENS([](int lane) { return 2 * lane; });
 static constexpr HalfTable ODDS([](int lane) { return 2 * lane + 1; });
 
-static inline __m512i line_of(const Bfloat16* from) { return _mm512_load_si512(from); }
-static inline void put_line(Bfloat16* to, __m512i line) { _mm512_store_si512(to, line); }
-
 static inline __m512i choose(__m512i first, const HalfTable& table, __m512i second) {
   return _mm512_permutex2var_epi16(first, _mm512_load_si512(table.at), second);
 }
@@ -173,51 +179,71 @@ static inline __m512i row_line(const Bfloat16* from, int64_t count) {
   return _mm512_maskz_loadu_epi16(mask, from);
 }
 
+// Rows of a matrix in lines of 32 depths, zero beyond its rows and its head dim.
+struct Lines {
+  const Bfloat16* data;
+  int64_t stride, rows, head_dim;
+
+  __m512i line(int64_t row, int64_t step) const {
+    return row_line(data + row * stride + step * DEPTH, row < rows ? head_dim - step * DEPTH : 0);
+  }
+
+  // Start to bring a row nearer: rows lie pages apart, where hardware prefetchers do not follow. One
+  // beyond the last is likely to be the first that is asked for next.
+  void fetch(int64_t row) const {
+    for (int64_t k = 0; k < head_dim; k += DEPTH) __builtin_prefetch(data + row * stride + k, 0);
+  }
+};
+
 constexpr int64_t TILE_ROWS_AHEAD = 16;
 
-// Rows `span` of a matrix as left tiles, zero-padded to whole tiles of `width` depths; `blocks` of 16
-// rows are written.
-static inline void pack_left(const Bfloat16* from, int64_t stride, Span span, int64_t head_dim,
-                             int64_t width, int64_t blocks, Tiles to) {
+// Tokens `span` of one head.
+static inline Lines lines_of(const Tensor& tensor, int64_t b, int64_t h, Span span,
+                             int64_t head_dim) {
+  return {tensor.at<Bfloat16>(b, h) + span.start * tensor.token, tensor.token, span.length(),
+          head_dim};
+}
+
+// `blocks` of 16 rows as left tiles.
+static inline void pack_left(Lines from, int64_t blocks, int64_t steps, Tiles to) {
   for (int64_t row = 0; row < blocks * SIDE; ++row) {
-    const bool there = row < span.length();
-    const Bfloat16* source = from + (span.start + row) * stride;
-    if (there)
-      for (int64_t k = 0; k < head_dim; k += 32)
-        __builtin_prefetch(source + TILE_ROWS_AHEAD * stride + k, 0);
-    for (int64_t step = 0; step * DEPTH < width; ++step) {
-      const int64_t left = there ? head_dim - step * DEPTH : 0;
-      put_line(to.at(row / SIDE, step) + row % SIDE * DEPTH,
-               row_line(source + step * DEPTH, std::max<int64_t>(left, 0)));
-    }
+    from.fetch(row + TILE_ROWS_AHEAD);
+    for (int64_t step = 0; step < steps; ++step)
+      put_line(to.at(row / SIDE, step) + row % SIDE * DEPTH, from.line(row, step));
   }
 }
 
-// Left tiles become right tiles of the transposed matrix: rows turn into columns, depths stay.
-static inline void turn(const Bfloat16* left, Bfloat16* right) {
+// A block of 16 rows, `Lines` or left tiles, becomes a right tile of the transposed matrix: rows turn
+// into columns, depths stay.
+template <class Source>
+static inline void turn(Source from, int64_t block, int64_t step, Bfloat16* right) {
   Vector words[LANES];
-  for (int row = 0; row < SIDE; ++row) words[row] = load((const float*)(left + row * DEPTH));
+  for (int row = 0; row < SIDE; ++row) words[row] = (Vector)from.line(block * SIDE + row, step);
   transpose(words);
   for (int row = 0; row < SIDE; ++row) store((float*)(right + row * DEPTH), words[row]);
 }
 
-static inline void turn_all(Tiles left, int64_t blocks, int64_t steps, Tiles right) {
-  for (int64_t block = 0; block < blocks; ++block)
-    for (int64_t step = 0; step < steps; ++step) turn(left.at(block, step), right.at(block, step));
+template <class Source>
+static inline void turn_all(Source from, int64_t blocks, int64_t steps, Tiles right) {
+  for (int64_t block = 0; block < blocks; ++block) {
+    for (int64_t row = 0; row < SIDE; ++row) from.fetch((block + 1) * SIDE + row);
+    for (int64_t step = 0; step < steps; ++step) turn(from, block, step, right.at(block, step));
+  }
 }
 
-// Left tiles [row blocks][width steps] become right tiles [width blocks][row steps]: rows turn into
-// depths. An even number of row blocks.
-static inline void pair_all(Tiles left, int64_t blocks, int64_t steps, Tiles right) {
-  for (int64_t block = 0; block < blocks; ++block)
-    for (int64_t step = 0; step < steps; ++step)
-      for (int64_t pair = 0; pair < SIDE / 2; ++pair) {
-        const Bfloat16* rows = left.at(block, step) + 2 * pair * DEPTH;
-        const __m512i first = line_of(rows), second = line_of(rows + DEPTH);
-        const int64_t line = (block % 2 * SIDE / 2 + pair) * DEPTH;
-        put_line(right.at(2 * step, block / 2) + line, choose(first, PAIRS_LOW, second));
-        put_line(right.at(2 * step + 1, block / 2) + line, choose(first, PAIRS_HIGH, second));
-      }
+// Rows in [width steps] become right tiles [width blocks][row steps]: rows turn into depths. An even
+// number of row blocks.
+template <class Source>
+static inline void pair_all(Source from, int64_t blocks, int64_t steps, Tiles right) {
+  for (int64_t row = 0; row < blocks * SIDE; row += 2) {
+    from.fetch(row + TILE_ROWS_AHEAD), from.fetch(row + TILE_ROWS_AHEAD + 1);
+    const int64_t to = row % DEPTH / 2 * DEPTH;
+    for (int64_t step = 0; step < steps; ++step) {
+      const __m512i first = from.line(row, step), second = from.line(row + 1, step);
+      put_line(right.at(2 * step, row / DEPTH) + to, choose(first, PAIRS_LOW, second));
+      put_line(right.at(2 * step + 1, row / DEPTH) + to, choose(first, PAIRS_HIGH, second));
+    }
+  }
 }
 
 // Left tiles [row blocks][width steps] become left tiles [width blocks][row steps] of the transposed
@@ -226,8 +252,8 @@ static inline void transpose_all(Tiles left, int64_t blocks, int64_t steps, Tile
   alignas(64) Bfloat16 halves[2][TILE];
   for (int64_t block = 0; block < blocks; block += 2)
     for (int64_t step = 0; step < steps; ++step) {
-      turn(left.at(block, step), halves[0]);
-      turn(left.at(block + 1, step), halves[1]);
+      turn(left, block, step, halves[0]);
+      turn(left, block + 1, step, halves[1]);
       for (int64_t word = 0; word < SIDE; ++word) {
         const __m512i first = line_of(halves[0] + word * DEPTH);
         const __m512i second = line_of(halves[1] + word * DEPTH);

@@ -146,9 +146,9 @@ class VectorForward {
       for (int64_t first = 0; first < count; first += step)
         visit(rows.start, {first, std::min(first + step, count)}, keys);
     });
-    float* lse = p.lse + (b * p.query_heads + h) * p.queries + rows.start;
+    put_lse(largest, 1.f, total, count,
+            p.lse + (b * p.query_heads + h) * p.queries + rows.start);
     for (int64_t row = 0; row < count; ++row) {
-      lse[row] = largest[row] + std::log(total[row]);
       const float inverse = sees_nothing(p, block) ? 0.f : 1.f / total[row];
       const Span one{rows.start + row, rows.start + row + 1};
       unpack_rows(sums.from(row), one, p.head_dim, inverse, p.output.at<T>(b, h), p.output.token);
@@ -183,7 +183,7 @@ class VectorForward {
       store(score + c, weight);
     });
     if (now > largest[row]) {
-      const float shrink = std::exp(largest[row] - now);
+      const float shrink = exponential(splat(largest[row] - now))[0];
       total[row] *= shrink;
       float* sum = sums.at(row);
       for (int64_t k = 0; k < width; k += LANES) store(sum + k, load(sum + k) * shrink);
