@@ -9,7 +9,7 @@ static inline void put_rows(const float* from, int64_t row, Span span, int64_t h
                             const float* factors, float factor, Bfloat16* to, int64_t stride) {
   for (int64_t at = span.start; at < span.stop; ++at, from += row) {
     for (int64_t k = 0; k < head_dim; k += DEPTH)
-      __builtin_prefetch(to + (at + TILE_ROWS_AHEAD) * stride + k, 1);
+      __builtin_prefetch(to + (at + SIDE) * stride + k, 1);
     const Vector times = splat(factors ? factor * factors[at - span.start] : factor);
     for (int64_t k = 0; k < head_dim; k += DEPTH) {
       const int64_t left = head_dim - k;
@@ -55,8 +55,8 @@ class TileForward {
     total = scratch.take<float>(ROWS);
     inverse = scratch.take<float>(ROWS);
     const Span all{0, p.keys};
-    turn_all(lines_of(p.key, b, g, all, p.head_dim), padded / SIDE, steps, key_turned);
-    pair_all(lines_of(p.value, b, g, all, p.head_dim), padded / SIDE, steps, value_pairs);
+    turn_all(Lines(p.key, b, g, all, p.keys, p.head_dim), padded / SIDE, steps, key_turned);
+    pair_all(Lines(p.value, b, g, all, p.keys, p.head_dim), padded / SIDE, steps, value_pairs);
     for (int64_t h = g * p.group(); h < (g + 1) * p.group(); ++h)
       for_tiles(p, ROWS, SIDE, part, parts,
                 [&](Span span, int64_t block) { tile<T>(b, h, span, block); });
@@ -73,7 +73,7 @@ class TileForward {
   template <class T>
   void tile(int64_t b, int64_t h, Span span, int64_t block) {
     const int64_t count = span.length(), blocks = (count + SIDE - 1) / SIDE;
-    pack_left(lines_of(p.query, b, h, span, p.head_dim), blocks, steps, query_rows);
+    pack_left(Lines(p.query, b, h, span, p.queries, p.head_dim), blocks, steps, query_rows);
     std::fill(largest, largest + count, -std::numeric_limits<float>::infinity());
     std::fill(total, total + count, 0.f);
     bool first = true;
@@ -211,8 +211,8 @@ class TileBackward {
     limits = scratch.take<int32_t>(ROWS);
     const Span all{0, p.keys};
     const int64_t blocks = padded / SIDE;
-    pack_left(lines_of(p.key, b, g, all, p.head_dim), blocks, steps, key_rows);
-    pack_left(lines_of(p.value, b, g, all, p.head_dim), blocks, steps, value_rows);
+    pack_left(Lines(p.key, b, g, all, p.keys, p.head_dim), blocks, steps, key_rows);
+    pack_left(Lines(p.value, b, g, all, p.keys, p.head_dim), blocks, steps, value_rows);
     transpose_all(key_rows, blocks, steps, key_across);
     std::fill(key_sums, key_sums + padded * sum_row, 0.f);
     std::fill(value_sums, value_sums + padded * sum_row, 0.f);
@@ -236,10 +236,10 @@ class TileBackward {
   template <class T>
   void tile(int64_t b, int64_t h, Span span, int64_t block) {
     const int64_t count = span.length(), depths = (count + DEPTH - 1) / DEPTH, blocks = 2 * depths;
-    pack_left(lines_of(p.query, b, h, span, p.head_dim), blocks, steps, query_rows);
+    pack_left(Lines(p.query, b, h, span, p.queries, p.head_dim), blocks, steps, query_rows);
     turn_all(query_rows, blocks, steps, query_turned);
     pair_all(query_rows, blocks, steps, query_pairs);
-    pack_left(lines_of(p.grad_output, b, h, span, p.head_dim), blocks, steps, gradient_rows);
+    pack_left(Lines(p.grad_output, b, h, span, p.queries, p.head_dim), blocks, steps, gradient_rows);
     turn_all(gradient_rows, blocks, steps, gradient_turned);
     pair_all(gradient_rows, blocks, steps, gradient_pairs);
     row_constants<T>(b, h, span, blocks);
@@ -265,7 +265,7 @@ class TileBackward {
       const T* source = output + (span.start + row) * p.output.token;
       for (int64_t step = 0; step < steps; ++step) {
         const __m512i ours = row_line(source + step * DEPTH, p.head_dim - step * DEPTH);
-        const __m512i theirs = gradient_rows.line(row, step);
+        const __m512i theirs = gradient_rows.line(row / SIDE, row % SIDE, step);
         sum = _mm512_dpbf16_ps(sum, (__m512bh)ours, (__m512bh)theirs);
       }
       delta[row] = sum_of((Vector)sum) - (p.grad_lse ? p.grad_lse[line + row] : 0.f);

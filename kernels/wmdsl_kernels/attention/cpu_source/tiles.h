@@ -82,9 +82,9 @@ struct Tiles {
   Bfloat16* at(int64_t number, int64_t step) const { return data + number * block + step * TILE; }
   Tiles from(int64_t number, int64_t step) const { return {at(number, step), block}; }
 
-  // Of left tiles: 32 depths of a row.
-  __m512i line(int64_t row, int64_t step) const {
-    return line_of(at(row / SIDE, step) + row % SIDE * DEPTH);
+  // Of left tiles: 32 depths of one of the 16 rows of a block.
+  __m512i line(int64_t block, int64_t row, int64_t step) const {
+    return line_of(at(block, step) + row * DEPTH);
   }
   void fetch(int64_t) const {}
 };
@@ -179,37 +179,42 @@ static inline __m512i row_line(const Bfloat16* from, int64_t count) {
   return _mm512_maskz_loadu_epi16(mask, from);
 }
 
-// Rows of a matrix in lines of 32 depths, zero beyond its rows and its head dim.
-struct Lines {
+// Rows of one head in lines of 32 depths, zero beyond the last row and the head dim.
+class Lines {
+ public:
+  // Tokens `span` of `tokens`.
+  Lines(const Tensor& tensor, int64_t b, int64_t h, Span span, int64_t tokens, int64_t head_dim)
+      : data(tensor.at<Bfloat16>(b, h) + span.start * tensor.token),
+        stride(tensor.token),
+        rows(span.length()),
+        present(tokens - span.start),
+        head_dim(head_dim) {}
+
+  __m512i line(int64_t block, int64_t row, int64_t step) const {
+    const int64_t at = block * SIDE + row, left = at < rows ? head_dim - step * DEPTH : 0;
+    return row_line(data + at * stride + step * DEPTH, left);
+  }
+
+  // Start to bring 16 rows nearer: rows lie pages apart, where hardware prefetchers do not follow.
+  // Those beyond the last are asked for next.
+  void fetch(int64_t block) const {
+    const int64_t stop = std::min(block * SIDE + SIDE, present);
+    for (int64_t row = block * SIDE; row < stop; ++row)
+      for (int64_t k = 0; k < head_dim; k += DEPTH) __builtin_prefetch(data + row * stride + k, 0);
+  }
+
+ private:
   const Bfloat16* data;
-  int64_t stride, rows, head_dim;
-
-  __m512i line(int64_t row, int64_t step) const {
-    return row_line(data + row * stride + step * DEPTH, row < rows ? head_dim - step * DEPTH : 0);
-  }
-
-  // Start to bring a row nearer: rows lie pages apart, where hardware prefetchers do not follow. One
-  // beyond the last is likely to be the first that is asked for next.
-  void fetch(int64_t row) const {
-    for (int64_t k = 0; k < head_dim; k += DEPTH) __builtin_prefetch(data + row * stride + k, 0);
-  }
+  int64_t stride, rows, present, head_dim;
 };
-
-constexpr int64_t TILE_ROWS_AHEAD = 16;
-
-// Tokens `span` of one head.
-static inline Lines lines_of(const Tensor& tensor, int64_t b, int64_t h, Span span,
-                             int64_t head_dim) {
-  return {tensor.at<Bfloat16>(b, h) + span.start * tensor.token, tensor.token, span.length(),
-          head_dim};
-}
 
 // `blocks` of 16 rows as left tiles.
 static inline void pack_left(Lines from, int64_t blocks, int64_t steps, Tiles to) {
-  for (int64_t row = 0; row < blocks * SIDE; ++row) {
-    from.fetch(row + TILE_ROWS_AHEAD);
-    for (int64_t step = 0; step < steps; ++step)
-      put_line(to.at(row / SIDE, step) + row % SIDE * DEPTH, from.line(row, step));
+  for (int64_t block = 0; block < blocks; ++block) {
+    from.fetch(block + 1);
+    for (int64_t row = 0; row < SIDE; ++row)
+      for (int64_t step = 0; step < steps; ++step)
+        put_line(to.at(block, step) + row * DEPTH, from.line(block, row, step));
   }
 }
 
@@ -218,7 +223,7 @@ static inline void pack_left(Lines from, int64_t blocks, int64_t steps, Tiles to
 template <class Source>
 static inline void turn(Source from, int64_t block, int64_t step, Bfloat16* right) {
   Vector words[LANES];
-  for (int row = 0; row < SIDE; ++row) words[row] = (Vector)from.line(block * SIDE + row, step);
+  for (int row = 0; row < SIDE; ++row) words[row] = (Vector)from.line(block, row, step);
   transpose(words);
   for (int row = 0; row < SIDE; ++row) store((float*)(right + row * DEPTH), words[row]);
 }
@@ -226,7 +231,7 @@ static inline void turn(Source from, int64_t block, int64_t step, Bfloat16* righ
 template <class Source>
 static inline void turn_all(Source from, int64_t blocks, int64_t steps, Tiles right) {
   for (int64_t block = 0; block < blocks; ++block) {
-    for (int64_t row = 0; row < SIDE; ++row) from.fetch((block + 1) * SIDE + row);
+    from.fetch(block + 1);
     for (int64_t step = 0; step < steps; ++step) turn(from, block, step, right.at(block, step));
   }
 }
@@ -235,14 +240,16 @@ static inline void turn_all(Source from, int64_t blocks, int64_t steps, Tiles ri
 // number of row blocks.
 template <class Source>
 static inline void pair_all(Source from, int64_t blocks, int64_t steps, Tiles right) {
-  for (int64_t row = 0; row < blocks * SIDE; row += 2) {
-    from.fetch(row + TILE_ROWS_AHEAD), from.fetch(row + TILE_ROWS_AHEAD + 1);
-    const int64_t to = row % DEPTH / 2 * DEPTH;
-    for (int64_t step = 0; step < steps; ++step) {
-      const __m512i first = from.line(row, step), second = from.line(row + 1, step);
-      put_line(right.at(2 * step, row / DEPTH) + to, choose(first, PAIRS_LOW, second));
-      put_line(right.at(2 * step + 1, row / DEPTH) + to, choose(first, PAIRS_HIGH, second));
-    }
+  for (int64_t block = 0; block < blocks; ++block) {
+    from.fetch(block + 1);
+    for (int64_t step = 0; step < steps; ++step)
+      for (int64_t pair = 0; pair < SIDE / 2; ++pair) {
+        const __m512i first = from.line(block, 2 * pair, step);
+        const __m512i second = from.line(block, 2 * pair + 1, step);
+        const int64_t line = (block % 2 * SIDE / 2 + pair) * DEPTH;
+        put_line(right.at(2 * step, block / 2) + line, choose(first, PAIRS_LOW, second));
+        put_line(right.at(2 * step + 1, block / 2) + line, choose(first, PAIRS_HIGH, second));
+      }
   }
 }
 
