@@ -59,6 +59,13 @@ class Schedule:
     key_length: int
     rows: RangeTable
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.query_length, self.key_length, self.rows))
+
     @classmethod
     def from_ranges(
         cls,

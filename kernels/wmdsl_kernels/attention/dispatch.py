@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import NamedTuple
+
 import torch
 
 from wmdsl_kernels.attention import dense, flex, naive, xformers_attention
@@ -11,8 +14,8 @@ from wmdsl_kernels.attention.operators import execute
 from wmdsl_kernels.attention.refusals import MANY_ROWS, preferred, refusals
 from wmdsl_kernels.attention.request import Request
 from wmdsl_kernels.choice import choose, verdicts
-from wmdsl_kernels.schedule import Schedule, ScheduleBuffers
-from wmdsl_kernels.tensors import autocast
+from wmdsl_kernels.schedule import Schedule, Tiling
+from wmdsl_kernels.tensors import autocast, is_traced
 
 LIBRARIES = {"sdpa": dense, "flex": flex, "xformers": xformers_attention}
 """Back ends that bring their own gradient: modules with `missing()` and `attend(...)`."""
@@ -24,6 +27,21 @@ def _missing(name: str) -> str | None:
 
 
 REFUSALS = refusals(_missing)
+
+
+class _Prepared(NamedTuple):
+    """What a call needs beyond its tensors; executors read `schedule` as `tiling` cuts it."""
+
+    backend: str
+    request: Request
+    schedule: Schedule
+    tiling: Tiling | None
+
+
+_PREPARED: dict[Hashable, _Prepared] = {}
+MOST_PREPARED = 1024
+"""A program makes the same few calls over and over; what they need is found once, which took a third
+of a small call."""
 
 
 def _refusals(request: Request):
@@ -44,11 +62,39 @@ def attend(
     if schedule is None and backend is None and not return_lse and _is_plain(query, key, value):
         return dense.attend_all(query, key, value, scale)
     query, key, value = autocast(query, key, value)
+    prepared = _prepared(query, key, value, schedule, return_lse, backend)
+    scale = query.shape[3] ** -0.5 if scale is None else scale
+    output, lse = _run(prepared, query, key, value, scale)
+    return (output, lse) if return_lse else output
+
+
+def _prepared(query, key, value, schedule, return_lse, backend) -> _Prepared:
+    """Remembered, but for what tracers build: their sizes may be symbols."""
+    if is_traced(query):
+        return _prepare(query, key, value, schedule, return_lse, backend)
+    gradient = torch.is_grad_enabled() and (
+        query.requires_grad or key.requires_grad or value.requires_grad
+    )
+    call = (_facts(query), _facts(key), _facts(value), schedule, return_lse, backend, gradient)
+    found = _PREPARED.get(call)
+    if found is None:
+        if len(_PREPARED) >= MOST_PREPARED:
+            _PREPARED.clear()
+        found = _PREPARED[call] = _prepare(query, key, value, schedule, return_lse, backend)
+    return found
+
+
+def _facts(tensor: torch.Tensor) -> Hashable:
+    """All that `describe` asks of a tensor, but for its gradient."""
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+
+
+def _prepare(query, key, value, schedule, return_lse, backend) -> _Prepared:
     request = describe(query, key, value, schedule, return_lse)
     name = choose(_refusals(request), request, backend)
-    scale = request.head_dim**-0.5 if scale is None else scale
-    output, lse = _run(name, query, key, value, request, scale)
-    return (output, lse) if return_lse else output
+    whole = schedule or Schedule.dense(request.query_length, request.key_length)
+    tiling = EXECUTORS[name].tiling(request) if name in EXECUTORS else None
+    return _Prepared(name, request, whole, tiling)
 
 
 def _is_plain(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:
@@ -82,15 +128,11 @@ def explain(
     return verdicts(_refusals(request), request)
 
 
-def _run(name, query, key, value, request: Request, scale: float):
+def _run(prepared: _Prepared, query, key, value, scale: float):
+    name, request, schedule, tiling = prepared
     if name in LIBRARIES:
         return LIBRARIES[name].attend(query, key, value, request, scale)
     if name == "naive":
         output, lse = naive.naive_attention(query, key, value, request.schedule, scale)
         return output.to(query.dtype), lse
-    return execute(query, key, value, _buffers(request, query.device, name), scale, name)
-
-
-def _buffers(request: Request, device: torch.device, executor: str) -> ScheduleBuffers:
-    schedule = request.schedule or Schedule.dense(request.query_length, request.key_length)
-    return schedule.buffers(device, EXECUTORS[executor].tiling(request))
+    return execute(query, key, value, schedule.buffers(query.device, tiling), scale, name)

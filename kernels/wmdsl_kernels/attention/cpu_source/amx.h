@@ -23,7 +23,6 @@ static inline void put_rows(const float* from, int64_t row, Span span, int64_t h
 class TileForward {
  public:
   static constexpr int64_t ROWS = 64, MOST_KEYS = 512;
-  static constexpr int TOGETHER = 4;
 
   explicit TileForward(const Problem& problem)
       : p(problem),
@@ -91,62 +90,58 @@ class TileForward {
   void visit(Span rows, int64_t blocks, Span keys, bool first) {
     const int64_t base = keys.start / DEPTH * DEPTH;
     const int64_t columns = (keys.stop - base + SIDE - 1) / SIDE;
-    const int64_t depths = depths_of(keys);
+    const int64_t depths = (keys.stop - base + DEPTH - 1) / DEPTH;
     tile_product(blocks, columns, query_rows, key_turned.from(base / SIDE, 0), steps,
                  {scores, score_row, false});
-    int64_t row = 0;
-    for (; row + TOGETHER <= rows.length(); row += TOGETHER)
-      soften<TOGETHER>(rows.start, row, keys, first);
-    for (; row < rows.length(); ++row) soften<1>(rows.start, row, keys, first);
+    // All peaks of a block, then all weights: what joins the lanes of a row holds up no other row.
+    for (int64_t block = 0; block < blocks; ++block) {
+      const Span some{block * SIDE, std::min(block * SIDE + SIDE, rows.length())};
+      float peaks[SIDE];
+      for (int64_t row = some.start; row < some.stop; ++row) {
+        const Span seen = visible(p, rows.start + row, keys);
+        peaks[row - some.start] =
+            peak(row, {seen.start - base, std::max<int64_t>(seen.stop - base, 0)}, depths);
+      }
+      for (int64_t row = some.start; row < some.stop; ++row)
+        soften(row, peaks[row - some.start], depths, first);
+    }
     tile_product(blocks, width / SIDE, weights, value_pairs.from(0, base / DEPTH), depths,
                  {sums, sum_row, !first});
   }
 
-  static int64_t depths_of(Span keys) {
-    return (keys.stop + DEPTH - 1) / DEPTH - keys.start / DEPTH;
+  // The largest score so far of a row, in powers of two. Hides those that the row does not see.
+  float peak(int64_t row, Span seen, int64_t depths) {
+    float* score = scores + row * score_row;
+    hide(score, seen, depths);
+    Vector low = load(score), high = load(score + LANES);
+    for (int64_t c = DEPTH; c < depths * DEPTH; c += DEPTH) {
+      low = maximum(low, load(score + c));
+      high = maximum(high, load(score + c + LANES));
+    }
+    return std::max(largest[row], maximum_of(maximum(low, high)) * p.scale * LOG2_E);
   }
 
-  // Online softmax of COUNT rows of scores: weights in bf16, and what was summed is rescaled. While
-  // one row waits for its largest score or its sum, the others go on.
-  template <int COUNT>
-  void soften(int64_t start, int64_t row, Span keys, bool first) {
-    const int64_t base = keys.start / DEPTH * DEPTH, depths = depths_of(keys);
+  // Online softmax of one row of scores: weights in bf16, and what was summed is rescaled.
+  void soften(int64_t row, float now, int64_t depths, bool first) {
+    const float* score = scores + row * score_row;
+    Bfloat16* line = weights.at(row / SIDE, 0) + row % SIDE * DEPTH;
     const Vector scale = splat(p.scale * LOG2_E);
-    float *score[COUNT], now[COUNT];
-    Bfloat16* line[COUNT];
-    Vector peak[COUNT], added[COUNT] = {};
-    for (int i = 0; i < COUNT; ++i) {
-      score[i] = scores + (row + i) * score_row;
-      line[i] = weights.at((row + i) / SIDE, 0) + (row + i) % SIDE * DEPTH;
-      const Span seen = visible(p, start + row + i, keys);
-      hide(score[i], {seen.start - base, std::max<int64_t>(seen.stop - base, 0)}, depths);
-      peak[i] = load(score[i]);
+    Vector added[2] = {};
+    for (int64_t step = 0; step < depths; ++step) {
+      const Vector low = power_of_two(load(score + step * DEPTH) * scale - now);
+      const Vector high = power_of_two(load(score + step * DEPTH + LANES) * scale - now);
+      added[0] += low;
+      added[1] += high;
+      put_line(line + step * TILE, narrow_line(low, high));
     }
-    for (int64_t c = 0; c < depths * DEPTH; c += DEPTH)
-#pragma GCC unroll 8
-      for (int i = 0; i < COUNT; ++i)
-        peak[i] = maximum(peak[i], maximum(load(score[i] + c), load(score[i] + c + LANES)));
-    for (int i = 0; i < COUNT; ++i)
-      now[i] = std::max(largest[row + i], maximum_of(peak[i]) * p.scale * LOG2_E);
-    for (int64_t step = 0; step < depths; ++step)
-#pragma GCC unroll 8
-      for (int i = 0; i < COUNT; ++i) {
-        const Vector low = power_of_two(load(score[i] + step * DEPTH) * scale - now[i]);
-        const Vector high = power_of_two(load(score[i] + step * DEPTH + LANES) * scale - now[i]);
-        added[i] += low + high;
-        put_line(line[i] + step * TILE, narrow_line(low, high));
-      }
-    for (int i = 0; i < COUNT; ++i) {
-      const int64_t at = row + i;
-      if (!first && now[i] > largest[at]) {
-        const float shrink = std::exp2(largest[at] - now[i]);
-        total[at] *= shrink;
-        float* sum = sums + at * sum_row;
-        for (int64_t k = 0; k < width; k += LANES) store(sum + k, load(sum + k) * shrink);
-      }
-      total[at] += sum_of(added[i]);
-      largest[at] = now[i];
+    if (!first && now > largest[row]) {
+      const float shrink = std::exp2(largest[row] - now);
+      total[row] *= shrink;
+      float* sum = sums + row * sum_row;
+      for (int64_t k = 0; k < width; k += LANES) store(sum + k, load(sum + k) * shrink);
     }
+    total[row] += sum_of(added[0] + added[1]);
+    largest[row] = now;
   }
 
   // Minus infinity for keys outside of those seen; scales are positive.
