@@ -12,29 +12,30 @@ from wmdsl_kernels import toolchain
 DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 """What the names of the functions end in."""
 
+Place = tuple[int, int, int, int]
+"""Where a tensor lies: its address and the strides of batch, token and head, in elements."""
 
-class Place(ctypes.Structure):
-    """`struct Tensor` of problem.h and `struct Place` of heads.cpp."""
+PLACE = ctypes.c_int64 * 4
+"""The same in a structure: `struct Tensor` of problem.h, `struct Place` of heads.cpp."""
 
-    _fields_ = [
-        ("data", ctypes.c_void_p),
-        *((name, ctypes.c_int64) for name in ("batch", "token", "head")),
-    ]
+NOWHERE: Place = (0, 0, 0, 0)
+"""The place of a tensor that a call does not have."""
 
 
 def place(tensor: torch.Tensor) -> Place:
-    """Where the tensor lies."""
-    return Place(tensor.data_ptr(), *tensor.stride()[:3])
+    """Where a tensor of four dimensions lies."""
+    batch, token, head, _ = tensor.stride()
+    return tensor.data_ptr(), batch, token, head
 
 
-def run(package: str, name: str, problem: ctypes.Structure) -> None:
+def run(package: str, name: str, problem: ctypes.Structure | bytes) -> None:
     """Call a function of a package's kernels."""
-    _function(package, name, type(problem))(ctypes.byref(problem))
+    _function(package, name)(problem if type(problem) is bytes else ctypes.byref(problem))
 
 
 @cache
-def _function(package: str, name: str, problem: type[ctypes.Structure]):
+def _function(package: str, name: str):
     function = getattr(toolchain.library(package), name)
-    function.argtypes = [ctypes.POINTER(problem)]
+    function.argtypes = [ctypes.c_void_p]
     function.restype = None
     return function

@@ -5,14 +5,15 @@ B batch, T query tokens, S key tokens, H query heads, G key heads, K head dim.
 
 from __future__ import annotations
 
-import ctypes
+import struct
 from functools import cache
+from itertools import chain
 
 import torch
 
 from wmdsl_kernels import native, toolchain
 from wmdsl_kernels.attention.request import Request
-from wmdsl_kernels.native import Place, place
+from wmdsl_kernels.native import NOWHERE, Place, place
 from wmdsl_kernels.schedule import ScheduleBuffers, Tiling
 from wmdsl_kernels.tensors import packed_like, unit_strided
 
@@ -20,22 +21,11 @@ JOINED_ROWS = 32
 """Steps of a token-causal mask are joined to so many queries, a depth of a bf16 tile."""
 
 
-class _Problem(ctypes.Structure):
-    """`struct Problem` of problem.h."""
+_PROBLEM = struct.Struct("@32q6P7qfi")
+"""`struct Problem` of problem.h: eight tensors, pointers, sizes, scale and threads.
 
-    _fields_ = [
-        *(
-            (name, Place)
-            for name in ("query", "key", "value", "output")
-            + ("grad_output", "grad_query", "grad_key", "grad_value")
-        ),
-        *((name, ctypes.c_void_p) for name in ("lse", "grad_lse")),
-        *((name, ctypes.c_void_p) for name in ("tiles", "pointers", "ranges", "limits")),
-        *((name, ctypes.c_int64) for name in ("batch", "queries", "keys", "query_heads")),
-        *((name, ctypes.c_int64) for name in ("key_heads", "head_dim", "blocks")),
-        ("scale", ctypes.c_float),
-        ("threads", ctypes.c_int32),
-    ]
+Packed into bytes: to fill a ctypes structure takes three times as long, which small calls notice.
+"""
 
 
 def missing() -> str | None:
@@ -59,8 +49,8 @@ def forward(
     batch, length, heads, _ = query.shape
     output = packed_like(query)
     lse = torch.empty(batch, heads, length, dtype=torch.float32)
-    problem = _problem(query, key, value, output, lse, schedule, scale)
-    _run("forward", problem, query.dtype)
+    places = map(place, (query, key, value, output))
+    _run("forward", query, key, [*places, *4 * [NOWHERE]], lse, None, schedule, scale)
     return output, lse
 
 
@@ -77,14 +67,10 @@ def backward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of query, key and value."""
     gradients = tuple(packed_like(tensor) for tensor in (query, key, value))
-    problem = _problem(query, key, value, output, lse, schedule, scale)
     grad_output = unit_strided(grad_output)
-    problem.grad_output = place(grad_output)
-    problem.grad_query, problem.grad_key, problem.grad_value = map(place, gradients)
-    if grad_lse is not None:
-        grad_lse = grad_lse.contiguous()
-        problem.grad_lse = grad_lse.data_ptr()
-    _run("backward", problem, query.dtype)
+    grad_lse = None if grad_lse is None else grad_lse.contiguous()
+    places = [*map(place, (query, key, value, output, grad_output, *gradients))]
+    _run("backward", query, key, places, lse, grad_lse, schedule, scale)
     return gradients
 
 
@@ -94,33 +80,33 @@ def has_tiles() -> bool:
     return bool(toolchain.library().attention_has_tiles())
 
 
-def _run(direction: str, problem: _Problem, dtype: torch.dtype) -> None:
-    """bf16 takes the tiles, which rely on a positive scale."""
-    tiled = dtype == torch.bfloat16 and problem.scale > 0 and has_tiles()
-    kind = "tiles" if tiled else native.DTYPES[dtype]
-    native.run("attention", f"attention_{direction}_{kind}", problem)
-
-
-def _problem(query, key, value, output, lse, schedule: ScheduleBuffers, scale: float) -> _Problem:
+def _run(
+    direction: str,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    places: list[Place],
+    lse: torch.Tensor,
+    grad_lse: torch.Tensor | None,
+    schedule: ScheduleBuffers,
+    scale: float,
+) -> None:
     _, tiles, pointers, ranges = schedule.rows
-    batch, queries, query_heads, head_dim = query.shape
-    return _Problem(
-        query=place(query),
-        key=place(key),
-        value=place(value),
-        output=place(output),
-        lse=lse.data_ptr(),
-        tiles=tiles.data_ptr(),
-        pointers=pointers.data_ptr(),
-        ranges=ranges.data_ptr(),
-        limits=schedule.limits.data_ptr() if len(schedule.limits) else None,
-        batch=batch,
-        queries=queries,
-        keys=key.shape[1],
-        query_heads=query_heads,
-        key_heads=key.shape[2],
-        head_dim=head_dim,
-        blocks=len(tiles),
-        scale=scale,
-        threads=torch.get_num_threads(),
+    limits = schedule.limits
+    batch, queries, heads, head_dim = query.shape
+    _, keys, key_heads, _ = key.shape
+    problem = _PROBLEM.pack(
+        *chain.from_iterable(places),
+        lse.data_ptr(),
+        0 if grad_lse is None else grad_lse.data_ptr(),
+        tiles.data_ptr(),
+        pointers.data_ptr(),
+        ranges.data_ptr(),
+        limits.data_ptr() if limits.numel() else 0,
+        *(batch, queries, keys, heads, key_heads, head_dim, tiles.shape[0]),
+        scale,
+        torch.get_num_threads(),
     )
+    # bf16 takes the tiles, which rely on a positive scale.
+    tiled = query.dtype == torch.bfloat16 and scale > 0 and has_tiles()
+    kind = "tiles" if tiled else native.DTYPES[query.dtype]
+    native.run("attention", f"attention_{direction}_{kind}", problem)

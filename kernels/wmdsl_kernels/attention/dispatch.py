@@ -39,9 +39,10 @@ class _Prepared(NamedTuple):
 
 
 _PREPARED: dict[Hashable, _Prepared] = {}
+"""A program makes the same few calls over and over: what they need is found once, because to find it
+takes longer than the rest of a small call."""
+
 MOST_PREPARED = 1024
-"""A program makes the same few calls over and over; what they need is found once, which took a third
-of a small call."""
 
 
 def _refusals(request: Request):

@@ -11,7 +11,7 @@ import torch
 
 from wmdsl_kernels import native
 from wmdsl_kernels.heads import Projection
-from wmdsl_kernels.native import Place, place
+from wmdsl_kernels.native import NOWHERE, PLACE, Place, place
 from wmdsl_kernels.tensors import packed_like, unit_strided
 
 CHUNK = 64
@@ -22,7 +22,7 @@ class _Stream(ctypes.Structure):
     """`struct Stream` of heads.cpp."""
 
     _fields_ = [
-        *((name, Place) for name in ("projected", "grad_projected")),
+        *((name, PLACE) for name in ("projected", "grad_projected")),
         *((name, ctypes.c_void_p) for name in ("query_norm", "key_norm", "cos", "sin")),
         ("grad_norms", ctypes.c_void_p),
         *((name, ctypes.c_int64) for name in ("tokens", "first", "table_heads")),
@@ -35,7 +35,7 @@ class _Problem(ctypes.Structure):
 
     _fields_ = [
         ("streams", ctypes.c_void_p),
-        *((name, Place) for name in ("query", "key", "value")),
+        *((name, PLACE) for name in ("query", "key", "value")),
         ("slots", ctypes.c_void_p),
         *((name, ctypes.c_int64) for name in ("batch", "count", "heads", "key_heads", "head_dim")),
         ("epsilon", ctypes.c_float),
@@ -72,7 +72,7 @@ def store(
     """Query [B, T, H, K]; keys and values are written to their slots of the pools."""
     batch, tokens, _, width = stream.heads.shape
     query = stream.heads.new_empty((batch, tokens, heads, width))
-    pools = [Place(pool.data_ptr(), 0, *pool.stride()[:2]) for pool in (key_pool, value_pool)]
+    pools = [(pool.data_ptr(), 0, *pool.stride()[:2]) for pool in (key_pool, value_pool)]
     slots = slots.contiguous()
     places = [place(query), *pools]
     _run("forward", [stream], heads, key_heads, interleaved, epsilon, places, slots=slots)
@@ -157,7 +157,7 @@ def _run(
 def _stream(stream: Projection, held: list[torch.Tensor | None], first: int, gradient) -> _Stream:
     described = _Stream(
         place(stream.heads),
-        Place(),
+        NOWHERE,
         *(None if tensor is None else tensor.data_ptr() for tensor in held),
         tokens=stream.heads.shape[1],
         first=first,
