@@ -39,7 +39,7 @@ class _Prepared(NamedTuple):
 
 
 _PREPARED: dict[Hashable, _Prepared] = {}
-"""A program makes the same few calls over and over: what they need is found once, because to find it
+"""A program makes the same few calls over and over: what they need is found once, for finding it
 takes longer than the rest of a small call."""
 
 MOST_PREPARED = 1024
