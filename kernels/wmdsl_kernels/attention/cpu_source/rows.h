@@ -17,7 +17,10 @@ static inline Vector read(const float* from, int64_t left) {
 
 static inline Vector read(const Bfloat16* from, int64_t left) {
   Halves bits = {};
-  std::memcpy(&bits, from, std::min<int64_t>(left, LANES) * sizeof(Bfloat16));
+  if (left >= LANES)
+    std::memcpy(&bits, from, sizeof bits);  // of constant size: no call
+  else
+    std::memcpy(&bits, from, left * sizeof(Bfloat16));
   return (Vector)(__builtin_convertvector(bits, Words) << 16);
 }
 
@@ -31,7 +34,10 @@ static inline void write(Bfloat16* to, Vector value, int64_t left) {
   const Words rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   const Words quiet = bits - bits + 0x7fc0u;
   const Halves narrow = __builtin_convertvector(value == value ? rounded : quiet, Halves);
-  std::memcpy(to, &narrow, std::min<int64_t>(left, LANES) * sizeof(Bfloat16));
+  if (left >= LANES)
+    std::memcpy(to, &narrow, sizeof narrow);
+  else
+    std::memcpy(to, &narrow, left * sizeof(Bfloat16));
 }
 
 // Visit the vectors of a row: visit(offset, elements left).
