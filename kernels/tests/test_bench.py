@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
 import torch
@@ -61,3 +62,22 @@ def test_what_surrounds_attention_is_timed_line_by_line(monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 * 3 * 2
     assert all("ours" in line and "copy" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("device", "marks"), [("cuda", "not slow"), ("cpu", "not slow and not gpu")]
+)
+def test_a_red_gate_stops_the_bench(device, marks, monkeypatch):
+    commands = []
+
+    def red(arguments, **_):
+        commands.append(arguments)
+        return subprocess.CompletedProcess(arguments, 1)
+
+    monkeypatch.setattr(command.subprocess, "run", red)
+    for module, timed in ((command, "bench"), (around, "show")):
+        monkeypatch.setattr(module, timed, lambda *_: pytest.fail("timed in spite of a red gate"))
+    assert command.main(["--device", device]) == 1
+    ((*_, option, chosen, folder),) = commands
+    assert (option, chosen) == ("-m", marks)
+    assert folder == str(command.TESTS)

@@ -76,9 +76,7 @@ def workloads(shape: Shape, dtype: torch.dtype, device: torch.device) -> dict[st
     weights = [weight for stream in joint for weight in stream[:3]]
     tokens = [stream.heads for stream in joint]
     return {
-        "norm + modulation": Workload(
-            partial(modulated_norm, x, *rows, runs), [x, *rows], [x]
-        ),
+        "norm + modulation": Workload(partial(modulated_norm, x, *rows, runs), [x, *rows], [x]),
         "gate + residual": Workload(
             partial(gated_residual, x, change, scale, runs), [x, change, scale], [x, change]
         ),
