@@ -8,8 +8,9 @@ import subprocess
 import pytest
 import torch
 
+from wmdsl_kernels.attention import attention
 from wmdsl_kernels.bench import __main__ as command
-from wmdsl_kernels.bench import around, rivals
+from wmdsl_kernels.bench import around, report, rivals, run
 from wmdsl_kernels.bench.measure import ratios
 from wmdsl_kernels.bench.run import bench
 from wmdsl_kernels.bench.workloads import CPU, PUBLISHED, TABLES, Workload
@@ -37,10 +38,63 @@ def test_ratios_of_a_call_to_itself_are_one():
     assert measured["ours"].low <= measured["ours"].median <= measured["ours"].high
 
 
-def test_a_rival_that_computes_something_else_is_caught(monkeypatch):
-    monkeypatch.setitem(rivals.RIVALS, "wrong", lambda *_: lambda query, key, value: 2 * query)
-    with pytest.raises(AssertionError, match="wrong computes something else"):
-        bench(TINY, "fp32", ["sdpa", "wrong"], torch.device("cpu"), 0.0)
+def other(*_):
+    return lambda query, key, value: 2 * query
+
+
+def broken(*_):
+    raise RuntimeError("no such\n  operator")
+
+
+def test_what_a_rival_cannot_do_is_recorded(monkeypatch):
+    def flat(*_):
+        return lambda query, key, value: torch.zeros_like(query)
+
+    for name, rival in (("other", other), ("broken", broken), ("flat", flat)):
+        monkeypatch.setitem(rivals.RIVALS, name, rival)
+    names = ["other", "broken", "flat", "sdpa"]
+    forward, training = bench(TINY, "fp32", names, torch.device("cpu"), 0.0)
+    differs = "computes something else"
+    broke = {"broken": "RuntimeError: no such operator", "other": differs}
+    assert forward.refused == broke | {"flat": differs}
+    assert set(forward.ratios) == {"sdpa", "ours"}
+    assert training.refused.keys() == forward.refused.keys()
+    assert "RuntimeError" in training.refused["flat"]
+    assert "broken refused: RuntimeError: no such operator" in report.row(forward)
+
+
+def test_without_the_reference_ours_is_still_timed(monkeypatch):
+    monkeypatch.setitem(rivals.RIVALS, "sdpa", broken)
+    (result, _) = bench(TINY, "fp32", ["sdpa"], torch.device("cpu"), 0.0)
+    assert result.reference == "ours" and result.refused.keys() == {"sdpa"}
+    assert "ours" in report.row(result)
+
+
+@pytest.mark.parametrize("slope", [1.0, 2.0])
+def test_a_failure_of_ours_is_an_error(slope, monkeypatch):
+    """Wrong outputs, and wrong gradients of right outputs."""
+
+    class Scaled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone() if slope != 1.0 else 2 * x
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return slope * gradient
+
+    monkeypatch.setattr(
+        run, "attention", lambda *inputs, schedule: Scaled.apply(attention(*inputs, schedule))
+    )
+    with pytest.raises(AssertionError, match="ours computes something else than sdpa"):
+        bench(TINY, "fp32", ["sdpa"], torch.device("cpu"), 0.0)
+
+
+def test_a_dense_workload_also_times_our_own_kernels(monkeypatch):
+    monkeypatch.setitem(run.NAMED, "cpu", "rectangles")
+    dense = Workload("dense", Schedule.dense(9, 9), 1, 2, 1, 16)
+    for result in bench(dense, "fp32", ["sdpa"], torch.device("cpu"), 0.0):
+        assert set(result.ratios) == {"sdpa", "ours", "rectangles"}
 
 
 def test_command_writes_json(monkeypatch, tmp_path, capsys):

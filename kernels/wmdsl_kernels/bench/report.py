@@ -8,22 +8,24 @@ from pathlib import Path
 
 import torch
 
-from wmdsl_kernels.bench.run import REFERENCE, Result
+from wmdsl_kernels.bench.run import Result
 
 HEADER = "workload     dtype direction  density | ratio to dense-mask SDPA: median [10 %, 90 %]"
 
 
 def row(result: Result) -> str:
-    """One line: every contender's ratio, ours also over the mask's density."""
+    """One line: every contender's ratio, ours also over the mask's density and as a rate."""
     parts = []
     for name, ratio in result.ratios.items():
-        if name == REFERENCE:
-            parts.append(f"sdpa {ratio.reference_milliseconds:.2f} ms")
+        if name == result.reference:
+            parts.append(f"{name} {ratio.reference_milliseconds:.2f} ms")
             continue
         text = f"{name} {ratio.median:.3f} [{ratio.low:.2f}, {ratio.high:.2f}]"
         if name == "ours":
-            text += f" = {ratio.median / result.density:.2f} x density"
+            rate = 1e-9 * result.flops / ratio.milliseconds
+            text += f" = {ratio.median / result.density:.2f} x density, {rate:.2f} TFLOP/s"
         parts.append(text)
+    parts += [f"{name} refused: {reason[:60]}" for name, reason in result.refused.items()]
     head = f"{result.workload:12} {result.dtype:5} {result.direction:10} {result.density:7.3f}"
     return f"{head} | {'; '.join(parts)}"
 

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
+from functools import cache
 
 import torch
 from torch.nn import functional
 
+from wmdsl_kernels.attention import xformers_attention as xformers
+from wmdsl_kernels.attention.refusals import NEWEST_CUTLASS
 from wmdsl_kernels.bench.workloads import Workload
+from wmdsl_kernels.exporters import to_additive_bias, to_block_mask
+from wmdsl_kernels.tensors import capability
 
 Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """query, key, value -> output, all [B, T, H, K]."""
+
+
+def compiled(run: Callable) -> Callable:
+    """`run` through torch.compile, with nothing left of what was compiled before.
+
+    Else the workloads before would count towards the recompilations (eight) after which a function
+    silently runs eagerly, and their shapes would make those of this one dynamic.
+    """
+    torch.compiler.reset()
+    return torch.compile(run)
 
 
 def dense_mask_sdpa(workload: Workload, device: torch.device) -> Attention:
@@ -30,17 +44,15 @@ def dense_mask_sdpa(workload: Workload, device: torch.device) -> Attention:
 
 def compiled_sdpa(workload: Workload, device: torch.device) -> Attention:
     """The same through torch.compile."""
-    return torch.compile(dense_mask_sdpa(workload, device))
+    return compiled(dense_mask_sdpa(workload, device))
 
 
 def flex_attention(workload: Workload, device: torch.device) -> Attention:
     """Compiled FlexAttention with a BlockMask made beforehand."""
     from torch.nn.attention.flex_attention import flex_attention as flex
 
-    from wmdsl_kernels.exporters import to_block_mask
-
     block_mask = to_block_mask(workload.schedule, device)
-    run = torch.compile(flex)
+    run = compiled(flex)
     grouped = workload.query_heads != workload.key_heads
 
     def attend(query, key, value):
@@ -55,15 +67,16 @@ def xformers_attention(workload: Workload, device: torch.device) -> Attention:
     """xformers' memory-efficient attention with the mask as an additive bias."""
     from xformers.ops import memory_efficient_attention
 
-    mask = workload.schedule.to_dense_mask(device)
     group = workload.query_heads // workload.key_heads
+
+    @cache
+    def bias(dtype: torch.dtype) -> torch.Tensor:
+        plane = to_additive_bias(workload.schedule, dtype, device)
+        return plane.expand(workload.batch, workload.query_heads, -1, -1)
 
     def attend(query, key, value):
         key, value = (tensor.repeat_interleave(group, dim=2) for tensor in (key, value))
-        shape = (query.shape[0], query.shape[2], *mask.shape)
-        bias = torch.zeros(mask.shape, dtype=query.dtype, device=device)
-        bias = bias.masked_fill(~mask, -torch.inf).expand(shape)
-        return memory_efficient_attention(query, key, value, attn_bias=bias)
+        return memory_efficient_attention(query, key, value, attn_bias=bias(query.dtype))
 
     return attend
 
@@ -81,4 +94,5 @@ def available(device: torch.device) -> list[str]:
     if device.type == "cpu":
         return ["sdpa", "sdpa-compiled"]
     names = ["sdpa", "sdpa-compiled", "flex"]
-    return [*names, "xformers"] if find_spec("xformers") else names
+    fits = xformers.missing() is None and capability(device) <= NEWEST_CUTLASS
+    return [*names, "xformers"] if fits else names

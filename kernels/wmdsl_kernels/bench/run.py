@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -15,6 +15,12 @@ from wmdsl_kernels.bench.workloads import Workload
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 REFERENCE = "sdpa"
+NAMED = {"cuda": "triton", "cpu": "cpu"}
+"""Our kernels of a device, timed beside `ours` where the order of preference takes torch's own."""
+TOLERANCE = 5e-2
+"""Relative to the largest value of an output or gradient, in bf16 too."""
+
+Call = Callable[[], Sequence[torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,13 @@ class Result:
     dtype: str
     direction: str
     density: float
+    flops: int
+    """Of the visible pairs, all passes of this direction."""
+    reference: str
+    """What the ratios are over: dense-mask SDPA, or the next that runs where it does not."""
     ratios: dict[str, Ratio]
+    refused: dict[str, str]
+    """The rivals that do not run here, or compute something else, and why."""
 
     def as_record(self) -> dict[str, object]:
         """The result as plain JSON values."""
@@ -35,22 +47,82 @@ class Result:
 def bench(
     workload: Workload, dtype: str, names: list[str], device: torch.device, seconds: float
 ) -> list[Result]:
-    """Time ours and the named rivals on one workload; every rival is first checked against ours."""
+    """Time ours and the named rivals on one workload; all are first checked to agree.
+
+    What a rival cannot do is recorded; AssertionError, or its own error, where ours fails.
+    """
     inputs, gradient = _inputs(workload, DTYPES[dtype], device)
-    runs = {name: rivals.RIVALS[name](workload, device) for name in names}
-    runs["ours"] = partial(attention, schedule=workload.schedule)
-    _check_agreement(runs, inputs)
+    ours = _ours(workload, device)
+    others, unfit = _others(workload, names, device)
     results = []
     for direction in ("forward", "training") if workload.backward else ("forward",):
         train = direction == "training"
-        calls = {
-            name: _call(run, inputs, gradient if train else None) for name, run in runs.items()
-        }
+        slope = gradient if train else None
+        calls = {name: _call(run, inputs, slope) for name, run in (others | ours).items()}
         with torch.set_grad_enabled(train):
-            measured = ratios(calls, REFERENCE, device, seconds)
-        density = workload.schedule.density
-        results.append(Result(workload.name, dtype, direction, density, measured))
+            refused = unfit | failures(calls, ours)
+            calls = {name: call for name, call in calls.items() if name not in refused}
+            reference = next(iter(calls))
+            measured = ratios(calls, reference, device, seconds)
+        density, flops = workload.schedule.density, workload.flops(train)
+        facts = (workload.name, dtype, direction, density, flops)
+        results.append(Result(*facts, reference, measured, refused))
     return results
+
+
+def failures(calls: dict[str, Call], ours: Sequence[str]) -> dict[str, str]:
+    """Why a rival is out: it raises, or differs from the first call that runs.
+
+    Raises where one of ours does so.
+    """
+    expected, failed = None, {}
+    for name, call in calls.items():
+        try:
+            found = call()
+        except Exception as error:
+            if name in ours:
+                raise
+            failed[name] = reason(error)
+            continue
+        if expected is None:
+            expected = found
+        elif not all(map(_agree, found, expected)):
+            if name in ours:
+                raise AssertionError(f"{name} computes something else than {next(iter(calls))}")
+            failed[name] = "computes something else"
+    return failed
+
+
+def reason(error: Exception) -> str:
+    """An error on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
+
+
+def _agree(found: torch.Tensor, expected: torch.Tensor) -> bool:
+    found, expected = found.detach().float(), expected.detach().float()
+    return bool((found - expected).abs().max() <= TOLERANCE * expected.abs().max())
+
+
+def _ours(workload: Workload, device: torch.device) -> dict[str, rivals.Attention]:
+    run = partial(attention, schedule=workload.schedule)
+    found = {"ours": run}
+    if workload.schedule.is_dense:
+        name = NAMED[device.type]
+        found[name] = partial(run, backend=name)
+    return found
+
+
+def _others(
+    workload: Workload, names: list[str], device: torch.device
+) -> tuple[dict[str, rivals.Attention], dict[str, str]]:
+    """The rivals, the reference first, and why some cannot be set up."""
+    runs, unfit = {}, {}
+    for name in sorted(names, key=lambda name: name != REFERENCE):
+        try:
+            runs[name] = rivals.RIVALS[name](workload, device)
+        except Exception as error:
+            unfit[name] = reason(error)
+    return runs, unfit
 
 
 def _inputs(workload: Workload, dtype: torch.dtype, device: torch.device):
@@ -68,18 +140,7 @@ def _inputs(workload: Workload, dtype: torch.dtype, device: torch.device):
     return [tensor.requires_grad_() for tensor in inputs], gradient
 
 
-def _call(
-    run: rivals.Attention, inputs: list[torch.Tensor], gradient: torch.Tensor | None
-) -> Callable[[], object]:
+def _call(run: rivals.Attention, inputs: list[torch.Tensor], gradient: torch.Tensor | None) -> Call:
     if gradient is None:
-        return lambda: run(*inputs)
+        return lambda: [run(*inputs)]
     return lambda: torch.autograd.grad(run(*inputs), inputs, gradient)
-
-
-def _check_agreement(runs: dict[str, rivals.Attention], inputs: list[torch.Tensor]) -> None:
-    with torch.no_grad():
-        outputs = {name: run(*inputs).float() for name, run in runs.items()}
-    for name, output in outputs.items():
-        torch.testing.assert_close(
-            output, outputs[REFERENCE], rtol=0, atol=5e-2, msg=f"{name} computes something else"
-        )
