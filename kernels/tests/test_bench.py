@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 
@@ -10,13 +11,15 @@ import torch
 
 from wmdsl_kernels.attention import attention
 from wmdsl_kernels.bench import __main__ as command
-from wmdsl_kernels.bench import around, report, rivals, run
+from wmdsl_kernels.bench import around, decode, measure, report, rivals, run
 from wmdsl_kernels.bench.measure import ratios
 from wmdsl_kernels.bench.run import bench
 from wmdsl_kernels.bench.workloads import CPU, PUBLISHED, TABLES, Workload
 from wmdsl_kernels.schedule import Schedule
 
 TINY = Workload("tiny", Schedule.from_ranges(9, 9, [(0, 4, 0, 4), (4, 9, 0, 9)]), 1, 2, 1, 16)
+AROUND = around.Shape("tiny", 2, (3, 2, 4), 24, 2, 12)
+DECODE = decode.Shape("few", 3, 20, 2, 4, 2, 16, pools=2)
 
 
 def test_workloads_have_unique_names_and_published_work():
@@ -25,7 +28,18 @@ def test_workloads_have_unique_names_and_published_work():
     flops = {workload.name: workload.flops(backward=False) for workload in PUBLISHED}
     assert flops["FW1"] == pytest.approx(14.0e9, rel=0.01)
     assert flops["LB1a"] == pytest.approx(64e9, rel=0.01)
-    assert {workload.name for workload in CPU} >= {"FW1", "FW2", "FW3", "FW4a", "LB1a", "P1"}
+    assert {workload.name for workload in CPU} >= {
+        "FW1",
+        "FW2",
+        "FW3",
+        "FW4a",
+        "FW4b",
+        "LB1a",
+        "P1",
+    }
+    densities = {workload.name: workload.schedule.density for workload in PUBLISHED}
+    assert densities["teacher-880"] == pytest.approx(0.258, abs=1e-3)
+    assert densities["blocks-8192"] == 0.625
 
 
 def test_ratios_of_a_call_to_itself_are_one():
@@ -100,21 +114,29 @@ def test_a_dense_workload_also_times_our_own_kernels(monkeypatch):
 def test_command_writes_json(monkeypatch, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     monkeypatch.setitem(TABLES, "cpu", (TINY,))
+    monkeypatch.setitem(around.SHAPES, "cpu", (AROUND,))
+    monkeypatch.setitem(decode.SHAPES, "cpu", (DECODE,))
     arguments = "--device cpu --no-gate --rivals sdpa --seconds 0 --dtypes fp32 --out".split()
     assert command.main([*arguments, str(tmp_path)]) == 0
     written = json.loads((tmp_path / "bench.json").read_text())
     assert [result["direction"] for result in written["results"]] == ["forward", "training"]
-    assert written["environment"]["threads"] == 1
-    assert "x density" in capsys.readouterr().out
+    environment = written["environment"]
+    assert environment["threads"] == 1 and environment["torch"] == torch.__version__
+    assert environment.keys() >= {"date", "commit", "triton", "xformers"}
+    assert {"norm + modulation", "cached heads", "grouped linear"} <= {
+        record["operation"] for record in written["around"]
+    }
+    assert written["decode"][0]["ratios"].keys() == {"gathered", "ours", "side by side", "copy"}
+    printed = capsys.readouterr().out
+    assert "x density" in printed and "decode few" in printed
     assert (tmp_path / "bench.svg").exists()
 
 
 def test_what_surrounds_attention_is_timed_line_by_line(monkeypatch, capsys):
-    shapes = (around.Shape("tiny", 2, (3, 2, 4), 24, 2, 12),)
-    monkeypatch.setitem(around.SHAPES, "cpu", shapes)
+    monkeypatch.setitem(around.SHAPES, "cpu", (AROUND,))
     around.main("--device cpu --seconds 0 --dtypes fp32 bf16".split())
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 * 3 * 2
+    assert len(lines) == 2 * (4 * 2 + 1)
     assert all("ours" in line and "copy" in line for line in lines)
 
 
@@ -129,9 +151,39 @@ def test_a_red_gate_stops_the_bench(device, marks, monkeypatch):
         return subprocess.CompletedProcess(arguments, 1)
 
     monkeypatch.setattr(command.subprocess, "run", red)
-    for module, timed in ((command, "bench"), (around, "show")):
+    for module, timed in ((command, "bench"), (around, "lines"), (decode, "lines")):
         monkeypatch.setattr(module, timed, lambda *_: pytest.fail("timed in spite of a red gate"))
     assert command.main(["--device", device]) == 1
     ((*_, option, chosen, folder),) = commands
     assert (option, chosen) == ("-m", marks)
     assert folder == str(command.TESTS)
+
+
+def test_a_line_of_decoding_on_a_gpu_says_what_is_read_in_a_second():
+    found = decode.measure(DECODE, torch.float32, torch.device("cpu"), 0.0)
+    line = decode._line(DECODE, "fp32", torch.device("cuda"), found)
+    assert DECODE.read_bytes(torch.float32) == 2 * 2 * 2 * 20 * 2 * 16 * 4
+    assert line.count("GB/s") == len(found) == 4
+
+
+def test_wrong_decoding_is_an_error(monkeypatch):
+    monkeypatch.setattr(decode, "decode_attention", lambda query, *_: 2 * query)
+    with pytest.raises(AssertionError, match="ours computes something else than gathered"):
+        decode.measure(DECODE, torch.float32, torch.device("cpu"), 0.0)
+
+
+def test_parts_can_be_timed_alone(monkeypatch, capsys):
+    monkeypatch.setitem(
+        TABLES, "cpu", (TINY, dataclasses.replace(TINY, name="half", dtypes=("bf16",)))
+    )
+    monkeypatch.setitem(decode.SHAPES, "cpu", (DECODE,))
+    arguments = "--device cpu --no-gate --rivals sdpa --seconds 0 --dtypes fp32 --only"
+    assert command.main([*arguments.split(), "decode", "half"]) == 0
+    _, line = capsys.readouterr().out.splitlines()
+    assert line.startswith("decode few")
+
+
+def test_long_calls_are_timed_in_three_rounds(monkeypatch):
+    monkeypatch.setattr(measure, "LONG_SECONDS", 0.0)
+    found = measure.ratios({"sdpa": list}, "sdpa", torch.device("cpu"), 0.0)
+    assert found["sdpa"].rounds == 3

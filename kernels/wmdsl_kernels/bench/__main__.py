@@ -1,5 +1,5 @@
-"""`python -m wmdsl_kernels.bench`: the workload table against what else is installed, and what
-surrounds attention (`bench.around`) against torch.
+"""`python -m wmdsl_kernels.bench`: the workload table against what else is installed, then what
+surrounds attention (`bench.around`) and decoding (`bench.decode`) against torch.
 
 A green test run is the gate: figures of a wrong kernel mean nothing.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from wmdsl_kernels.bench import around, report, rivals
+from wmdsl_kernels.bench import around, decode, report, rivals
 from wmdsl_kernels.bench.run import DTYPES, bench
 from wmdsl_kernels.bench.workloads import TABLES
 
@@ -21,31 +21,45 @@ TESTS = Path(__file__).parents[2] / "tests"
 GATES = {"cuda": "not slow", "cpu": "not slow and not gpu"}
 """The marks of the tests that must pass: on a GPU those that run on it too, which a plain run of
 pytest leaves out."""
+ONLY = "some workloads alone; `around` and `decode` stand for what comes behind the table"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the gate, then the table; print it and write JSON and a plot."""
+    """Run the gate, then everything; print lines, and write JSON and a plot of the table."""
     options = _parser().parse_args(arguments)
     device = torch.device(options.device)
     torch.set_num_threads(options.threads)
     if not options.no_gate and not _gate_is_green(device):
         return 1
     names = options.rivals or rivals.available(device)
-    results = []
+    surroundings = report.environment(device)
+    results, parts = [], {"results": [], "around": [], "decode": []}
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+
+    def keep(part: str, record: dict[str, object]) -> None:
+        """Write what is there so far: a long run may be cut off."""
+        parts[part].append(record)
+        if options.out is not None:
+            report.write_json(surroundings, parts, options.out / "bench.json")
+
     print(report.HEADER)
     for workload in TABLES[device.type]:
         if options.only and workload.name not in options.only:
             continue
-        for dtype in options.dtypes:
+        for dtype in (dtype for dtype in options.dtypes if dtype in workload.dtypes):
             for result in bench(workload, dtype, names, device, options.seconds):
                 print(report.row(result), flush=True)
                 results.append(result)
-    if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        report.write_json(results, device, options.out / "bench.json")
+                keep("results", result.as_record())
+    for part, lines in (("around", around.lines), ("decode", decode.lines)):
+        if options.only and part not in options.only:
+            continue
+        for line, record in lines(device, options.dtypes, options.seconds):
+            print(line, flush=True)
+            keep(part, record)
+    if options.out is not None and results:
         report.write_plot(results, options.out / "bench.svg")
-    if not options.only:
-        around.show(device, options.dtypes, options.seconds)
     return 0
 
 
@@ -55,8 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=TABLES, default=default)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
-    parser.add_argument("--only", nargs="+", metavar="WORKLOAD", help="some workloads alone")
-    parser.add_argument("--rivals", nargs="+", choices=rivals.RIVALS, help="sdpa must be one")
+    parser.add_argument("--only", nargs="+", metavar="WORKLOAD", help=ONLY)
+    parser.add_argument("--rivals", nargs="+", choices=rivals.RIVALS, help="default: all that fit")
     parser.add_argument("--seconds", type=float, default=1.0, help="per workload and direction")
     parser.add_argument("--out", type=Path, help="folder for bench.json and bench.svg")
     parser.add_argument("--no-gate", action="store_true", help="skip the test run")

@@ -9,18 +9,24 @@ torch, with the tenth and ninetieth percentile.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from functools import partial
 
 import torch
 
-from wmdsl_kernels import Projection, gated_residual, joint_heads, modulated_norm
+from wmdsl_kernels import (
+    Projection,
+    cached_heads,
+    gated_residual,
+    grouped_linear,
+    joint_heads,
+    modulated_norm,
+)
 from wmdsl_kernels.bench.measure import Ratio, ratios
-from wmdsl_kernels.bench.run import DTYPES
+from wmdsl_kernels.bench.rivals import compiled
+from wmdsl_kernels.bench.run import DTYPES, Call, failures
 from wmdsl_kernels.heads.angles import axis_angles, line_angles, video_pairs
-
-Call = Callable[[], list[torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class Workload:
     run: Callable[..., object]
     inputs: list[torch.Tensor]
     tokens: list[torch.Tensor]
+    backward: bool = True
 
 
 def workloads(shape: Shape, dtype: torch.dtype, device: torch.device) -> dict[str, Workload]:
@@ -83,7 +90,38 @@ def workloads(shape: Shape, dtype: torch.dtype, device: torch.device) -> dict[st
         "joint heads": Workload(
             partial(joint_heads, joint, shape.heads, shape.heads), weights, tokens
         ),
+        "cached heads": _cached(shape, joint[0]),
+        "grouped linear": _grouped(shape, draw),
     }
+
+
+def _cached(shape: Shape, stream: Projection) -> Workload:
+    """The video's queries, and its keys and values in a pool in any order; pools per back end."""
+    batch, length = stream.heads.shape[:2]
+    generator = torch.Generator().manual_seed(1)
+    slots = torch.randperm(batch * length, generator=generator).int().view(batch, length)
+    slots = slots.to(stream.heads.device)
+    pool = stream.heads.new_zeros(batch * length, shape.heads, shape.head_dim)
+    pools = {backend: (pool.clone(), pool.clone()) for backend in (None, "torch")}
+
+    def run(backend: str | None = None) -> list[torch.Tensor]:
+        mine = pools[backend]
+        query = cached_heads(stream, shape.heads, shape.heads, *mine, slots, backend=backend)
+        return [query, *mine]
+
+    return Workload(run, [], [stream.heads], backward=False)
+
+
+def _grouped(shape: Shape, draw) -> Workload:
+    """One projection of the video's expert and one of the action's, of a third of its width."""
+    lengths = (sum(shape.lengths[:2]), shape.lengths[2])
+    widths = (shape.width, shape.width // 3)
+    pairs = list(zip(lengths, widths, strict=True))
+    inputs = [draw(shape.batch, length, width) for length, width in pairs]
+    weights = [
+        (draw(shape.width, width).detach() / width**0.5).requires_grad_() for width in widths
+    ]
+    return Workload(partial(grouped_linear, inputs, weights), [*inputs, *weights], inputs)
 
 
 def _streams(shape: Shape, draw, device: torch.device) -> list[Projection]:
@@ -107,18 +145,19 @@ def _streams(shape: Shape, draw, device: torch.device) -> list[Projection]:
 
 def measure(
     workload: Workload, device: torch.device, train: bool, seconds: float
-) -> dict[str, Ratio]:
-    """Ratios of all contenders to torch's operations."""
+) -> tuple[dict[str, Ratio], dict[str, str]]:
+    """Ratios of all contenders to torch's operations, and why torch.compile is out."""
     with torch.set_grad_enabled(train):
         ours = _call(workload.run, workload.inputs, train)
         plain = _call(partial(workload.run, backend="torch"), workload.inputs, train)
-        for found, expected in zip(ours(), plain(), strict=True):
-            torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-2)
-        calls = {"torch": plain, "ours": ours, "copy": _copies(workload.tokens, train)}
+        calls = {"torch": plain, "ours": ours}
         if device.type == "cuda":
-            compiled = torch.compile(partial(workload.run, backend="torch"))
-            calls["compiled"] = _call(compiled, workload.inputs, train)
-        return ratios(calls, "torch", device, seconds)
+            fused = compiled(partial(workload.run, backend="torch"))
+            calls["compiled"] = _call(fused, workload.inputs, train)
+        refused = failures(calls, ("torch", "ours"))
+        calls = {name: call for name, call in calls.items() if name not in refused}
+        calls["copy"] = _copies(workload.tokens, train)
+        return ratios(calls, "torch", device, seconds), refused
 
 
 def _call(run: Callable[[], object], inputs: list[torch.Tensor], train: bool) -> Call:
@@ -149,25 +188,43 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    show(torch.device(options.device), options.dtypes, options.seconds)
+    for line, _ in lines(torch.device(options.device), options.dtypes, options.seconds):
+        print(line, flush=True)
 
 
-def show(device: torch.device, dtypes: list[str], seconds: float) -> None:
-    """Print the lines of a device."""
+def lines(
+    device: torch.device, dtypes: list[str], seconds: float
+) -> Iterator[tuple[str, dict[str, object]]]:
+    """A line to print and its record, one per shape, dtype, operation and direction."""
     for shape in SHAPES[device.type]:
         for dtype in dtypes:
             for name, workload in workloads(shape, DTYPES[dtype], device).items():
-                for train in (False, True):
-                    found = measure(workload, device, train, seconds)
-                    print(_line(shape.name, name, dtype, train, found), flush=True)
+                for train in (False, True) if workload.backward else (False,):
+                    found, refused = measure(workload, device, train, seconds)
+                    record = {
+                        "shape": shape.name,
+                        "operation": name,
+                        "dtype": dtype,
+                        "direction": "training" if train else "forward",
+                        "ratios": {who: asdict(ratio) for who, ratio in found.items()},
+                        "refused": refused,
+                    }
+                    yield _line(record, found), record
 
 
-def _line(shape: str, name: str, dtype: str, train: bool, found: dict[str, Ratio]) -> str:
-    plain = found.pop("torch").reference_milliseconds
-    parts = [f"{who} {r.median:.3f} [{r.low:.2f}, {r.high:.2f}]" for who, r in found.items()]
-    direction = "training" if train else "forward"
-    head = f"{shape:7} {name:18} {dtype:5} {direction:9}"
-    return f"{head} | torch {plain:.3f} ms; {'; '.join(parts)}"
+def _line(record: dict[str, object], found: dict[str, Ratio]) -> str:
+    plain = found["torch"].reference_milliseconds
+    parts = [f"torch {plain:.3f} ms"]
+    parts += [
+        f"{who} {ratio.median:.3f} [{ratio.low:.2f}, {ratio.high:.2f}]"
+        for who, ratio in found.items()
+        if who != "torch"
+    ]
+    parts += [f"{who} refused: {why[:60]}" for who, why in record["refused"].items()]
+    shape, name, dtype, direction = (
+        record[key] for key in ("shape", "operation", "dtype", "direction")
+    )
+    return f"{shape:7} {name:18} {dtype:5} {direction:9} | {'; '.join(parts)}"
 
 
 if __name__ == "__main__":

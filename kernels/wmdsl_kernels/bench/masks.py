@@ -20,7 +20,11 @@ class Group(NamedTuple):
 
 
 def of_groups(groups: Sequence[Group], sees: Callable[[Group, Group], bool]) -> Schedule:
-    """The schedule in which group `query` sees group `key` if `sees(query, key)`."""
+    """The schedule in which group `query` sees group `key` if `sees(query, key)`.
+
+    Groups without a token vanish.
+    """
+    groups = [group for group in groups if group.length]
     lengths = [group.length for group in groups]
     return Schedule.from_groups(lengths, lambda i, j: sees(groups[i], groups[j]))
 

@@ -9,6 +9,7 @@ from statistics import median
 
 import torch
 
+LONG_SECONDS = 60.0
 HEAD_START_CYCLES = 4_000_000
 """About two milliseconds of a GPU."""
 
@@ -33,17 +34,19 @@ def ratios(
     device: torch.device,
     seconds: float,
 ) -> dict[str, Ratio]:
-    """Time all calls in turn, round after round, for about `seconds`; at least seven rounds.
+    """Time all calls in turn, round after round, for about `seconds`; at least seven rounds, or
+    three where seven take more than a minute.
 
     `low` and `high` are the tenth and ninetieth percentile.
     """
     for call in calls.values():
         call()
     times: dict[str, list[float]] = {name: [] for name in calls}
-    begin = time.perf_counter()
-    while len(times[reference]) < 7 or time.perf_counter() - begin < seconds:
+    begin, rounds, passed = time.perf_counter(), 0, 0.0
+    while passed < seconds or rounds < (7 if passed < LONG_SECONDS else 3):
         for name, call in calls.items():
             times[name].append(_timed(call, device))
+        rounds, passed = rounds + 1, time.perf_counter() - begin
     return {name: _ratio(times[name], times[reference]) for name in calls}
 
 

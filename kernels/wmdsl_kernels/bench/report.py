@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -34,20 +38,29 @@ def environment(device: torch.device) -> dict[str, object]:
     """What the figures depend on."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
         "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
         "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "triton": _version("triton"),
+        "xformers": _version("xformers"),
     }
 
 
-def write_json(results: list[Result], device: torch.device, path: Path) -> None:
-    """All figures with their spread and the environment."""
-    record = {"environment": environment(device), "results": [r.as_record() for r in results]}
-    path.write_text(json.dumps(record, indent=2) + "\n")
+def write_json(
+    surroundings: dict[str, object], parts: dict[str, list[dict[str, object]]], path: Path
+) -> None:
+    """All figures with their spread, part by part, and the environment."""
+    path.write_text(json.dumps({"environment": surroundings, **parts}, indent=2) + "\n")
 
 
 def write_plot(results: list[Result], path: Path) -> None:
-    """Our ratio per workload beside the mask's density; needs matplotlib."""
+    """Our ratio per workload beside the mask's density; without matplotlib only a line says so."""
+    if find_spec("matplotlib") is None:
+        print("no plot: matplotlib is not installed")
+        return
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 0.32 * len(results) + 1.2), layout="tight")
@@ -64,6 +77,24 @@ def write_plot(results: list[Result], path: Path) -> None:
     axes.set_xlabel("time / time of dense-mask SDPA (median; 10 % to 90 %)")
     axes.legend(fontsize=8)
     figure.savefig(path)
+
+
+def _commit() -> str | None:
+    """The commit that this file belongs to, `-dirty` where something was changed since."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    folder = Path(__file__).parent
+    try:
+        found = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    except OSError:
+        return None
+    return found.stdout.strip() or None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:

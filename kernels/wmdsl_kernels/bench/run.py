@@ -75,7 +75,7 @@ def failures(calls: dict[str, Call], ours: Sequence[str]) -> dict[str, str]:
 
     Raises where one of ours does so.
     """
-    expected, failed = None, {}
+    expected, first, failed = None, "", {}
     for name, call in calls.items():
         try:
             found = call()
@@ -85,10 +85,10 @@ def failures(calls: dict[str, Call], ours: Sequence[str]) -> dict[str, str]:
             failed[name] = reason(error)
             continue
         if expected is None:
-            expected = found
+            expected, first = found, name
         elif not all(map(_agree, found, expected)):
             if name in ours:
-                raise AssertionError(f"{name} computes something else than {next(iter(calls))}")
+                raise AssertionError(f"{name} computes something else than {first}")
             failed[name] = "computes something else"
     return failed
 
