@@ -109,6 +109,7 @@ def test_a_dense_workload_also_times_our_own_kernels(monkeypatch):
     dense = Workload("dense", Schedule.dense(9, 9), 1, 2, 1, 16)
     for result in bench(dense, "fp32", ["sdpa"], torch.device("cpu"), 0.0):
         assert set(result.ratios) == {"sdpa", "ours", "rectangles"}
+        assert report.row(result).count("TFLOP/s") == 2
 
 
 def test_command_writes_json(monkeypatch, tmp_path, capsys):

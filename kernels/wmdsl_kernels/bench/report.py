@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from wmdsl_kernels.bench.run import Result
+from wmdsl_kernels.bench.run import NAMED, Result
 
 HEADER = "workload     dtype direction  density | ratio to dense-mask SDPA: median [10 %, 90 %]"
 
@@ -25,7 +25,7 @@ def row(result: Result) -> str:
             parts.append(f"{name} {ratio.reference_milliseconds:.2f} ms")
             continue
         text = f"{name} {ratio.median:.3f} [{ratio.low:.2f}, {ratio.high:.2f}]"
-        if name == "ours":
+        if name in ("ours", *NAMED.values()):
             rate = 1e-9 * result.flops / ratio.milliseconds
             text += f" = {ratio.median / result.density:.2f} x density, {rate:.2f} TFLOP/s"
         parts.append(text)
