@@ -188,3 +188,12 @@ def test_long_calls_are_timed_in_three_rounds(monkeypatch):
     monkeypatch.setattr(measure, "LONG_SECONDS", 0.0)
     found = measure.ratios({"sdpa": list}, "sdpa", torch.device("cpu"), 0.0)
     assert found["sdpa"].rounds == 3
+
+
+def test_compiled_rivals_start_afresh_with_every_workload(monkeypatch):
+    events = []
+    monkeypatch.setattr(torch.compiler, "reset", lambda: events.append("reset"))
+    monkeypatch.setattr(torch, "compile", lambda run: events.append("compile") or run)
+    for _ in range(2):
+        bench(TINY, "fp32", ["sdpa", "sdpa-compiled"], torch.device("cpu"), 0.0)
+    assert events == 2 * ["reset", "compile"]
