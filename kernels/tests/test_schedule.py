@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -119,6 +121,52 @@ def test_lingbot_mask_follows_its_rule():
     )
     rule &= (sample[:, None] == sample[None, :]) & ((query - key).abs() <= window)
     assert torch.equal(schedule.to_dense_mask(), rule)
+
+
+@given(
+    st.integers(1, 9),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(1, 10),
+    st.integers(0, 20),
+    st.integers(1, 3),
+)
+@settings(max_examples=200, deadline=None)
+def test_lingbot_mask_is_what_asking_every_pair_of_frames_gives(
+    frames, video, action, chunk, window, samples
+):
+    groups = [
+        (kind, noisy, sample, 2 * (frame // chunk) + kind)
+        for kind in (0, 1)
+        for noisy in (True, False)
+        for sample in range(samples)
+        for frame in range(frames)
+    ]
+
+    def sees(query, key):
+        (_, noisy, sample, order), (_, key_noisy, key_sample, key_order) = query, key
+        if sample != key_sample or abs(order - key_order) > window:
+            return False
+        if noisy:
+            return key_order == order if key_noisy else key_order < order
+        return not key_noisy and key_order <= order
+
+    edges = [0, *accumulate((video, action)[kind] for kind, *_ in groups)]
+    blocks = list(zip(groups, pairwise(edges), strict=True))
+    rows = [(*q, *k) for query, q in blocks for key, k in blocks if sees(query, key)]
+    built = chunked_teacher_forcing(frames, video, action, chunk, window, samples)
+    assert built == Schedule.from_ranges(edges[-1], edges[-1], rows)
+
+
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=8), st.data())
+@settings(max_examples=100, deadline=None)
+def test_groups_see_what_every_pair_says(lengths, data):
+    count = len(lengths)
+    row = st.lists(st.booleans(), min_size=count, max_size=count)
+    pairs = data.draw(st.lists(row, min_size=count, max_size=count))
+    schedule = Schedule.from_groups(lengths, lambda i, j: pairs[i][j])
+    tokens = torch.arange(count).repeat_interleave(torch.tensor(lengths))
+    assert torch.equal(schedule.to_dense_mask(), torch.tensor(pairs)[tokens][:, tokens])
 
 
 def test_validity_hides_keys_from_every_query():

@@ -83,8 +83,11 @@ class Schedule:
         _check_axis("key", key_length)
         seen: dict[Range, list[Range]] = {}
         for query_start, query_stop, key_start, key_stop in ranges:
-            block = _checked("query", (query_start, query_stop), query_length)
-            keys = _checked("key", (key_start, key_stop), key_length)
+            block, keys = (query_start, query_stop), (key_start, key_stop)
+            if not 0 <= query_start < query_stop <= query_length:
+                raise errors.range_out_of_bounds("query", block, query_length)
+            if not 0 <= key_start < key_stop <= key_length:
+                raise errors.range_out_of_bounds("key", keys, key_length)
             seen.setdefault(block, []).append(keys)
         return cls(query_length, key_length, RangeTable.of(_covering(seen, query_length)))
 
@@ -97,13 +100,11 @@ class Schedule:
     def from_groups(cls, lengths: Sequence[int], visible: Callable[[int, int], bool]) -> Schedule:
         """Self-attention over groups laid end to end: group i sees group j if `visible(i, j)`."""
         edges = [0, *accumulate(lengths)]
-        groups = list(pairwise(edges))
-        rows = [
-            (*block, *span)
-            for i, block in enumerate(groups)
-            for j, span in enumerate(groups)
-            if visible(i, j)
-        ]
+        rows = []
+        for i, block in enumerate(pairwise(edges)):
+            seen = [False, *(bool(visible(i, j)) for j in range(len(lengths))), False]
+            turns = [edges[j] for j, (left, right) in enumerate(pairwise(seen)) if left != right]
+            rows += [(*block, *span) for span in zip(turns[::2], turns[1::2], strict=True)]
         return cls.from_ranges(edges[-1], edges[-1], rows)
 
     @cached_property
@@ -232,9 +233,3 @@ def _covering(seen: dict[Range, list[Range]], length: int) -> Iterator[tuple[Ran
 def _check_axis(axis: str, length: int) -> None:
     if length < 1:
         raise errors.empty_axis(axis, length)
-
-
-def _checked(axis: str, bounds: Range, length: int) -> Range:
-    if not 0 <= bounds[0] < bounds[1] <= length:
-        raise errors.range_out_of_bounds(axis, bounds, length)
-    return bounds

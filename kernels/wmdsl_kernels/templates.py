@@ -8,16 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
-from typing import NamedTuple
 
 from wmdsl_kernels.ranges import Range, merge_ranges
 from wmdsl_kernels.schedule import Schedule
-
-
-class _Group(NamedTuple):
-    sample: int
-    order: int
-    noisy: bool
 
 
 @lru_cache(maxsize=1024)
@@ -35,22 +28,31 @@ def chunked_teacher_forcing(
     Clean sees clean of no later order; noisy sees clean of earlier order and noisy of its own;
     all within one sample and orders at most `window` apart.
     """
-    groups, lengths = [], []
-    for is_action, tokens in ((0, video_tokens), (1, action_tokens)):
-        for noisy in (True, False):
-            for sample in range(samples):
-                for frame in range(frames):
-                    groups.append(_Group(sample, 2 * (frame // chunk) + is_action, noisy))
-                    lengths.append(tokens)
-    return Schedule.from_groups(lengths, lambda i, j: _teacher_sees(groups[i], groups[j], window))
+    part = samples * frames
+    kinds = (video_tokens, 0), (action_tokens, 2 * part * video_tokens)
+    rows = []
+    for kind, (tokens, noisy) in enumerate(kinds):
+        for number, first in enumerate(range(0, frames, chunk)):
+            own, earlier = (first, min(first + chunk, frames)), []
+            for other, (length, start) in enumerate(kinds):
+                # Orders of one kind lie 2 apart: earlier ones in the window are a run of chunks.
+                order = 2 * number + kind - other
+                low = max(0, (order - window + 1) // 2) * chunk
+                high = min((order + 1) // 2 * chunk, frames)
+                if low < high:
+                    earlier.append((start + part * length, length, (low, high)))
+            for sample in range(0, part, frames):
+                seen = [_span(*clean, sample) for clean in earlier]
+                for start in (noisy, noisy + part * tokens):
+                    block = _span(start, tokens, own, sample)
+                    rows += [(*block, *span) for span in (block, *seen)]
+    length = 2 * part * (video_tokens + action_tokens)
+    return Schedule.from_ranges(length, length, rows)
 
 
-def _teacher_sees(query: _Group, key: _Group, window: int) -> bool:
-    if query.sample != key.sample or abs(query.order - key.order) > window:
-        return False
-    if not query.noisy:
-        return not key.noisy and key.order <= query.order
-    return key.order == query.order if key.noisy else key.order < query.order
+def _span(start: int, tokens: int, frames: Range, sample: int) -> Range:
+    """The tokens of `frames` of the sample that begins at frame `sample` of a part at `start`."""
+    return start + (sample + frames[0]) * tokens, start + (sample + frames[1]) * tokens
 
 
 def with_valid_keys(schedule: Schedule, valid: Sequence[Range]) -> Schedule:
