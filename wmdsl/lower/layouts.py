@@ -7,6 +7,7 @@ what drawing a layout for each sample gives on average, without its noise.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
 
 from wmdsl.check.model import Condition, Generate, Rule, TokenGroup
 from wmdsl.lower.context import Context, number
@@ -157,7 +158,10 @@ def draw_masks(frame: Frame, inputs: Inputs, training: Training) -> None:
 
 
 class _MaskWriter:
-    """A method from drawn numbers to the mask of a layout's space."""
+    """A method from drawn numbers to the mask of a layout's space.
+
+    The mask is over runs of tokens: a frame where the order key is that of the frame, else a token.
+    """
 
     def __init__(
         self, context: Context, training: Training, space: Space, drawn: Sequence[Drawn]
@@ -170,6 +174,8 @@ class _MaskWriter:
         attend = context.model.declarations[f"attend {training.name}"]
         self.attend = layout_attend(context.model, space, space.groups, attend)
         self.orders: dict[str, Name] = {}
+        lengths = {placed.group.base: self._run(placed.group) for placed in space.groups[::-1]}
+        self.runs = [lengths[placed.group.base] for placed in space.groups]
         self.known = {"q": Name("q"), "k": Name("k")}
 
     def method(self) -> Method:
@@ -177,42 +183,57 @@ class _MaskWriter:
         wanted = f"mask_{self.training.name}"
         name = self.context.attributes.of(("mask", self.training.name), wanted)
         self.body.section("the order of the tokens")
-        for placed in self.space.groups:
-            self._order(placed)
+        for placed, run in zip(self.space.groups, self.runs, strict=True):
+            self._order(placed, run)
         keys = [self.orders[placed.group.base] for placed in self.space.groups]
         self.body.assign(ORDER, joined(keys, 0))
-        tokens = self.space.tokens
-        self.body.assign(SEEN, of(torch, "zeros")(tokens, tokens, dtype=of(torch, "bool")))
+        total = sum(self._counts())
+        self.body.assign(SEEN, of(torch, "zeros")(total, total, dtype=of(torch, "bool")))
         for rule in self.attend.rules:
             self._rule(rule)
-        self.body.give_back(Block("schedule_of")(SEEN))
+        lengths = tuple(zip(self._counts(), self.runs, strict=True))
+        self.body.give_back(Block("schedule_of")(SEEN, lengths))
         parameters = (Parameter("self", ""), *(Parameter(one.name, "int") for one in self.drawn))
         doc = f"Who sees whom in layout {self.training.name}, for the numbers drawn."
         statements = self.body.statements
         return Method(name, parameters, "Schedule", doc, statements, span=self.attend.span)
 
-    def _order(self, placed: Placed) -> None:
-        """The order key of each token of a group; copies of a group share it."""
+    def _order_of(self, group: TokenGroup) -> ast.Order | None:
+        orders = (o for o in self.attend.orders if o.subject.dotted in _names(group))
+        return next(orders, None)
+
+    def _run(self, group: TokenGroup) -> int:
+        """How many tokens in a row share their order key, whatever is drawn."""
+        order = self._order_of(group)
+        by_frame = order is not None and _used(order.key) <= {"frame", "step"}
+        return group.per_frame if by_frame else 1
+
+    def _counts(self) -> list[int]:
+        """How many runs each group has."""
+        pairs = zip(self.space.groups, self.runs, strict=True)
+        return [placed.group.count // run for placed, run in pairs]
+
+    def _order(self, placed: Placed, run: int) -> None:
+        """The order key of each run of a group; copies of a group share it."""
         base = placed.group.base
         if base in self.orders:
             return
         group = placed.group
-        orders = (o for o in self.attend.orders if o.subject.dotted in _names(group))
-        order = next(orders, None)
+        order = self._order_of(group)
         value = of(torch, "arange")(placed.start, placed.end)
         if order is not None:
-            value = self._arithmetic(order.key, self._places(group))
+            value = self._arithmetic(order.key, self._places(group, run))
         self.orders[base] = Name(base.replace(".", "_"))
         self.body.assign(self.orders[base], value, order.span if order else None)
 
-    def _places(self, group: TokenGroup) -> Mapping[str, Expression]:
-        """What an order key may use: a number for every token."""
+    def _places(self, group: TokenGroup, run: int) -> Mapping[str, Expression]:
+        """What an order key may use: a number for every run."""
         found = list(places(self.context.model, group))
         made: dict[str, Expression] = {"token": of(torch, "arange")(group.count)}
         for name in ("frame", "step"):
             samples = [place[name] for place in found[:: group.per_frame]]
             one = of(torch, "tensor")(samples)
-            each = group.per_frame
+            each = group.per_frame // run
             made[name] = of(one, "repeat_interleave")(each) if each > 1 else one
         for name in ("row", "column", "scale"):
             inside = [place[name] for place in found[: group.per_frame]]
@@ -245,9 +266,10 @@ class _MaskWriter:
                 self.body.do(of(block, "logical_or_")(self._relations(rule)))
 
     def _runs(self, names: Sequence[tuple[str, str]]) -> list[slice]:
-        """Where the groups of a side stand, neighbours together."""
-        chosen = [placed for placed in self.space.groups if placed.key in names]
-        spans = merged((placed.start, placed.end) for placed in chosen)
+        """Where the runs of the groups of a side stand, neighbours together."""
+        places = pairwise([0, *accumulate(self._counts())])
+        pairs = zip(self.space.groups, places, strict=True)
+        spans = merged(span for placed, span in pairs if placed.key in names)
         return [slice(*span) for span in spans]
 
     def _relations(self, rule: Rule) -> Expression:
@@ -263,6 +285,13 @@ class _MaskWriter:
         for part in parts[1:]:
             whole = Binary("&", whole, part)
         return whole
+
+
+def _used(key: ast.Arithmetic) -> set[str]:
+    """The names in an order key."""
+    if isinstance(key, ast.Binary):
+        return _used(key.left) | _used(key.right)
+    return {key.dotted} if isinstance(key, ast.Reference) else set()
 
 
 def _names(group: TokenGroup) -> tuple[str, str, str]:

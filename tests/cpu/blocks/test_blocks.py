@@ -5,6 +5,8 @@ import math
 import numpy
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from wmdsl.blocks import (
@@ -20,6 +22,7 @@ from wmdsl.blocks import (
     sampling,
     text,
 )
+from wmdsl.blocks.drawn import schedule_of
 
 LIKE = torch.zeros(1, dtype=torch.float64)
 
@@ -158,3 +161,15 @@ def test_resized_weights():
     torch.testing.assert_close(target.weight.detach(), expected)
     bias = torch.tensor(numpy.interp(rows, range(5), source.bias.detach().numpy()))
     torch.testing.assert_close(target.bias.detach(), bias.float())
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=9), st.data())
+@settings(max_examples=100, deadline=None)
+def test_a_mask_over_runs_is_that_mask_over_their_tokens(lengths, data):
+    count = len(lengths)
+    row = st.lists(st.booleans(), min_size=count, max_size=count)
+    seen = torch.tensor(data.draw(st.lists(row, min_size=count, max_size=count)))
+    tokens = torch.arange(count).repeat_interleave(torch.tensor(lengths))
+    schedule = schedule_of(seen, [(1, length) for length in lengths])
+    assert torch.equal(schedule.to_dense_mask(), seen[tokens][:, tokens])
+    assert schedule == schedule_of(seen[tokens][:, tokens], [(len(tokens), 1)])

@@ -23,8 +23,8 @@ F frames  N samples  C channels or features  R rows of codes  V vocabulary
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from itertools import pairwise
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import torch
@@ -229,16 +229,20 @@ def line(count: int) -> Tensor:
     return torch.stack([torch.arange(count), torch.zeros(count), torch.zeros(count)], dim=1)
 
 
-def schedule_of(seen_TT: Tensor) -> Schedule:
-    """The ranges of keys that each query sees of a mask bool [T, T]."""
-    length = len(seen_TT)
-    edges = torch.nn.functional.pad(seen_TT.int(), (1, 1)).diff()
-    starts, ends = (edges == 1).nonzero().tolist(), (edges == -1).nonzero().tolist()
-    rows = [
-        (query, query + 1, start, end)
-        for (query, start), (_, end) in zip(starts, ends, strict=True)
-    ]
-    return Schedule.from_ranges(length, length, rows)
+def schedule_of(seen: Tensor, lengths: Sequence[tuple[int, int]]) -> Schedule:
+    """The schedule of a mask bool [runs, runs] over runs of tokens.
+
+    `lengths` says the tokens of the runs in order: so many runs of so many tokens each.
+    """
+    changes = (seen[1:] ^ seen[:-1]).view(torch.uint8).amax(dim=1)  # any() is far slower
+    edges = torch.nn.functional.pad(changes, (1, 1), value=1).nonzero()[:, 0]
+    turns = torch.nn.functional.pad(seen[edges[:-1]].int(), (1, 1)).diff().nonzero()
+    (block, start), stop = turns[::2].T, turns[1::2, 1]
+    rows = torch.stack([edges[block], edges[block + 1], start, stop], dim=1)
+    tokens = [length for count, length in lengths for _ in range(count)]
+    place = [0, *accumulate(tokens)]
+    ranges = [(place[a], place[b], place[c], place[d]) for a, b, c, d in rows.tolist()]
+    return Schedule.from_ranges(place[-1], place[-1], ranges)
 
 
 def rotated(x_BTHK: Tensor, angles_TK: Tensor) -> Tensor:
@@ -439,8 +443,8 @@ class Copied(nn.Module):
     def mask_packed(self, chunk: int, window: int) -> Schedule:
         """Who sees whom in layout packed, for the numbers drawn (model.wm:37)."""
         # the order of the tokens
-        camera_now = 2 * (torch.tensor([0, 1, 2, 3]).repeat_interleave(4) // chunk)  # model.wm:35
-        camera_future = 2 * (torch.tensor([4, 5]).repeat_interleave(4) // chunk)  # model.wm:35
+        camera_now = 2 * (torch.tensor([0, 1, 2, 3]) // chunk)  # model.wm:35
+        camera_future = 2 * (torch.tensor([4, 5]) // chunk)  # model.wm:35
         action_past = 2 * (torch.tensor([0, 1, 2, 3]) // chunk) + 1  # model.wm:34
         action_future = 2 * (torch.tensor([4, 5]) // chunk) + 1  # model.wm:34
         order = torch.cat(
@@ -456,20 +460,20 @@ class Copied(nn.Module):
             ],
             dim=0,
         )
-        seen = torch.zeros(60, 60, dtype=torch.bool)
+        seen = torch.zeros(24, 24, dtype=torch.bool)
 
         # clean sees clean where k <= q, q - k <= window (model.wm:38)
-        q, k = (order[0:30, None], order[None, 0:30])
-        seen[0:30, 0:30].logical_or_((k <= q) & (q - k <= window))
+        q, k = (order[0:12, None], order[None, 0:12])
+        seen[0:12, 0:12].logical_or_((k <= q) & (q - k <= window))
 
         # noisy sees clean where k < q, q - k <= window (model.wm:39)
-        q, k = (order[30:60, None], order[None, 0:30])
-        seen[30:60, 0:30].logical_or_((k < q) & (q - k <= window))
+        q, k = (order[12:24, None], order[None, 0:12])
+        seen[12:24, 0:12].logical_or_((k < q) & (q - k <= window))
 
         # noisy sees noisy where k == q (model.wm:40)
-        q, k = (order[30:60, None], order[None, 30:60])
-        seen[30:60, 30:60].logical_or_(k == q)
-        return schedule_of(seen)
+        q, k = (order[12:24, None], order[None, 12:24])
+        seen[12:24, 12:24].logical_or_(k == q)
+        return schedule_of(seen, ((4, 4), (2, 4), (4, 1), (2, 1), (4, 4), (2, 4), (4, 1), (2, 1)))
 
     def run_dit(self, dit: Tensor, code: Runs, angles: Tensor, schedule: Schedule | None) -> Tensor:
         """The blocks of dit (model.wm:20)."""
