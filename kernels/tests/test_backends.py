@@ -13,7 +13,7 @@ from wmdsl_kernels import DispatchError, attention, explain_dispatch
 from wmdsl_kernels.attention import flex, xformers_attention
 from wmdsl_kernels.attention.describe import describe
 from wmdsl_kernels.attention.naive import naive_attention
-from wmdsl_kernels.attention.refusals import RULES, verdicts
+from wmdsl_kernels.attention.refusals import RULES, preferred, turning_batch, verdicts
 from wmdsl_kernels.attention.request import Request
 from wmdsl_kernels.testing.families import FAMILIES
 
@@ -145,3 +145,12 @@ def test_back_ends_on_the_card(name, backend):
     truth = torch.autograd.grad(exact.sum(), inputs)
     for our, true in zip(found, truth, strict=True):
         torch.testing.assert_close(our.double(), true.double(), rtol=0, atol=5e-2)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("tokens", [42, 64, 600, 1100])
+def test_the_preference_turns_at_the_batch_that_is_named(tokens, device):
+    one = Request(device, "float32", 1, tokens, tokens, 4, 4, 64, None)
+    orders = [preferred(replace(one, batch=batch)) for batch in range(1, 20)]
+    turns = [batch for batch in range(2, 20) if orders[batch - 1] != orders[batch - 2]]
+    assert turns == [batch for batch in [turning_batch(one)] if batch]

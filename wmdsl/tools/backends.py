@@ -1,16 +1,17 @@
 """Which attention back end runs each space of a plan, and why the others refuse.
 
-The answers come from the rules that the kernels choose by, without torch and without a GPU.
+The answers come from the rules that the kernels choose by, without torch and without a GPU: for an
+eager call in a batch of 1, and where a larger batch runs on another back end, from which on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wmdsl.plan.nodes import Plan, Space
 from wmdsl_kernels import Schedule, toolchain
-from wmdsl_kernels.attention.refusals import verdicts
+from wmdsl_kernels.attention.refusals import turning_batch, verdicts
 from wmdsl_kernels.attention.request import Request
 
 DEVICES = ("cpu", "cuda")
@@ -30,11 +31,14 @@ class Dispatch:
     device: str
     dtype: str
     verdicts: tuple[Verdict, ...]
+    """Of a batch of 1."""
+    batched: tuple[str, int] | None = None
+    """The back end that runs larger batches, and from which on; None where it is the same."""
 
     @property
     def runs(self) -> str | None:
-        """The back end that runs the space; None where all refuse."""
-        return next((name for name, accepted, _ in self.verdicts if accepted), None)
+        """The back end that runs the space in a batch of 1; None where all refuse."""
+        return _first(self.verdicts)
 
 
 def dispatches(plan: Plan, dtype: str, query: str | None = None) -> list[Dispatch]:
@@ -54,7 +58,7 @@ def as_text(found: Sequence[Dispatch]) -> str:
     lines = [f"attention back ends in {found[0].dtype}"] if found else []
     for entry in found:
         lines.append(f"  {entry.space} ({', '.join(entry.passes)}) on {entry.device}")
-        lines.append(f"    runs on {entry.runs}" if entry.runs else "    runs nowhere")
+        lines.append(f"    runs on {_runs(entry)}" if entry.runs else "    runs nowhere")
         lines += [f"    not {name}: {why}" for name, ok, why in entry.verdicts if not ok]
     return "\n".join([*lines, ""])
 
@@ -68,6 +72,7 @@ def as_records(found: Sequence[Dispatch]) -> list[dict[str, object]]:
             "device": entry.device,
             "dtype": entry.dtype,
             "runs": entry.runs,
+            "batched": entry.batched and dict(zip(("runs", "from"), entry.batched, strict=True)),
             "refusals": {name: why for name, ok, why in entry.verdicts if not ok},
         }
         for entry in found
@@ -75,8 +80,26 @@ def as_records(found: Sequence[Dispatch]) -> list[dict[str, object]]:
 
 
 def _dispatch(space: str, request: Request, passes: list[str]) -> Dispatch:
-    answers = verdicts(request, lambda name: _missing(name, request.device))
-    return Dispatch(tuple(passes), space, request.device, request.dtype, tuple(answers))
+    answers, batched = _verdicts(request), None
+    batch = turning_batch(request)
+    if batch is not None:
+        runs = _first(_verdicts(replace(request, batch=batch)))
+        batched = (runs, batch) if runs and runs != _first(answers) else None
+    return Dispatch(tuple(passes), space, request.device, request.dtype, answers, batched)
+
+
+def _verdicts(request: Request) -> tuple[Verdict, ...]:
+    return tuple(verdicts(request, lambda name: _missing(name, request.device)))
+
+
+def _first(answers: Sequence[Verdict]) -> str | None:
+    return next((name for name, accepted, _ in answers if accepted), None)
+
+
+def _runs(entry: Dispatch) -> str:
+    if entry.batched is None:
+        return f"{entry.runs}"
+    return "{} ({} from a batch of {})".format(entry.runs, *entry.batched)
 
 
 def _spaces(plan: Plan, query: str | None) -> Iterator[tuple[str, bool, Space]]:

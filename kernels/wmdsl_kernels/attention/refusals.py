@@ -7,6 +7,7 @@ a back end needs (a compiler, a package) is asked of the back end itself when it
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from wmdsl_kernels import choice
 from wmdsl_kernels.attention.request import ITEM_BYTES, Request
@@ -120,6 +121,14 @@ def preferred(request: Request) -> list[str]:
     ):
         return ["cpu", *(name for name in RULES if name != "cpu")]
     return list(RULES)
+
+
+def turning_batch(request: Request) -> int | None:
+    """The batch from which on another back end is preferred than in the request; None: never."""
+    batch = -(-MANY_ROWS // (request.query_length * request.query_heads))
+    if batch <= request.batch or preferred(replace(request, batch=batch)) == preferred(request):
+        return None
+    return batch
 
 
 def refusals(missing: Callable[[str], str | None]) -> dict[str, Rule]:

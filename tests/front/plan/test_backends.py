@@ -58,13 +58,35 @@ def test_half_precision_on_a_cpu_goes_to_the_rectangles():
     assert entry.runs == "rectangles"
 
 
-def test_a_dense_space_is_torchs_own(tmp_path):
+@pytest.fixture
+def dense(tmp_path):
+    """A spec without a mask: one space of 42 tokens and 4 heads."""
     text = Path(MOT).read_text()
     lines = text[: text.index("  attend {")] + text[text.index("  generate foresight") :]
     file = tmp_path / "dense.wm"
     file.write_text(lines.replace("lib/arm.wm", str(ROOT / "examples/paradigms/lib/arm.wm")))
-    found = dispatches(plan(str(file), {}), "float32")
-    assert {entry.runs for entry in found} == {"sdpa"}
+    return str(file)
+
+
+def test_a_dense_space_is_torchs_own(dense):
+    assert {entry.runs for entry in dispatches(plan(dense, {}), "float32")} == {"sdpa"}
+
+
+def test_it_says_from_which_batch_on_another_back_end_runs(dense, capsys):
+    assert main(["plan", dense]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index("  experts (training) on cpu")
+    assert lines[at + 1] == f"    runs on sdpa (cpu from a batch of {-(-1024 // (42 * 4))})"
+    assert lines[lines.index("  experts (training) on cuda") + 1] == "    runs on sdpa"
+    assert main(["plan", dense, "--json"]) == 0
+    records = json.loads(capsys.readouterr().out)["attention_backends"]
+    later = {record["device"]: record["batched"] for record in records}
+    assert later == {"cpu": {"runs": "cpu", "from": 7}, "cuda": None}
+
+
+def test_no_batch_is_named_where_the_other_back_end_refuses(dense, monkeypatch):
+    monkeypatch.setattr(toolchain, "compiler_missing", lambda: "there is no C++ compiler")
+    assert not any(entry.batched for entry in dispatches(plan(dense, {}), "float32"))
 
 
 def test_one_query_and_the_data_form(capsys):
