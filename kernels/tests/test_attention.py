@@ -172,14 +172,21 @@ def test_repeats_to_the_bit(executor):
     assert all(torch.equal(left, right) for left, right in zip(*runs, strict=True))
 
 
-def test_the_thread_count_does_not_change_a_bit():
-    schedule = FAMILIES["long"]
+@pytest.mark.parametrize("name", ["long", "token_causal"])
+@pytest.mark.parametrize("kind", ["fp32", "bf16-tiles", "bf16-vectors"])
+def test_the_thread_count_does_not_change_a_bit(kind, name, monkeypatch):
+    if kind == "bf16-tiles" and not cpu.has_tiles():
+        pytest.skip("no AMX here")
+    if kind == "bf16-vectors":
+        monkeypatch.setattr(cpu, "has_tiles", lambda: False)
+    schedule, dtype = FAMILIES[name], torch.float32 if kind == "fp32" else torch.bfloat16
     runs = []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
-        inputs, gradient = tensors(schedule, torch.float32, heads=(2, 1), batch=1)
-        output = attention(*inputs, schedule, backend="cpu")
-        runs.append([output, *torch.autograd.grad(output, inputs, gradient)])
+        inputs, gradient = tensors(schedule, dtype, heads=(2, 1), batch=1)
+        output, lse = attention(*inputs, schedule, backend="cpu", return_lse=True)
+        gradients = torch.autograd.grad((output, lse), inputs, (gradient, torch.ones_like(lse)))
+        runs.append([output, lse, *gradients])
     for other in runs[1:]:
         assert all(torch.equal(left, right) for left, right in zip(runs[0], other, strict=True))
 

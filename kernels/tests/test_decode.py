@@ -100,3 +100,10 @@ def test_bad_slots_are_refused():
         decode_attention(query, keys, values[:, :1], slots)
     with pytest.raises(ArgumentError, match="the last dimension of query has stride"):
         decode_attention(query.mT.contiguous().mT, keys, values, slots)
+
+
+def test_a_slot_beyond_the_pool_is_refused_on_a_cpu():
+    query, keys, values, slots = case()
+    slots[1, 7] = len(keys)
+    with pytest.raises(ArgumentError, match="slots names slot 200, the pools have 200"):
+        decode_attention(query, keys, values, slots)

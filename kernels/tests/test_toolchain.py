@@ -1,20 +1,30 @@
-"""Machines without a compiler: said once, visible in the dispatch, rectangles take over."""
+"""Machines without a compiler, where rectangles take over, and with fewer vector instructions."""
 
 from __future__ import annotations
 
 import logging
+import platform
 
 import pytest
 import torch
 
-from wmdsl_kernels import attention, explain_dispatch, toolchain
+from wmdsl_kernels import (
+    Projection,
+    attention,
+    explain_dispatch,
+    joint_heads,
+    modulated_norm,
+    native,
+    toolchain,
+)
+from wmdsl_kernels.attention import cpu
 from wmdsl_kernels.attention.naive import naive_attention
 from wmdsl_kernels.testing.families import FAMILIES
 
 
 @pytest.fixture
 def fresh_toolchain():
-    caches = (toolchain.library, toolchain._missing)
+    caches = (toolchain.library, toolchain._missing, native._function, cpu.has_tiles)
     for cached in caches:
         cached.cache_clear()
     yield
@@ -62,3 +72,44 @@ def test_the_build_is_cached(monkeypatch, tmp_path):
     toolchain.library.cache_clear()
     monkeypatch.setattr(toolchain, "_build", lambda *_: pytest.fail("built twice"))
     toolchain.library()
+
+
+VECTORS = {"avx2": ("-mavx2", "-mfma"), "sse2": ()}
+"""Flags instead of `-march=native`: vectors of 8 numbers, and the portable ones of 4."""
+
+
+@pytest.fixture(params=VECTORS)
+def _older_processor(request, fresh_toolchain, monkeypatch, tmp_path):
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("the flags are x86's")
+    flags = [flag for flag in toolchain.FLAGS if flag != "-march=native"]
+    assert len(flags) == len(toolchain.FLAGS) - 1
+    monkeypatch.setattr(toolchain, "FLAGS", (*flags, *VECTORS[request.param]))
+    monkeypatch.setenv("WMDSL_KERNELS_CACHE", str(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_older_processor")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_the_same_source_serves_narrower_vectors(dtype):
+    """All three packages are built for them and agree with float64 or with torch."""
+    tolerance = {"rtol": 0, "atol": 1e-5 if dtype == torch.float32 else 3e-2}
+    assert toolchain.missing() is None and not cpu.has_tiles()
+    torch.manual_seed(0)
+    for name in ("policy", "token_causal", "lingbot_window"):
+        schedule = FAMILIES[name]
+        query, key, value, slope = torch.randn(4, 1, schedule.query_length, 2, 20).to(dtype)
+        inputs = [tensor.requires_grad_() for tensor in (query, key, value)]
+        output = attention(*inputs, schedule, backend="cpu")
+        exact, _ = naive_attention(*inputs, schedule)
+        torch.testing.assert_close(output.double(), exact, **tolerance)
+        found = torch.autograd.grad(output, inputs, slope)
+        truth = torch.autograd.grad(exact, inputs, slope.double())
+        torch.testing.assert_close(found, truth, **tolerance)
+    made = [Projection(torch.randn(2, 9, 8, 20).to(dtype), torch.rand(20), torch.rand(20))]
+    rows = torch.randn(3, 2, 9, 37).to(dtype)
+    runs = [
+        (*joint_heads(made, 4, 2, backend=name), modulated_norm(*rows, [1] * 9, backend=name))
+        for name in ("cpu", "torch")
+    ]
+    torch.testing.assert_close(*runs, rtol=tolerance["atol"], atol=tolerance["atol"])

@@ -67,6 +67,10 @@ def strided_head_dim(name: str, stride: int) -> ArgumentError:
     )
 
 
+def slot_beyond_pool(slot: int, size: int) -> ArgumentError:
+    return ArgumentError(f"slots names slot {slot}, the pools have {size}")
+
+
 def unknown_backend(name: str, known: Sequence[str]) -> DispatchError:
     return DispatchError(f"there is no back end {name!r}; known: {', '.join(known)}")
 

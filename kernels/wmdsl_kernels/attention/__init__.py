@@ -68,7 +68,8 @@ def decode_attention(
 
     key_pool and value_pool [P, G, K]; slots int32 [B, S], -1 where a slot is absent -> output
     [B, A, H, K], and with `return_lse` the natural-log LSE [B, H, A]. A sample without a slot gets
-    output 0 and LSE -inf. Raises ArgumentError for shapes, dtypes and devices that do not fit.
+    output 0 and LSE -inf. Raises ArgumentError for shapes, dtypes and devices that do not fit, and
+    on a CPU for a slot beyond the pool; on a GPU slots are not checked.
     """
     from wmdsl_kernels.attention.decode import decode
 

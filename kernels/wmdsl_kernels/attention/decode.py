@@ -44,6 +44,8 @@ def decode(
 
 def _gathered(query, key_pool, value_pool, slots, scale):
     batch, tokens, heads, _ = query.shape
+    if bool((slots >= key_pool.shape[0]).any()):
+        raise errors.slot_beyond_pool(int(slots.max()), key_pool.shape[0])
     output = torch.zeros_like(query, memory_format=torch.contiguous_format)
     lse = torch.full((batch, heads, tokens), -torch.inf, dtype=torch.float32, device=query.device)
     for sample in range(batch):
