@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wmdsl_kernels import attention
+from wmdsl_kernels import Schedule, attention
 from wmdsl_kernels.attention.naive import naive_attention
 from wmdsl_kernels.attention.operators import attention_forward
+from wmdsl_kernels.bench import masks
 from wmdsl_kernels.testing.families import FAMILIES
 
 SCHEDULE = FAMILIES["policy"]
@@ -28,10 +29,10 @@ class Block(torch.nn.Module):
         weight = torch.randn(32, 96, generator=generator) * 32**-0.5
         self.weight = torch.nn.Parameter(weight)
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor, schedule: Schedule = SCHEDULE) -> torch.Tensor:
         batch, length, _ = tokens.shape
         joint = (tokens @ self.weight).reshape(batch, length, 3, 2, 16)
-        return attention(*joint.unbind(2), SCHEDULE).flatten(2)
+        return attention(*joint.unbind(2), schedule).flatten(2)
 
 
 def tokens() -> torch.Tensor:
@@ -57,6 +58,25 @@ def test_compile_has_no_graph_break_and_the_same_gradient(backend):
         results.append((output, block.weight.grad))
     for eager, compiled in zip(*results, strict=True):
         torch.testing.assert_close(compiled, eager, rtol=1e-5, atol=1e-5)
+
+
+def test_one_compiled_module_serves_schedules_that_alternate():
+    """As drawn at every training step; an equal schedule that is another object is served too."""
+    other = masks.token_causal(SCHEDULE.query_length)
+    again = Schedule.from_ranges(other.query_length, other.key_length, other.to_ranges())
+    block = Block()
+    compiled = torch.compile(block, fullgraph=True, backend="aot_eager")
+    outputs = []
+    for schedule in (SCHEDULE, other, SCHEDULE, again):
+        results = []
+        for run in (compiled, block):
+            block.zero_grad()
+            output = run(tokens(), schedule)
+            output.square().sum().backward()
+            results.append((output, block.weight.grad))
+        torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
+        outputs.append(output)
+    assert torch.equal(outputs[1], outputs[3]) and not torch.allclose(outputs[0], outputs[1])
 
 
 def test_torch_checks_pass():
