@@ -61,7 +61,7 @@ def test_compile_has_no_graph_break_and_the_same_gradient(backend):
 
 
 def test_one_compiled_module_serves_schedules_that_alternate():
-    """As drawn at every training step; an equal schedule that is another object is served too."""
+    """As drawn at every training step: new to the tracer, or equal to one that it has seen."""
     other = masks.token_causal(SCHEDULE.query_length)
     again = Schedule.from_ranges(other.query_length, other.key_length, other.to_ranges())
     block = Block()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -58,6 +58,11 @@ class Schedule:
     query_length: int
     key_length: int
     rows: RangeTable
+    # What is built on first use: fields, for a tracer cannot enter the lock of a cached property.
+    _buffers: dict[tuple[torch.device, Tiling], ScheduleBuffers] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _longest: dict[int, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __hash__(self) -> int:
         return self._hash
@@ -204,14 +209,6 @@ class Schedule:
             columns.buffers(tiling.key_tile, device),
             torch.tensor([] if plain else limits, dtype=torch.int32, device=device),
         )
-
-    @cached_property
-    def _buffers(self) -> dict[tuple[torch.device, Tiling], ScheduleBuffers]:
-        return {}
-
-    @cached_property
-    def _longest(self) -> dict[int, int]:
-        return {}
 
 
 def _covering(seen: dict[Range, list[Range]], length: int) -> Iterator[tuple[Range, list[Range]]]:
