@@ -112,7 +112,7 @@ class Schedule:
             rows += [(*block, *span) for span in zip(turns[::2], turns[1::2], strict=True)]
         return cls.from_ranges(edges[-1], edges[-1], rows)
 
-    @cached_property
+    @property
     def columns(self) -> RangeTable:
         """The transposed twin: for each block of keys, the query ranges that see it."""
         return self.rows.transposed(self.key_length)
@@ -142,7 +142,7 @@ class Schedule:
             return self.rows.ranges[0][0]
         return None
 
-    @cached_property
+    @property
     def has_empty_rows(self) -> bool:
         """Whether some query sees no key."""
         return not all(self.rows.ranges)
