@@ -42,20 +42,41 @@ EACH_FAMILY_ONCE = cases(REPRESENTATIVE.__contains__)
 FIVE_DIMS = cases(lambda case: case in REPRESENTATIVE and case[0].startswith(("lingbot", "pi0")))
 
 
+def sliced(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The same values as slices of wider tensors, between neighbours that are not numbers.
+
+    The heads of a projection lie so. No two have the same strides: one taken for another shows.
+    """
+    found = []
+    for place, tensor in enumerate(tensors):
+        batch, length, heads, head_dim = tensor.shape
+        wide = tensor.new_full((batch, length + 1, heads + 2 + place, head_dim), torch.nan)
+        found.append(wide[:, :length, 1 : 1 + heads].copy_(tensor))
+    return found
+
+
+def turned(tensor: torch.Tensor) -> torch.Tensor:
+    """The same values with the tokens of a head side by side, as torch's attention leaves them."""
+    return tensor.transpose(1, 2).contiguous().transpose(1, 2)
+
+
 class Case:
     """Inputs of one case, the exact results, and how far torch's attention is from them."""
 
-    def __init__(self, schedule: Schedule, dtype: torch.dtype, head_dim: int) -> None:
+    def __init__(
+        self, schedule: Schedule, dtype: torch.dtype, head_dim: int, batch: int = 1
+    ) -> None:
         generator = torch.Generator().manual_seed(0)
         lengths = (schedule.query_length, schedule.key_length, schedule.key_length)
         heads = (HEADS[0], HEADS[1], HEADS[1])
         self.schedule = schedule
         self.scale = head_dim**-0.5
-        self.inputs = [
-            torch.randn(1, length, count, head_dim, generator=generator).to(dtype)
+        inputs = [
+            torch.randn(batch, length, count, head_dim, generator=generator).to(dtype)
             for length, count in zip(lengths, heads, strict=True)
         ]
-        self.gradient = torch.randn(self.inputs[0].shape, generator=generator).to(dtype)
+        self.gradient = turned(torch.randn(inputs[0].shape, generator=generator).to(dtype))
+        self.inputs = sliced(inputs)
         self.with_gradients = head_dim <= LARGEST_WITH_GRADIENT
         wide = [tensor.double().requires_grad_() for tensor in self.inputs]
         output, lse = naive_attention(*wide, schedule)
@@ -119,7 +140,7 @@ def test_triton_interpreted(family, dtype, head_dim, monkeypatch):
     from wmdsl_kernels.testing import interpreter
 
     monkeypatch.setattr(triton_executor, "capability", lambda device: 90)
-    case = Case(FAMILIES[family], DTYPES[dtype], head_dim)
+    case = Case(FAMILIES[family], DTYPES[dtype], head_dim, batch=2 if family == "pi0" else 1)
     longest = case.schedule.longest_block(NARROW_ROWS + 1)
     row = configuration(90, head_dim, DTYPES[dtype].itemsize, longest)
     buffers = case.schedule.buffers(torch.device("cpu"), row.tiling)

@@ -9,6 +9,7 @@ triton = pytest.importorskip("triton")
 
 import triton.language as tl  # noqa: E402
 
+from kernels.tests.test_cross import sliced, turned  # noqa: E402
 from wmdsl_kernels import Schedule  # noqa: E402
 from wmdsl_kernels.attention import triton_executor, triton_kernels  # noqa: E402
 from wmdsl_kernels.attention.configurations import NARROW_ROWS, configuration  # noqa: E402
@@ -37,23 +38,37 @@ def capability(request, monkeypatch):
         yield request.param
 
 
-def run(schedule: Schedule, dtype, capability, heads=(2, 1), head_dim=32, grad_lse=False):
-    """Largest relative errors of output, LSE and the three gradients against float64."""
+def run(
+    schedule: Schedule,
+    dtype,
+    capability,
+    heads=(2, 1),
+    head_dim=32,
+    batch=2,
+    grad_lse=False,
+    expanded=False,
+):
+    """Largest relative errors of output, LSE and the three gradients against float64.
+
+    No tensor is contiguous; gradients that are `expanded` repeat one number, as those of sums do.
+    """
     generator = torch.Generator().manual_seed(0)
     shapes = [
-        (1, schedule.query_length, heads[0], head_dim),
-        (1, schedule.key_length, heads[1], head_dim),
-        (1, schedule.key_length, heads[1], head_dim),
-        (1, schedule.query_length, heads[0], head_dim),
+        (batch, schedule.query_length, heads[0], head_dim),
+        (batch, schedule.key_length, heads[1], head_dim),
+        (batch, schedule.key_length, heads[1], head_dim),
+        (batch, schedule.query_length, heads[0], head_dim),
     ]
-    query, key, value, gradient = (
-        torch.randn(shape, generator=generator).to(dtype) for shape in shapes
-    )
+    *inputs, gradient = (torch.randn(shape, generator=generator).to(dtype) for shape in shapes)
+    query, key, value = sliced(inputs)
+    gradient = gradient[:1, :1, :1, :1].expand(shapes[3]) if expanded else turned(gradient)
     truth = [tensor.double().requires_grad_() for tensor in (query, key, value)]
     exact, exact_lse = naive_attention(*truth, schedule)
-    lse_gradient = torch.randn(exact_lse.shape, generator=generator) if grad_lse else None
     total = (exact * gradient.double()).sum()
+    lse_gradient = None
     if grad_lse:
+        drawn = torch.randn(exact_lse.mT.shape, generator=generator).mT
+        lse_gradient = drawn[:1, :1, :1].expand(exact_lse.shape) if expanded else drawn
         seen = torch.isfinite(exact_lse)
         total = total + (exact_lse * lse_gradient.double())[seen].sum()
     gradients = torch.autograd.grad(total, truth)
@@ -73,7 +88,7 @@ def run(schedule: Schedule, dtype, capability, heads=(2, 1), head_dim=32, grad_l
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_mask_family(name, dtype, capability):
-    assert max(run(FAMILIES[name], dtype, capability)) <= TOLERANCE[dtype]
+    assert max(run(FAMILIES[name], dtype, capability, batch=1)) <= TOLERANCE[dtype]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -90,8 +105,10 @@ def test_head_groups(heads, capability):
     assert max(run(FAMILIES["policy"], torch.float32, capability, heads)) <= 2e-6
 
 
-def test_lse_gradient(capability):
-    errors = run(FAMILIES["empty_rows"], torch.float32, capability, grad_lse=True)
+@pytest.mark.parametrize("expanded", [False, True], ids=["turned", "expanded"])
+def test_lse_gradient(expanded, capability):
+    schedule = FAMILIES["empty_rows"]
+    errors = run(schedule, torch.float32, capability, grad_lse=True, expanded=expanded)
     assert max(errors) <= 2e-6
 
 
