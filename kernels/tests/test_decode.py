@@ -5,15 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
+from kernels.tests.test_cross import sliced, turned
 from wmdsl_kernels import ArgumentError, decode_attention
 from wmdsl_kernels.attention import decode
+from wmdsl_kernels.attention.configurations import decode_tile
 from wmdsl_kernels.attention.naive import naive_decode
 
 
-def case(dtype=torch.float32, heads=(4, 2), length=150, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    query = torch.randn(2, 5, heads[0], 48, generator=generator).to(dtype)
-    pools = torch.randn(2, 200, heads[1], 48, generator=generator).to(dtype)
+def case(dtype=torch.float32, heads=(4, 2), length=150, queries=5, head_dim=48):
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(2, queries, heads[0], head_dim, generator=generator).to(dtype)
+    pools = torch.randn(2, 200, heads[1], head_dim, generator=generator).to(dtype)
     order = torch.stack([torch.randperm(200, generator=generator)[:length] for _ in range(2)])
     slots = order.int()
     slots[0, 3:90] = -1
@@ -50,6 +52,42 @@ def test_split_over_keys_interpreted(processors, heads, dtype, monkeypatch):
     inputs[3][1, :] = -1
     with interpreted(decode_kernels):
         output, lse = decode._split(*inputs, 48**-0.5)
+    exact, exact_lse = naive_decode(*inputs)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-2
+    torch.testing.assert_close(output.double(), exact, rtol=0, atol=tolerance)
+    torch.testing.assert_close(lse.double(), exact_lse, rtol=0, atol=1e-5)
+
+
+SLOW = pytest.mark.slow
+TILES = [
+    pytest.param(torch.float32, 16, (2, 2), 64, 16, id="16_fp32_mha"),
+    pytest.param(torch.float16, 16, (2, 2), 64, 16, id="16_fp16_mha"),
+    pytest.param(torch.bfloat16, 9, (6, 2), 128, 32, id="32_bf16_gqa"),
+    pytest.param(torch.float32, 5, (8, 1), 32, 32, id="32_fp32_two"),
+    pytest.param(torch.float16, 12, (4, 1), 64, 64, id="64_fp16_mqa"),
+    pytest.param(torch.bfloat16, 9, (8, 1), 32, 64, id="64_bf16_two"),
+    pytest.param(torch.float32, 51, (8, 1), 256, 32, id="32_fp32_many", marks=SLOW),
+    pytest.param(torch.bfloat16, 51, (8, 1), 256, 64, id="64_bf16_many", marks=SLOW),
+]
+"""(dtype, queries, heads, head dim, the tile of rows that they get)."""
+
+
+@pytest.mark.parametrize(("dtype", "queries", "heads", "head_dim", "tile"), TILES)
+def test_every_row_tile_interpreted(dtype, queries, heads, head_dim, tile, monkeypatch):
+    """In "two" and "many" the rows of a key head fill several tiles, the last of them in part."""
+    pytest.importorskip("triton")
+    from wmdsl_kernels.attention import decode_kernels
+    from wmdsl_kernels.testing.interpreter import interpreted
+
+    monkeypatch.setattr(decode, "_processors", lambda device: 8)
+    query, *pools, slots = case(dtype, heads, 100, queries, head_dim)
+    assert decode_tile(queries * heads[0] // heads[1], dtype.itemsize) == tile
+    query = turned(query)
+    pools = sliced([pool[None] for pool in pools])
+    slots[1, 60:] = -1
+    inputs = (query, pools[0][0], pools[1][0], slots)
+    with interpreted(decode_kernels):
+        output, lse = decode._split(*inputs, head_dim**-0.5)
     exact, exact_lse = naive_decode(*inputs)
     tolerance = 1e-5 if dtype == torch.float32 else 1e-2
     torch.testing.assert_close(output.double(), exact, rtol=0, atol=tolerance)
