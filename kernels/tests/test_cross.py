@@ -117,6 +117,10 @@ class Case:
         output, lse = module.forward(*self.inputs, buffers, self.scale)
         saved = (self.gradient, None, *self.inputs, output, lse)
         gradients = module.backward(*saved, buffers, self.scale) if self.with_gradients else ()
+        self.compare(output, lse, gradients, dtype)
+
+    def compare(self, output, lse, gradients, dtype: str) -> None:
+        """Results of one executor against the bound."""
         ours, our_lse = self.errors(output, lse, gradients)
         theirs, their_lse = self.rival()
         for our, their in zip(ours, theirs, strict=True):

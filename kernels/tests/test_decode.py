@@ -22,13 +22,27 @@ def case(dtype=torch.float32, heads=(4, 2), length=150, queries=5, head_dim=48):
     return query, pools[0], pools[1], slots
 
 
+def strided_case(*arguments):
+    """A case whose query and pools are not contiguous, the pools between NaN."""
+    query, *pools, slots = case(*arguments)
+    slots[1, 60:] = -1
+    keys, values = sliced([pool[None] for pool in pools])
+    return turned(query), keys[0], values[0], slots
+
+
+def compare(inputs, found):
+    """Output and LSE against float64."""
+    output, lse = found
+    exact, exact_lse = naive_decode(*inputs)
+    tolerance = 1e-5 if output.dtype == torch.float32 else 1e-2
+    torch.testing.assert_close(output.double(), exact, rtol=0, atol=tolerance)
+    torch.testing.assert_close(lse.double(), exact_lse, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("heads", [(4, 4), (4, 2), (3, 1)], ids=["mha", "gqa", "mqa"])
 def test_gathered_on_a_cpu(heads):
     inputs = case(heads=heads)
-    output, lse = decode_attention(*inputs, return_lse=True)
-    exact, exact_lse = naive_decode(*inputs)
-    torch.testing.assert_close(output.double(), exact, rtol=0, atol=1e-5)
-    torch.testing.assert_close(lse.double(), exact_lse, rtol=0, atol=1e-5)
+    compare(inputs, decode_attention(*inputs, return_lse=True))
 
 
 def test_a_sample_without_slots_is_zero():
@@ -51,11 +65,7 @@ def test_split_over_keys_interpreted(processors, heads, dtype, monkeypatch):
     inputs = case(dtype, heads)
     inputs[3][1, :] = -1
     with interpreted(decode_kernels):
-        output, lse = decode._split(*inputs, 48**-0.5)
-    exact, exact_lse = naive_decode(*inputs)
-    tolerance = 1e-5 if dtype == torch.float32 else 1e-2
-    torch.testing.assert_close(output.double(), exact, rtol=0, atol=tolerance)
-    torch.testing.assert_close(lse.double(), exact_lse, rtol=0, atol=1e-5)
+        compare(inputs, decode._split(*inputs, 48**-0.5))
 
 
 SLOW = pytest.mark.slow
@@ -80,18 +90,10 @@ def test_every_row_tile_interpreted(dtype, queries, heads, head_dim, tile, monke
     from wmdsl_kernels.testing.interpreter import interpreted
 
     monkeypatch.setattr(decode, "_processors", lambda device: 8)
-    query, *pools, slots = case(dtype, heads, 100, queries, head_dim)
     assert decode_tile(queries * heads[0] // heads[1], dtype.itemsize) == tile
-    query = turned(query)
-    pools = sliced([pool[None] for pool in pools])
-    slots[1, 60:] = -1
-    inputs = (query, pools[0][0], pools[1][0], slots)
+    inputs = strided_case(dtype, heads, 100, queries, head_dim)
     with interpreted(decode_kernels):
-        output, lse = decode._split(*inputs, head_dim**-0.5)
-    exact, exact_lse = naive_decode(*inputs)
-    tolerance = 1e-5 if dtype == torch.float32 else 1e-2
-    torch.testing.assert_close(output.double(), exact, rtol=0, atol=tolerance)
-    torch.testing.assert_close(lse.double(), exact_lse, rtol=0, atol=1e-5)
+        compare(inputs, decode._split(*inputs, head_dim**-0.5))
 
 
 @pytest.mark.parametrize(

@@ -145,20 +145,14 @@ def test_interpreted(name, dtype):
     assert max(errors(made, *shape, run)) <= TOLERANCE[dtype]
 
 
-@pytest.mark.parametrize("backend", ["cpu", "torch", "triton"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-def test_a_cache_keeps_what_is_not_named(dtype, backend, request):
+def check_cache(dtype, store):
+    """Queries, and what `store` writes to pools, against float64; other slots stay as they were."""
     made, (heads, key_heads, interleaved) = case(dtype, **CASES["fractional"])
     stream = made[2]
     pools = torch.full((2, 300, key_heads, 24 + 4), 7.0, dtype=dtype)[..., :24]
     slots = torch.randperm(300, generator=torch.Generator().manual_seed(3))[:140].int().view(2, 70)
     slots[0, 3:9] = -1
-    shared = (heads, key_heads, *pools, slots)
-    if backend == "triton":
-        request.getfixturevalue("interpreted")
-        query = triton_executor.store(stream, *shared, interleaved, 1e-6)
-    else:
-        query = cached_heads(stream, *shared, interleaved=interleaved, backend=backend)
+    query = store(stream, heads, key_heads, *pools, slots, interleaved)
     exact = naive_heads(stream, heads, key_heads, interleaved, 1e-6)
     kept = slots >= 0
     assert not query.requires_grad
@@ -169,6 +163,21 @@ def test_a_cache_keeps_what_is_not_named(dtype, backend, request):
             assert torch.all(found[untouched] == 7)
             found, true = found[slots[kept].long()], true[kept]
         torch.testing.assert_close(found.double(), true, rtol=0, atol=4 * TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("backend", ["cpu", "torch", "triton"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_a_cache_keeps_what_is_not_named(dtype, backend, request):
+    if backend == "triton":
+        request.getfixturevalue("interpreted")
+
+    def store(*arguments):
+        *shared, interleaved = arguments
+        if backend == "triton":
+            return triton_executor.store(*shared, interleaved, 1e-6)
+        return cached_heads(*shared, interleaved=interleaved, backend=backend)
+
+    check_cache(dtype, store)
 
 
 @pytest.mark.parametrize("interleaved", [False, True])
