@@ -63,7 +63,7 @@ PADDED_SPILLS = 16
 """Masks of channels cost registers that the launch table, made for full widths, does not leave."""
 
 
-def check(capability, dtype, head_dim, heads, stairs, kernel, rows, keys, launch):
+def check(capability, dtype, head_dim, heads, stairs, kernel, rows, keys, launch, split=False):
     """One kernel within shared memory, on tensor cores, and spill-free where its heads are full."""
     width = head_width(head_dim)
     constants = {
@@ -75,11 +75,13 @@ def check(capability, dtype, head_dim, heads, stairs, kernel, rows, keys, launch
         "ROWS": rows,
         "KEYS": keys,
         "STAIRS": stairs,
+        "SPLIT": split,
         "PRECISION": "ieee",
         "DESCRIPTORS": launch.descriptors,
     }
     constants = {name: constants[name] for name in kernel.arg_names if name in constants}
     types = signature(kernel, dtype, rows, width, launch.descriptors)
+    types |= {"output": "*fp32"} if split else {}
     report = compiled(kernel, types, constants, capability, launch.warps, launch.stages)
     context = f"{kernel.__name__}: {report}"
     assert report.shared_bytes <= SHARED_MEMORY_BYTES[capability], context
@@ -112,6 +114,17 @@ def test_groups_of_heads_compile(capability, width, dtype, row):
     """dK/dV walks the query heads of a key head: a loop that is none where each has its own."""
     *_, grad_key_value = kernels(row)
     check(capability, dtype, width, (28, 4), True, *grad_key_value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("capability", "width", "dtype", "row", "stairs"),
+    CASES,
+    ids=[f"sm{c}-{w}-{d}-tile{r.query_tile}{'-stairs' * s}" for c, w, d, r, s in CASES],
+)
+def test_shares_of_keys_compile(capability, width, dtype, row, stairs):
+    forward, *_ = kernels(row)
+    check(capability, dtype, width, (24, 24), stairs, *forward, split=True)
 
 
 @pytest.mark.slow

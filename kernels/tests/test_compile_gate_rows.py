@@ -10,7 +10,7 @@ triton = pytest.importorskip("triton")
 
 from wmdsl_kernels.adaln import triton_kernels as adaln  # noqa: E402
 from wmdsl_kernels.adaln.configurations import SUM_CHANNELS, row_launch  # noqa: E402
-from wmdsl_kernels.attention import decode_kernels  # noqa: E402
+from wmdsl_kernels.attention import decode_kernels, merge_kernel  # noqa: E402
 from wmdsl_kernels.attention.configurations import (  # noqa: E402
     DECODE_ROWS,
     decode_launch,
@@ -25,7 +25,7 @@ from wmdsl_kernels.heads.configurations import TOKENS_PER_PROGRAM, head_launch  
 from wmdsl_kernels.testing.compile_gate import SHARED_MEMORY_BYTES, compiled  # noqa: E402
 
 SINGLE = {"statistics", "partial", "query_norm", "key_norm", "cos", "sin"}
-INTEGERS = {"tiles", "pointers", "slots"}
+INTEGERS = {"tiles", "pointers", "slots", "counts"}
 SCALARS = {"epsilon": "fp32"}
 
 ADALN = (
@@ -191,10 +191,15 @@ def test_decoding_compiles(dtype, head_dim, key_heads, group, queries, capabilit
 
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize(("group", "head_dim"), [(1, 128), (7, 48)], ids=["mha", "gqa"])
-def test_merging_shares_compiles(group, head_dim, capability):
-    kernel = decode_kernels.merge_kernel
+@pytest.mark.parametrize(
+    ("group", "head_dim", "counted"),
+    [(1, 128, False), (7, 48, False), (1, 256, True)],
+    ids=["mha", "gqa", "counted"],
+)
+def test_merging_shares_compiles(group, head_dim, counted, capability):
+    kernel = merge_kernel.merge_kernel
     types = signature(kernel, "bf16", {"output"}) | {"partial_lse": "*fp32", "lse": "*fp32"}
     constants = dict(KEY_HEADS=24, GROUP=group, HEAD_DIM=head_dim, WIDTH=head_width(head_dim))
-    report = compiled(kernel, types, constants | {"SPLITS": 16}, capability, warps=4, stages=2)
+    constants |= dict(SPLITS=16, COUNTED=counted)
+    report = compiled(kernel, types, constants, capability, warps=4, stages=2)
     assert report.spills == 0, report

@@ -58,13 +58,13 @@ def test_a_sample_without_slots_is_zero():
 @pytest.mark.parametrize("processors", [1, 8])
 def test_split_over_keys_interpreted(processors, heads, dtype, monkeypatch):
     pytest.importorskip("triton")
-    from wmdsl_kernels.attention import decode_kernels
+    from wmdsl_kernels.attention import decode_kernels, merge_kernel
     from wmdsl_kernels.testing.interpreter import interpreted
 
-    monkeypatch.setattr(decode, "_processors", lambda device: processors)
+    monkeypatch.setattr(decode, "processors", lambda device: processors)
     inputs = case(dtype, heads)
     inputs[3][1, :] = -1
-    with interpreted(decode_kernels):
+    with interpreted(decode_kernels, merge_kernel):
         compare(inputs, decode._split(*inputs, 48**-0.5))
 
 
@@ -86,23 +86,14 @@ TILES = [
 def test_every_row_tile_interpreted(dtype, queries, heads, head_dim, tile, monkeypatch):
     """In "two" and "many" the rows of a key head fill several tiles, the last of them in part."""
     pytest.importorskip("triton")
-    from wmdsl_kernels.attention import decode_kernels
+    from wmdsl_kernels.attention import decode_kernels, merge_kernel
     from wmdsl_kernels.testing.interpreter import interpreted
 
-    monkeypatch.setattr(decode, "_processors", lambda device: 8)
+    monkeypatch.setattr(decode, "processors", lambda device: 8)
     assert decode_tile(queries * heads[0] // heads[1], dtype.itemsize) == tile
     inputs = strided_case(dtype, heads, 100, queries, head_dim)
-    with interpreted(decode_kernels):
+    with interpreted(decode_kernels, merge_kernel):
         compare(inputs, decode._split(*inputs, head_dim**-0.5))
-
-
-@pytest.mark.parametrize(
-    ("length", "programs", "processors"), [(9792, 48, 132), (1, 1, 132), (130, 500, 8)]
-)
-def test_shares_cover_every_slot(length, programs, processors):
-    splits, share = decode._shares(length, programs, processors, 64)
-    assert share % 64 == 0
-    assert (splits - 1) * share < length <= splits * share
 
 
 class Reader(torch.nn.Module):

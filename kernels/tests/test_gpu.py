@@ -15,6 +15,7 @@ from kernels.tests import test_grouped as grouped
 from kernels.tests import test_heads as heads
 from kernels.tests.test_cross import DTYPES, REPRESENTATIVE, Case, cases
 from wmdsl_kernels import (
+    Schedule,
     attention,
     cached_heads,
     decode_attention,
@@ -23,7 +24,9 @@ from wmdsl_kernels import (
     joint_heads,
     modulated_norm,
 )
-from wmdsl_kernels.attention import decode
+from wmdsl_kernels.attention import decode, triton_executor
+from wmdsl_kernels.attention.describe import describe
+from wmdsl_kernels.bench import masks
 from wmdsl_kernels.testing.families import FAMILIES
 
 pytestmark = pytest.mark.gpu
@@ -38,6 +41,13 @@ TWICE = {
     "empty_rows": ("empty_rows", "bf16", 256),
 }
 ADALN_SHAPES = {**adaln.SHAPES, "model": (1, (40, 3), 3072)}
+
+IN_SHARES = {
+    "actions": (Schedule.from_ranges(33, 4200, [(0, 32, 0, 4128), (32, 33, 10, 20)]), "bf16", 128),
+    "stairs": (masks.token_causal(600), "fp16", 64),
+    "tall": (masks.policy(300, 4, 500, 300), "fp32", 48),
+    "empty": (Schedule.from_ranges(300, 900, [(4, 9, 0, 900), (17, 250, 5, 6)]), "bf16", 256),
+}
 
 each_dtype = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 
@@ -70,6 +80,16 @@ def attended(case, schedule):
 def test_attention(family, dtype, head_dim):
     case = Case(FAMILIES[family], DTYPES[dtype], head_dim, batch=2)
     output, lse, gradients = attended(case, FAMILIES[family])
+    case.compare(output, lse, gradients if case.with_gradients else (), dtype)
+
+
+@pytest.mark.parametrize(("schedule", "dtype", "head_dim"), IN_SHARES.values(), ids=IN_SHARES)
+def test_attention_in_shares_of_keys(schedule, dtype, head_dim):
+    case = Case(schedule, DTYPES[dtype], head_dim, batch=1)
+    query, key, value = map(placed, case.inputs)
+    request = describe(query, key, value, schedule, wants_lse=True)
+    assert schedule.buffers(DEVICE, triton_executor.tiling(request)).shares.most > 1
+    output, lse, gradients = attended(case, schedule)
     case.compare(output, lse, gradients if case.with_gradients else (), dtype)
 
 

@@ -82,10 +82,10 @@ def test_one_compiled_module_serves_schedules_that_alternate():
 def test_torch_checks_pass():
     inputs = torch.randn(3, 2, SCHEDULE.query_length, 2, 16, generator=torch.Generator())
     query, key, value = (tensor.clone().requires_grad_() for tensor in inputs)
-    (tile, *rows), (_, *columns), limits = SCHEDULE.buffers(torch.device("cpu"))
+    buffers = SCHEDULE.buffers(torch.device("cpu"))
     torch.library.opcheck(
         attention_forward,
-        (query, key, value, [limits, *rows, *columns], tile, tile, 0.25, "rectangles"),
+        (query, key, value, buffers.tensors, buffers.sizes, 0.25, "rectangles"),
     )
 
 

@@ -11,9 +11,10 @@ import triton.language as tl  # noqa: E402
 
 from kernels.tests.test_cross import sliced, turned  # noqa: E402
 from wmdsl_kernels import Schedule  # noqa: E402
-from wmdsl_kernels.attention import triton_executor, triton_kernels  # noqa: E402
+from wmdsl_kernels.attention import merge_kernel, triton_executor, triton_kernels  # noqa: E402
 from wmdsl_kernels.attention.configurations import NARROW_ROWS, configuration  # noqa: E402
 from wmdsl_kernels.attention.naive import naive_attention  # noqa: E402
+from wmdsl_kernels.ranges import UNTILED  # noqa: E402
 from wmdsl_kernels.testing import interpreter  # noqa: E402
 from wmdsl_kernels.testing.families import FAMILIES  # noqa: E402
 
@@ -34,7 +35,7 @@ DTYPES = [pytest.param(torch.float32, id="fp32"), *HALVES]
 )
 def capability(request, monkeypatch):
     monkeypatch.setattr(triton_executor, "capability", lambda device: request.param)
-    with interpreter.interpreted(triton_kernels):
+    with interpreter.interpreted(triton_kernels, merge_kernel):
         yield request.param
 
 
@@ -47,10 +48,12 @@ def run(
     batch=2,
     grad_lse=False,
     expanded=False,
+    share=UNTILED,
 ):
     """Largest relative errors of output, LSE and the three gradients against float64.
 
     No tensor is contiguous; gradients that are `expanded` repeat one number, as those of sums do.
+    The forward cuts keys into shares of `share`.
     """
     generator = torch.Generator().manual_seed(0)
     shapes = [
@@ -74,7 +77,8 @@ def run(
     gradients = torch.autograd.grad(total, truth)
     longest = schedule.longest_block(NARROW_ROWS + 1)
     tiles = configuration(capability, head_dim, dtype.itemsize, longest)
-    buffers = schedule.buffers(torch.device("cpu"), tiles.tiling)
+    buffers = schedule.buffers(torch.device("cpu"), tiles.tiling._replace(share=share))
+    assert (buffers.shares.most > 1) == (schedule.most_keys > share)
     scale = head_dim**-0.5
     output, lse = triton_executor.forward(query, key, value, buffers, scale)
     found = triton_executor.backward(
@@ -89,6 +93,13 @@ def run(
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_mask_family(name, dtype, capability):
     assert max(run(FAMILIES[name], dtype, capability, batch=1)) <= TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_mask_family_in_shares_of_keys(name, dtype, capability):
+    """A query whose joined steps see nothing of a share, and one that sees nothing at all, too."""
+    assert max(run(FAMILIES[name], dtype, capability, batch=1, share=24)) <= TOLERANCE[dtype]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ Range = tuple[int, int]
 """A half-open interval of token indices, `start < stop`."""
 
 UNTILED = 1 << 30
-"""A tile size that no block reaches: one tile per block."""
+"""A size of tiles, or of shares of keys, that no block reaches: it stays whole."""
 
 
 class TableBuffers(NamedTuple):
@@ -81,15 +81,17 @@ class RangeTable:
         import torch
 
         flat = [span for seen in self.ranges for span in seen]
-        pointers = [0]
-        for seen in self.ranges:
-            pointers.append(pointers[-1] + len(seen))
         return TableBuffers(
             tile,
             torch.tensor(list(self.tiles(tile)), dtype=torch.int32, device=device),
-            torch.tensor(pointers, dtype=torch.int32, device=device),
+            torch.tensor(pointers_of(self.ranges), dtype=torch.int32, device=device),
             torch.tensor(flat, dtype=torch.int32, device=device).reshape(-1, 2),
         )
+
+
+def pointers_of(ranges: Iterable[Sequence[Range]]) -> list[int]:
+    """Where the ranges of each block begin in a list of all, and where that list ends."""
+    return [0, *accumulate(map(len, ranges))]
 
 
 def merge_ranges(ranges: Iterable[Range]) -> tuple[Range, ...]:

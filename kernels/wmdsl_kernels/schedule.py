@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wmdsl_kernels import errors, stairs
 from wmdsl_kernels.ranges import UNTILED, Range, RangeTable, TableBuffers
+from wmdsl_kernels.splits import ShareBuffers, SplitPlan
 from wmdsl_kernels.tracing import readable
 
 if TYPE_CHECKING:
@@ -28,17 +29,38 @@ class ScheduleBuffers(NamedTuple):
     """What the executors read: the table by queries and its transposed twin by keys.
 
     Where steps were joined (`stairs.py`), `limits` [T] hides from each query the keys at its limit
-    and beyond; else it is empty, and ranges say all.
+    and beyond; else it is empty, and ranges say all. `shares` is the split-K plan of the table by
+    queries (`splits.py`).
     """
 
     rows: TableBuffers
     columns: TableBuffers
     limits: torch.Tensor
+    shares: ShareBuffers
+
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """All tensors, in the order in which `of` takes them."""
+        return [self.limits, *self.rows[1:], *self.columns[1:], *self.shares[1:]]
+
+    @property
+    def sizes(self) -> list[int]:
+        """All numbers, in the order in which `of` takes them."""
+        return [self.rows.tile, self.columns.tile, self.shares.most]
+
+    @classmethod
+    def of(cls, tensors: Sequence[torch.Tensor], sizes: Sequence[int]) -> ScheduleBuffers:
+        """The buffers that these tensors and numbers came from."""
+        limits, *tables = tensors
+        query_tile, key_tile, most = sizes
+        rows, columns = TableBuffers(query_tile, *tables[:3]), TableBuffers(key_tile, *tables[3:6])
+        return cls(rows, columns, limits, ShareBuffers(most, *tables[6:]))
 
 
 class Tiling(NamedTuple):
     """How an executor wants a schedule cut: tiles of so many tokens at most, and steps joined to
-    blocks of so many at most (0: none); `twin` if it reads the table by keys, which is else empty.
+    blocks of so many at most (0: none); `twin` if it reads the table by keys, which is else empty;
+    the keys of a query tile in shares of `share` at most.
     """
 
     query_tile: int = UNTILED
@@ -46,6 +68,7 @@ class Tiling(NamedTuple):
     joined_queries: int = 0
     joined_keys: int = 0
     twin: bool = False
+    share: int = UNTILED
 
 
 WHOLE_BLOCKS = Tiling()
@@ -62,7 +85,9 @@ class Schedule:
     _buffers: dict[tuple[torch.device, Tiling], ScheduleBuffers] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
-    _longest: dict[int, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _joined: dict[int, RangeTable] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __hash__(self) -> int:
         return self._hash
@@ -172,12 +197,24 @@ class Schedule:
             mask[query_start:query_stop, key_start:key_stop] = True
         return mask
 
+    @property
+    def most_keys(self) -> int:
+        """The most keys that a query sees."""
+        return max(sum(high - low for low, high in seen) for seen in self.rows.ranges)
+
     def longest_block(self, joined: int) -> int:
         """The most queries of a block after steps were joined to at most `joined` queries."""
-        found = self._longest.get(joined)
+        return max(stop - start for start, stop in self._joined_rows(joined).blocks)
+
+    def query_tiles(self, tiling: Tiling) -> int:
+        """How many query tiles it is cut into."""
+        rows = self._joined_rows(tiling.joined_queries)
+        return sum(-(-(stop - start) // tiling.query_tile) for start, stop in rows.blocks)
+
+    def _joined_rows(self, joined: int) -> RangeTable:
+        found = self._joined.get(joined)
         if found is None:
-            blocks = stairs.joined_rows(self.rows, joined).blocks
-            found = self._longest[joined] = max(stop - start for start, stop in blocks)
+            found = self._joined[joined] = stairs.joined_rows(self.rows, joined)
         return found
 
     def buffers(self, device: torch.device, tiling: Tiling = WHOLE_BLOCKS) -> ScheduleBuffers:
@@ -199,7 +236,7 @@ class Schedule:
         import torch
 
         limits = stairs.limits_of(self.rows)
-        rows = stairs.joined_rows(self.rows, tiling.joined_queries)
+        rows = self._joined_rows(tiling.joined_queries)
         plain, columns = rows == self.rows, RangeTable((), ())
         if tiling.twin:
             columns = stairs.joined_columns(self.columns, limits, tiling.joined_keys)
@@ -208,6 +245,7 @@ class Schedule:
             rows.buffers(tiling.query_tile, device),
             columns.buffers(tiling.key_tile, device),
             torch.tensor([] if plain else limits, dtype=torch.int32, device=device),
+            SplitPlan.of(rows, tiling.query_tile, tiling.share).buffers(device),
         )
 
 

@@ -69,3 +69,8 @@ def capability(device: torch.device) -> int:
     """The compute capability of a GPU as one number, 90 for Hopper."""
     major, minor = torch.cuda.get_device_capability(device)
     return 10 * major + minor
+
+
+def processors(device: torch.device) -> int:
+    """The streaming multiprocessors of a GPU."""
+    return torch.cuda.get_device_properties(device).multi_processor_count

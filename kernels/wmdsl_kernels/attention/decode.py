@@ -14,11 +14,12 @@ from wmdsl_kernels import errors
 from wmdsl_kernels.attention import attention
 from wmdsl_kernels.attention.configurations import decode_launch, decode_tile, head_width
 from wmdsl_kernels.attention.refusals import LARGEST_TRITON_HEAD_DIM
+from wmdsl_kernels.attention.slots import empty_slots, merge
 from wmdsl_kernels.backends import Call, never, triton_refusal
 from wmdsl_kernels.choice import choose
-from wmdsl_kernels.tensors import check_kind, is_traced, outer_strides, packed_like
+from wmdsl_kernels.splits import share_of
+from wmdsl_kernels.tensors import check_kind, is_traced, outer_strides, packed_like, processors
 
-PROGRAMS_PER_PROCESSOR = 2
 REFUSALS = {"triton": triton_refusal(LARGEST_TRITON_HEAD_DIM), "gathered": never}
 POOL_LAYOUT = "[P, G, K] (slots, key heads, head dim)"
 
@@ -59,7 +60,7 @@ def _gathered(query, key_pool, value_pool, slots, scale):
 
 
 def _split(query, key_pool, value_pool, slots, scale):
-    from wmdsl_kernels.attention import decode_kernels as kernels
+    from wmdsl_kernels.attention.decode_kernels import split_kernel
 
     batch, tokens, heads, head_dim = query.shape
     key_heads, length = key_pool.shape[1], slots.shape[1]
@@ -68,28 +69,23 @@ def _split(query, key_pool, value_pool, slots, scale):
     tile = decode_tile(rows, query.element_size())
     lines, row_tiles = batch * key_heads, -(-rows // tile)
     launch = decode_launch(head_width(head_dim), query.element_size(), tile)
-    splits, share = _shares(length, lines * row_tiles, _processors(query.device), launch.step)
-    partial = torch.empty(splits, lines, rows, head_dim, dtype=torch.float32, device=query.device)
-    partial_lse = torch.empty(splits, lines, rows, dtype=torch.float32, device=query.device)
-    constants = {
-        "KEY_HEADS": key_heads,
-        "GROUP": group,
-        "HEAD_DIM": head_dim,
-        "WIDTH": head_width(head_dim),
-    }
-    kernels.split_kernel[(splits, lines, row_tiles)](
+    share = share_of(length, lines * row_tiles, processors(query.device), launch.step)
+    filled = empty_slots(lines, -(-length // share), rows, query)
+    split_kernel[(filled.lse.shape[1], lines, row_tiles)](
         query,
         key_pool,
         value_pool,
         slots.contiguous(),
-        partial,
-        partial_lse,
+        *filled,
         scale,
         rows,
         length,
         share,
         *outer_strides(query, key_pool, value_pool),
-        **constants,
+        KEY_HEADS=key_heads,
+        GROUP=group,
+        HEAD_DIM=head_dim,
+        WIDTH=head_width(head_dim),
         ROWS=tile,
         KEYS=launch.step,
         PRECISION="ieee",
@@ -98,19 +94,7 @@ def _split(query, key_pool, value_pool, slots, scale):
     )
     output = packed_like(query)
     lse = torch.empty(batch, heads, tokens, dtype=torch.float32, device=query.device)
-    kernels.merge_kernel[(rows, lines)](
-        partial,
-        partial_lse,
-        output,
-        lse,
-        rows,
-        splits,
-        tokens,
-        *outer_strides(output),
-        **constants,
-        SPLITS=1 << (splits - 1).bit_length(),
-        num_warps=4,
-    )
+    merge(filled, output, lse)
     return output, lse
 
 
@@ -136,18 +120,6 @@ def decode_forward(
 def _shapes(query, key_pool, value_pool, slots, scale, executor):
     batch, tokens, heads, _ = query.shape
     return packed_like(query), query.new_empty((batch, heads, tokens), dtype=torch.float32)
-
-
-def _shares(length: int, programs: int, processors: int, step: int) -> tuple[int, int]:
-    """How many splits fill the GPU, and the slots of each: a whole number of steps."""
-    steps = -(-length // step)
-    wanted = max(1, PROGRAMS_PER_PROCESSOR * processors // programs)
-    share = -(-steps // min(wanted, steps)) * step
-    return -(-length // share), share
-
-
-def _processors(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def _check(query, key_pool, value_pool, slots) -> None:

@@ -1,8 +1,8 @@
-"""Triton kernels of decoding: few queries over many cached keys, split over the keys.
+"""The Triton kernel of decoding: few queries over many cached keys, split over the keys.
 
-`split_kernel` attends to one share of the slots and leaves a normalised output with its LSE;
-`merge_kernel` weighs the shares by their LSE. The query heads of one key head are packed into the
-rows of a tile, so that keys and values are read once for all of them.
+A program attends to one share of the slots and leaves a normalised output with its LSE, to be
+merged (`merge_kernel.py`). The query heads of one key head are packed into the rows of a tile, so
+that keys and values are read once for all of them.
 """
 
 import triton
@@ -75,52 +75,8 @@ def split_kernel(
         largest = peak
     seen = total > 0
     safe = tl.where(seen, total, 1.0)
-    place = (split.to(tl.int64) * tl.num_programs(1) + line) * rows + row
+    place = (line.to(tl.int64) * tl.num_programs(0) + split) * rows + row
     at = place[:, None] * HEAD_DIM + channels[None, :]
     tl.store(partial + at, sums / safe[:, None], mask=inside)
     exponent = tl.where(seen, largest + tl.log2(safe), float("-inf"))
     tl.store(partial_lse + place, exponent, mask=row < rows)
-
-
-@triton.jit
-def merge_kernel(
-    partial,
-    partial_lse,
-    output,
-    lse,
-    rows,
-    splits,
-    tokens,
-    output_batch,
-    output_token,
-    output_head,
-    KEY_HEADS: tl.constexpr,
-    GROUP: tl.constexpr,
-    HEAD_DIM: tl.constexpr,
-    WIDTH: tl.constexpr,
-    SPLITS: tl.constexpr,
-):
-    """One row of one key head: the shares' outputs weighed by 2^(their LSE)."""
-    row = tl.program_id(0)
-    line = tl.program_id(1)
-    batch = (line // KEY_HEADS).to(tl.int64)
-    head = (line % KEY_HEADS) * GROUP + row % GROUP
-    token = row // GROUP
-    share = tl.arange(0, SPLITS)
-    channels = tl.arange(0, WIDTH)
-    inside = (share < splits)[:, None] & (channels < HEAD_DIM)[None, :]
-    place = (share.to(tl.int64) * tl.num_programs(1) + line) * rows + row
-    exponent = tl.load(partial_lse + place, mask=share < splits, other=float("-inf"))
-    peak = tl.max(exponent, 0)
-    finite = tl.where(peak == float("-inf"), 0.0, peak)
-    weights = tl.exp2(exponent - finite)
-    total = tl.sum(weights, 0)
-    safe = tl.where(total > 0, total, 1.0)
-    at = place[:, None] * HEAD_DIM + channels[None, :]
-    parts = tl.load(partial + at, mask=inside, other=0.0)
-    merged = tl.sum(parts * weights[:, None], 0) / safe
-    output += batch * output_batch + token.to(tl.int64) * output_token + head * output_head
-    tl.store(output + channels, merged.to(output.dtype.element_ty), mask=channels < HEAD_DIM)
-    natural = (finite + tl.log2(safe)) * 0.6931471805599453
-    natural = tl.where(total > 0, natural, float("-inf"))
-    tl.store(lse + (batch * (KEY_HEADS * GROUP) + head) * tokens + token, natural)

@@ -7,7 +7,7 @@ import torch
 from wmdsl_kernels import errors
 from wmdsl_kernels.attention.request import Request
 from wmdsl_kernels.schedule import Schedule
-from wmdsl_kernels.tensors import capability, check_kind, is_traced
+from wmdsl_kernels.tensors import capability, check_kind, is_traced, processors
 
 QUERY_LAYOUT = "[B, T, H, K] (batch, query tokens, heads, head dim)"
 KEY_LAYOUT = "[B, S, G, K] (batch, key tokens, key heads, head dim)"
@@ -37,7 +37,8 @@ def describe(
         needs_gradient=torch.is_grad_enabled() and any(x.requires_grad for x in tensors),
         wants_lse=wants_lse,
         unit_stride=all(x.stride(3) == 1 for x in tensors),
-        capability=capability(query.device) if query.device.type == "cuda" else None,
+        capability=capability(query.device) if query.is_cuda else None,
+        processors=processors(query.device) if query.is_cuda else None,
         traced=is_traced(query),
     )
 

@@ -1,9 +1,9 @@
 """The attention executors as differentiable functions.
 
 Tracers (compile, export, fake tensors) see the `torch.library` operators
-`wmdsl_kernels::attention_forward` and `attention_backward`, which carry the schedule as int32
-tensors (limits, then tiles, pointers, ranges of rows and of columns) with the two tile sizes. Eager
-calls skip the operator machinery, which costs 0.2 ms per training call: more than a small kernel.
+`wmdsl_kernels::attention_forward` and `attention_backward`, which carry the schedule as the tensors
+and sizes of its buffers. Eager calls skip the operator machinery, which costs 0.2 ms per training
+call: more than a small kernel.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import torch
 
 from wmdsl_kernels.attention.executors import EXECUTORS
-from wmdsl_kernels.ranges import TableBuffers
 from wmdsl_kernels.schedule import ScheduleBuffers
 from wmdsl_kernels.tensors import is_traced, packed_like
 
@@ -28,10 +27,8 @@ def execute(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Output [B, T, H, K] and LSE [B, H, T] by the named executor, differentiable."""
     if is_traced(query):
-        (query_tile, *rows), (key_tile, *columns), limits = schedule
-        return attention_forward(
-            query, key, value, [limits, *rows, *columns], query_tile, key_tile, scale, executor
-        )
+        tensors, sizes = schedule.tensors, schedule.sizes
+        return attention_forward(query, key, value, tensors, sizes, scale, executor)
     module = EXECUTORS[executor]
     if not (torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))):
         return module.forward(query, key, value, schedule, scale)
@@ -65,15 +62,13 @@ def attention_forward(
     key: torch.Tensor,
     value: torch.Tensor,
     schedule: Sequence[torch.Tensor],
-    query_tile: int,
-    key_tile: int,
+    sizes: Sequence[int],
     scale: float,
     executor: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Output [B, T, H, K] and LSE [B, H, T] by the named executor."""
-    return EXECUTORS[executor].forward(
-        query, key, value, _buffers(schedule, query_tile, key_tile), scale
-    )
+    buffers = ScheduleBuffers.of(schedule, sizes)
+    return EXECUTORS[executor].forward(query, key, value, buffers, scale)
 
 
 @torch.library.custom_op("wmdsl_kernels::attention_backward", mutates_args=())
@@ -86,27 +81,19 @@ def attention_backward(
     output: torch.Tensor,
     lse: torch.Tensor,
     schedule: Sequence[torch.Tensor],
-    query_tile: int,
-    key_tile: int,
+    sizes: Sequence[int],
     scale: float,
     executor: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of query, key and value by the named executor."""
+    buffers = ScheduleBuffers.of(schedule, sizes)
     return EXECUTORS[executor].backward(
-        grad_output,
-        grad_lse,
-        query,
-        key,
-        value,
-        output,
-        lse,
-        _buffers(schedule, query_tile, key_tile),
-        scale,
+        grad_output, grad_lse, query, key, value, output, lse, buffers, scale
     )
 
 
 @attention_forward.register_fake
-def _forward_shapes(query, key, value, schedule, query_tile, key_tile, scale, executor):
+def _forward_shapes(query, key, value, schedule, sizes, scale, executor):
     batch, length, heads, _ = query.shape
     dtype = torch.promote_types(query.dtype, torch.float32)
     lse = query.new_empty((batch, heads, length), dtype=dtype)
@@ -123,8 +110,7 @@ def _backward_shapes(
     output,
     lse,
     schedule,
-    query_tile,
-    key_tile,
+    sizes,
     scale,
     executor,
 ):
@@ -143,13 +129,7 @@ def _differentiate(ctx, grad_output, grad_lse):
         grad_output = torch.zeros_like(output)
     saved = (query, key, value, output, lse, schedule)
     gradients = attention_backward(grad_output, grad_lse, *saved, *ctx.constants)
-    return *gradients, [None] * len(schedule), None, None, None, None
+    return *gradients, [None] * len(schedule), None, None, None
 
 
 attention_forward.register_autograd(_differentiate, setup_context=_save)
-
-
-def _buffers(schedule: Sequence[torch.Tensor], query_tile: int, key_tile: int) -> ScheduleBuffers:
-    limits, *tables = schedule
-    rows, columns = TableBuffers(query_tile, *tables[:3]), TableBuffers(key_tile, *tables[3:])
-    return ScheduleBuffers(rows, columns, limits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wmdsl_kernels.schedule import Schedule
+from wmdsl_kernels.schedule import Schedule, Tiling
 
 ITEM_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -31,6 +31,8 @@ class Request:
     """Whether the head dim of all three tensors is contiguous."""
     capability: int | None = None
     """Of the GPU, as one number, 90 for Hopper; None where it is not known."""
+    processors: int | None = None
+    """Of the GPU; None where it is not known."""
     traced: bool = False
     """Whether torch.compile or torch.export is looking on."""
 
@@ -48,3 +50,14 @@ class Request:
         """The most queries side by side that see the same keys, with steps of a stair (`stairs.py`)
         joined to at most `joined` queries."""
         return self.query_length if self.schedule is None else self.schedule.longest_block(joined)
+
+    def query_tiles(self, tiling: Tiling) -> int:
+        """How many query tiles this tiling cuts it into."""
+        if self.schedule is None:
+            return -(-self.query_length // tiling.query_tile)
+        return self.schedule.query_tiles(tiling)
+
+    @property
+    def most_keys(self) -> int:
+        """The most keys that a query sees."""
+        return self.key_length if self.schedule is None else self.schedule.most_keys

@@ -16,7 +16,9 @@ from wmdsl_kernels.attention.configurations import (
     head_width,
 )
 from wmdsl_kernels.attention.request import ITEM_BYTES, Request
+from wmdsl_kernels.attention.slots import empty_slots, merge
 from wmdsl_kernels.schedule import ScheduleBuffers, Tiling
+from wmdsl_kernels.splits import share_of
 from wmdsl_kernels.tensors import capability, outer_strides, packed_like
 from wmdsl_kernels.tracing import constant_result
 
@@ -31,10 +33,19 @@ def missing() -> str | None:
 
 
 def tiling(request: Request) -> Tiling:
-    """Query and key tile from the launch table; steps are joined to whole tiles."""
+    """Query and key tile from the launch table; steps are joined to whole tiles.
+
+    Where so few tiles do not fill the GPU, their keys are cut into shares. Not in traced calls,
+    whose batch may be a symbol: a share made of it would bind them to that batch.
+    """
     longest = request.longest_query_block(NARROW_ROWS + 1)
     item_bytes = ITEM_BYTES[request.dtype]
-    return configuration(request.capability, request.head_dim, item_bytes, longest).tiling
+    row = configuration(request.capability, request.head_dim, item_bytes, longest)
+    if request.traced or request.processors is None:
+        return row.tiling
+    programs = request.query_tiles(row.tiling) * request.batch * request.query_heads
+    share = share_of(request.most_keys, programs, request.processors, row.forward.step)
+    return row.tiling._replace(share=share)
 
 
 def forward(
@@ -47,33 +58,41 @@ def forward(
     """Output [B, T, H, K] and LSE [B, H, T] in float32."""
     from wmdsl_kernels.attention import triton_kernels as kernels
 
-    batch, length, heads, _ = query.shape
-    rows = schedule.rows
+    batch, length, heads, head_dim = query.shape
+    slots = schedule.shares.most
+    split = slots > 1
     launch = _configuration(query, schedule).forward
     output = packed_like(query)
     lse = torch.empty(batch, heads, length, dtype=torch.float32, device=query.device)
-    kernels.forward_kernel[(len(rows.tiles), batch * heads)](
+    filled = empty_slots(batch * heads, slots, length, query) if split else None
+    _, tiles, pointers, ranges, *_ = schedule.shares if split else schedule.rows
+    # [B, T, H, K], or [B, S T, H, K] for slots.
+    target = filled.output.view(batch, heads, -1, head_dim).transpose(1, 2) if split else output
+    kernels.forward_kernel[(len(tiles), batch * heads)](
         query,
         key,
         value,
-        output,
-        lse,
-        rows.tiles,
-        rows.pointers,
-        rows.ranges,
+        target,
+        filled.lse if split else lse,
+        tiles,
+        pointers,
+        ranges,
         schedule.limits,
         scale,
-        length,
-        *outer_strides(query, key, value, output),
+        target.shape[1],
+        *outer_strides(query, key, value, target),
         HEADS=heads,
         GROUP=heads // key.shape[2],
-        ROWS=rows.tile,
+        ROWS=schedule.rows.tile,
         KEYS=launch.step,
         STAIRS=len(schedule.limits) > 0,
+        SPLIT=split,
         **_shared_constants(query),
         num_warps=launch.warps,
         num_stages=launch.stages,
     )
+    if split:
+        merge(filled, output, lse, schedule.shares.counts)
     return output, lse
 
 

@@ -43,15 +43,19 @@ def forward_kernel(
     ROWS: tl.constexpr,
     KEYS: tl.constexpr,
     STAIRS: tl.constexpr,
+    SPLIT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    tile = tl.program_id(0)
+    """One tile of queries; with SPLIT under one share of its keys: `tiles` are then those of a
+    `SplitPlan`, and output and LSE, to the base 2, go into slots.
+    """
+    tile = (4 if SPLIT else 3) * tl.program_id(0)
     line = tl.program_id(1)
     batch = (line // HEADS).to(tl.int64)
     head = line % HEADS
-    start = tl.load(tiles + 3 * tile)
-    stop = tl.load(tiles + 3 * tile + 1)
-    block = tl.load(tiles + 3 * tile + 2)
+    start = tl.load(tiles + tile)
+    stop = tl.load(tiles + tile + 1)
+    block = tl.load(tiles + tile + 2)
     rows = start + tl.arange(0, ROWS)
     channels = tl.arange(0, WIDTH)
     row_inside = rows < stop
@@ -83,20 +87,28 @@ def forward_kernel(
                 visible = visible & (keys[None, :] < limit[:, None])
             scores = tl.where(visible, scores, float("-inf"))
             peak = tl.maximum(largest, tl.max(scores, 1))
-            weights = tl.exp2(scores - peak[:, None])
-            shrink = tl.exp2(largest - peak)
+            finite = peak
+            if SPLIT and STAIRS:  # a row may see nothing of a share, and -inf - -inf is no number
+                finite = tl.where(peak == float("-inf"), 0.0, peak)
+            weights = tl.exp2(scores - finite[:, None])
+            shrink = tl.exp2(largest - finite)
             total = total * shrink + tl.sum(weights, 1)
             sums = sums * shrink[:, None]
             sums = tl.dot(weights.to(v.dtype), v, sums, input_precision=PRECISION)
             largest = peak
     seen = total > 0
     safe = tl.where(seen, total, 1.0)
-    at = rows.to(tl.int64)[:, None] * output_token + channels[None, :]
+    exponent = largest + tl.log2(safe)
+    if SPLIT:
+        place = tl.load(tiles + tile + 3) + tl.arange(0, ROWS)
+    else:
+        place = rows
+        exponent *= 0.6931471805599453
+    at = place.to(tl.int64)[:, None] * output_token + channels[None, :]
     output += batch * output_batch + head * output_head
     tl.store(output + at, (sums / safe[:, None]).to(output.dtype.element_ty), mask=inside)
-    natural = (largest + tl.log2(safe)) * 0.6931471805599453
-    natural = tl.where(seen, natural, float("-inf"))
-    tl.store(lse + line.to(tl.int64) * length + rows, natural, mask=row_inside)
+    exponent = tl.where(seen, exponent, float("-inf"))
+    tl.store(lse + line.to(tl.int64) * length + place, exponent, mask=row_inside)
 
 
 @triton.jit
