@@ -100,15 +100,16 @@ def forward_kernel(
     safe = tl.where(seen, total, 1.0)
     exponent = largest + tl.log2(safe)
     if SPLIT:
-        place = tl.load(tiles + tile + 3) + tl.arange(0, ROWS)
+        shift = tl.load(tiles + tile + 3).to(tl.int64) - start
+        output += shift * output_token
+        lse += shift
     else:
-        place = rows
         exponent *= 0.6931471805599453
-    at = place.to(tl.int64)[:, None] * output_token + channels[None, :]
+    at = rows.to(tl.int64)[:, None] * output_token + channels[None, :]
     output += batch * output_batch + head * output_head
     tl.store(output + at, (sums / safe[:, None]).to(output.dtype.element_ty), mask=inside)
     exponent = tl.where(seen, exponent, float("-inf"))
-    tl.store(lse + line.to(tl.int64) * length + place, exponent, mask=row_inside)
+    tl.store(lse + line.to(tl.int64) * length + rows, exponent, mask=row_inside)
 
 
 @triton.jit
