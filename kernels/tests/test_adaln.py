@@ -90,11 +90,6 @@ def test_small_calls_without_a_gradient(shape, dtype):
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 class TestOnACpu:
-    @pytest.fixture(autouse=True)
-    def _accepted(self, backend, dtype):
-        if backend == "cpu" and dtype == torch.float16:
-            pytest.skip("the C++ kernels have no fp16, and refuse it")
-
     @pytest.mark.parametrize("kind", ["layer", "rms"])
     def test_modulated_norm(self, backend, dtype, shape, kind):
         def run(*arguments):
@@ -191,14 +186,14 @@ def test_autocast_takes_the_widest_dtype():
 
 def test_refusals_are_explained():
     x = torch.zeros(1, 4, 6)
-    verdicts = {name: (ok, why) for name, ok, why in explain_rowwise(x.half())}
-    assert verdicts["cpu"] == (False, "no torch.float16")
+    verdicts = {name: (ok, why) for name, ok, why in explain_rowwise(x.double())}
+    assert verdicts["cpu"] == (False, "no torch.float64")
     assert verdicts["triton"] == (False, "runs on cuda, not on cpu")
     assert verdicts["torch"] == (True, "")
     turned = torch.zeros(1, 6, 4).mT
     assert {name: why for name, _, why in explain_rowwise(turned)}["cpu"].startswith("the last")
-    with pytest.raises(DispatchError, match="'cpu' refuses this call: no torch.float16"):
-        gated_residual(x.half(), x.half(), x.half()[:, :1], backend="cpu")
+    with pytest.raises(DispatchError, match="'cpu' refuses this call: no torch.float64"):
+        gated_residual(x.double(), x.double(), x.double()[:, :1], backend="cpu")
     with pytest.raises(DispatchError, match="no back end 'magic'; known: cpu, triton, torch"):
         gated_residual(x, x, x[:, :1], backend="magic")
     named = modulated_norm(x + 1, x[:, :1], x[:, :1], kind="rms", backend="naive")

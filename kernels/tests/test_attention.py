@@ -21,7 +21,8 @@ from wmdsl_kernels.bench import masks
 from wmdsl_kernels.testing.families import FAMILIES
 
 CPU_EXECUTORS = [name for name in ("cpu", "rectangles") if name in EXECUTORS]
-FLOOR = {torch.float32: 1e-6, torch.bfloat16: 4e-3}
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+FLOOR = {torch.float32: 1e-6, torch.float16: 5e-4, torch.bfloat16: 4e-3}
 """Relative error that is always allowed: a few roundings."""
 
 
@@ -59,7 +60,7 @@ def errors_against_float64(inputs, output, gradient, schedule):
 
 
 @pytest.mark.parametrize("executor", CPU_EXECUTORS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_no_less_exact_than_sdpa(name, dtype, executor):
     schedule = FAMILIES[name]
@@ -84,7 +85,7 @@ def test_bf16_without_tiles_is_no_less_exact_either(name, monkeypatch):
         assert our <= max(1.5 * their, FLOOR[torch.bfloat16])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 def test_more_keys_than_are_visited_at_a_time(dtype):
     schedule = masks.policy(40, 5, 211, 20)
     inputs, gradient = tensors(schedule, dtype, heads=(1, 1), batch=1)
@@ -106,7 +107,7 @@ def test_tiles_leave_the_thread_as_they_found_it():
     assert smallest_normal / 2 > 0
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("factor", [-0.4, 60.0])
 def test_unusual_scales(factor, dtype):
     schedule = FAMILIES["policy"]
@@ -120,7 +121,7 @@ def test_unusual_scales(factor, dtype):
 
 
 @pytest.mark.parametrize("executor", CPU_EXECUTORS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("head_dim", [8, 32, 48, 64, 128, 256])
 @pytest.mark.parametrize("heads", [(2, 2), (6, 2), (3, 1)], ids=["mha", "gqa", "mqa"])
 def test_head_dims_and_groups(head_dim, dtype, heads, executor):
@@ -135,7 +136,7 @@ def test_head_dims_and_groups(head_dim, dtype, heads, executor):
 
 
 @pytest.mark.parametrize("executor", CPU_EXECUTORS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_lse(name, dtype, executor):
     schedule = FAMILIES[name]

@@ -110,8 +110,6 @@ def errors(made, heads, key_heads, interleaved, run):
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("name", CASES)
 def test_on_a_cpu(name, dtype, backend):
-    if backend == "cpu" and dtype == torch.float16:
-        pytest.skip("the C++ kernels have no fp16, and refuse it")
     made, shape = case(dtype, **CASES[name])
 
     def run(made, heads, key_heads, interleaved):
@@ -166,7 +164,7 @@ def check_cache(dtype, store):
 
 
 @pytest.mark.parametrize("backend", ["cpu", "torch", "triton"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 def test_a_cache_keeps_what_is_not_named(dtype, backend, request):
     if backend == "triton":
         request.getfixturevalue("interpreted")
@@ -240,18 +238,18 @@ def test_axes_and_fractions_of_the_tables():
 
 
 def test_refusals_are_explained():
-    made, (heads, key_heads, _) = case(torch.float16)
+    made, (heads, key_heads, _) = case(torch.float64)
     verdicts = {name: (ok, why) for name, ok, why in explain_heads(made, heads, key_heads)}
-    assert verdicts["cpu"] == (False, "no torch.float16")
+    assert verdicts["cpu"] == (False, "no torch.float64")
     assert verdicts["triton"] == (False, "runs on cuda, not on cpu")
     assert verdicts["torch"] == (True, "")
-    with pytest.raises(DispatchError, match="'cpu' refuses this call: no torch.float16"):
+    with pytest.raises(DispatchError, match="'cpu' refuses this call: no torch.float64"):
         joint_heads(made, heads, key_heads, backend="cpu")
     spread = [stream._replace(heads=torch.zeros(2, 5, 10, 48)[..., ::2]) for stream in made[:1]]
     verdicts = {name: why for name, _, why in explain_heads(spread, heads, key_heads)}
     assert verdicts["cpu"] == "the last dimension of a tensor is not contiguous"
     query, key, value = joint_heads(made, heads, key_heads, backend="naive")
-    assert query.dtype == key.dtype == value.dtype == torch.float16
+    assert query.dtype == key.dtype == value.dtype == torch.float64
 
 
 def bad_calls():

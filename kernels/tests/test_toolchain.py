@@ -12,6 +12,7 @@ from wmdsl_kernels import (
     Projection,
     attention,
     explain_dispatch,
+    gated_residual,
     joint_heads,
     modulated_norm,
     native,
@@ -74,8 +75,15 @@ def test_the_build_is_cached(monkeypatch, tmp_path):
     toolchain.library()
 
 
-VECTORS = {"avx2": ("-mavx2", "-mfma"), "sse2": ()}
-"""Flags instead of `-march=native`: vectors of 8 numbers, and the portable ones of 4."""
+TOLERANCE = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}
+
+VECTORS = {
+    "f16c": ("-mavx2", "-mfma", "-mf16c"),
+    "avx2": ("-mavx2", "-mfma"),
+    "sse2": (),
+}
+"""Flags instead of `-march=native`: vectors of 8 numbers, with and without instructions for fp16,
+and the portable ones of 4."""
 
 
 @pytest.fixture(params=VECTORS)
@@ -90,10 +98,10 @@ def _older_processor(request, fresh_toolchain, monkeypatch, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_older_processor")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=["fp32", "fp16", "bf16"])
 def test_the_same_source_serves_narrower_vectors(dtype):
     """All three packages are built for them and agree with float64 or with torch."""
-    tolerance = {"rtol": 0, "atol": 1e-5 if dtype == torch.float32 else 3e-2}
+    tolerance = {"rtol": 0, "atol": TOLERANCE[dtype]}
     assert toolchain.missing() is None and not cpu.has_tiles()
     torch.manual_seed(0)
     for name in ("policy", "token_causal", "lingbot_window"):
@@ -113,3 +121,29 @@ def test_the_same_source_serves_narrower_vectors(dtype):
         for name in ("cpu", "torch")
     ]
     torch.testing.assert_close(*runs, rtol=tolerance["atol"], atol=tolerance["atol"])
+
+
+def check_every_half(dtype):
+    """All 65536 numbers are read as what they are, and products rounded to the nearest."""
+    numbers = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(dtype).view(1, 1, -1)
+    nothing = torch.zeros_like(numbers)
+    for factor in (1.0, 0.7, 2.0**-10, -3.0):
+        gate = torch.full_like(numbers, factor)
+        found = gated_residual(nothing, numbers, gate, backend="cpu")
+        exact = (numbers.float() * gate.float()).to(dtype)
+        torch.testing.assert_close(found, exact, rtol=0, atol=0, equal_nan=True)
+
+
+HALVES = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
+
+
+@HALVES
+def test_every_half(dtype):
+    check_every_half(dtype)
+
+
+@HALVES
+@pytest.mark.slow
+@pytest.mark.usefixtures("_older_processor")
+def test_every_half_in_narrower_vectors(dtype):
+    check_every_half(dtype)

@@ -9,7 +9,11 @@ import torch
 
 from wmdsl_kernels import toolchain
 
-DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+DTYPES = {
+    torch.float32: "float32",
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+}
 """What the names of the functions end in."""
 
 Place = tuple[int, int, int, int]

@@ -1,4 +1,4 @@
-"""Executor `cpu`: the C++ kernels, in fp32 or bf16. B batch, T tokens, W width, R runs."""
+"""Executor `cpu`: the C++ kernels, in fp32, fp16 or bf16. B batch, T tokens, W width, R runs."""
 
 from __future__ import annotations
 

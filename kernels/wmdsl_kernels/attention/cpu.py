@@ -1,4 +1,4 @@
-"""Executor `cpu`: the C++ kernels, in fp32 or bf16, for any head dim and head grouping.
+"""Executor `cpu`: the C++ kernels, in fp32, fp16 or bf16, for any head dim and head grouping.
 
 B batch, T query tokens, S key tokens, H query heads, G key heads, K head dim.
 """

@@ -32,7 +32,9 @@ def sdpa(request: Request) -> str | None:
 def cpu(request: Request) -> str | None:
     """The C++ kernels."""
     return (
-        _elsewhere(request, "cpu") or _unlike(request, "float32", "bfloat16") or _strided(request)
+        _elsewhere(request, "cpu")
+        or _unlike(request, "float32", "float16", "bfloat16")
+        or _strided(request)
     )
 
 

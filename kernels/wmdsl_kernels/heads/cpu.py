@@ -1,4 +1,4 @@
-"""Executor `cpu`: the C++ kernels, in fp32 or bf16.
+"""Executor `cpu`: the C++ kernels, in fp32, fp16 or bf16.
 
 B batch, T tokens, H query heads, G key heads, K head dim.
 """

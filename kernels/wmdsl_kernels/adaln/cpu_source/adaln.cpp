@@ -157,11 +157,15 @@ static void gate_backward(const Problem& p) {
 
 extern "C" {
 void norm_forward_float32(const Problem* p) { norm_forward<float>(*p); }
+void norm_forward_float16(const Problem* p) { norm_forward<Float16>(*p); }
 void norm_forward_bfloat16(const Problem* p) { norm_forward<Bfloat16>(*p); }
 void norm_backward_float32(const Problem* p) { norm_backward<float>(*p); }
+void norm_backward_float16(const Problem* p) { norm_backward<Float16>(*p); }
 void norm_backward_bfloat16(const Problem* p) { norm_backward<Bfloat16>(*p); }
 void gate_forward_float32(const Problem* p) { gate_forward<float>(*p); }
+void gate_forward_float16(const Problem* p) { gate_forward<Float16>(*p); }
 void gate_forward_bfloat16(const Problem* p) { gate_forward<Bfloat16>(*p); }
 void gate_backward_float32(const Problem* p) { gate_backward<float>(*p); }
+void gate_backward_float16(const Problem* p) { gate_backward<Float16>(*p); }
 void gate_backward_bfloat16(const Problem* p) { gate_backward<Bfloat16>(*p); }
 }

@@ -33,8 +33,10 @@ static void backward(const Problem& p) {
 
 extern "C" {
 void attention_forward_float32(const Problem* p) { forward<VectorForward, float>(*p); }
+void attention_forward_float16(const Problem* p) { forward<VectorForward, Float16>(*p); }
 void attention_forward_bfloat16(const Problem* p) { forward<VectorForward, Bfloat16>(*p); }
 void attention_backward_float32(const Problem* p) { backward<VectorBackward, float>(*p); }
+void attention_backward_float16(const Problem* p) { backward<VectorBackward, Float16>(*p); }
 void attention_backward_bfloat16(const Problem* p) { backward<VectorBackward, Bfloat16>(*p); }
 
 // Whether this processor has AMX tiles and the kernel grants them: the two functions below exist.

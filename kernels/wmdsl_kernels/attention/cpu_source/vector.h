@@ -3,8 +3,11 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(__F16C__)
 #include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
 constexpr int LANES = 16;
 constexpr int MICRO_COLUMNS = 4;
 #elif defined(__AVX2__)
@@ -21,7 +24,12 @@ constexpr int MICRO_ROWS = 6;
 
 typedef float Vector __attribute__((vector_size(LANES * 4)));
 typedef int32_t Integers __attribute__((vector_size(LANES * 4)));
+typedef uint32_t Words __attribute__((vector_size(LANES * 4)));
+typedef uint16_t Halves __attribute__((vector_size(LANES * 2)));
 typedef uint16_t Bfloat16;
+struct Float16 {
+  uint16_t bits;
+};
 
 constexpr int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
@@ -41,24 +49,6 @@ static inline Vector maximum(Vector left, Vector right) {
 #else
   return left > right ? left : right;
 #endif
-}
-
-static inline float widen(float value) { return value; }
-
-static inline float widen(Bfloat16 value) {
-  const uint32_t bits = uint32_t(value) << 16;
-  float wide;
-  std::memcpy(&wide, &bits, sizeof wide);
-  return wide;
-}
-
-static inline void narrow(float value, float* to) { *to = value; }
-
-static inline void narrow(float value, Bfloat16* to) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  *to = value != value ? Bfloat16(0x7fc0) : Bfloat16(rounded);
 }
 
 // e^x for x <= 88, relative error 2e-7; below -87 it stays at e^-87 = 2e-38.

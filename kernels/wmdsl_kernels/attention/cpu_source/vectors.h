@@ -1,7 +1,8 @@
-// Forward and backward in fp32 vectors; bf16 inputs are widened while they are packed.
+// Forward and backward in fp32 vectors; halves are widened while they are packed.
 #pragma once
 #include "gemm.h"
 #include "problem.h"
+#include "rows.h"
 
 // Rows of one head are pages apart, where hardware prefetchers do not follow.
 constexpr int64_t ROWS_AHEAD = 6;
@@ -30,16 +31,17 @@ static inline void prefetch_row(const T* row, int64_t head_dim) {
   for (int64_t k = 0; k < head_dim; k += 64 / int64_t(sizeof(T))) __builtin_prefetch(row + k, WRITE);
 }
 
-// Rows `span` of a matrix as rows of `width` floats, times `factor`, zero beyond head_dim.
+// Rows `span` of a matrix as rows of floats, times `factor`, zero from head_dim to a whole vector.
 template <class T>
-static void pack_rows(const T* from, int64_t stride, Span span, int64_t head_dim, int64_t width,
-                      float factor, Rows rows) {
+static void pack_rows(const T* from, int64_t stride, Span span, int64_t head_dim, float factor,
+                      Rows rows) {
   float* to = rows.data;
   for (int64_t row = span.start; row < span.stop; ++row, to += rows.step) {
     const T* source = from + row * stride;
     prefetch_row<0>(source + ROWS_AHEAD * stride, head_dim);
-    for (int64_t k = 0; k < head_dim; ++k) to[k] = widen(source[k]) * factor;
-    for (int64_t k = head_dim; k < width; ++k) to[k] = 0.f;
+    for_vectors(head_dim, [&](int64_t k, int64_t left) {
+      store(to + k, read(source + k, left) * factor);
+    });
   }
 }
 
@@ -51,7 +53,7 @@ static void pack_panels(const T* from, int64_t stride, int64_t tokens, int64_t h
   for (int64_t token = 0; token < tokens; token += LANES, to += width * LANES) {
     const int64_t stop = std::min<int64_t>(token + LANES, tokens);
     const Rows group = rows.from(keep ? token : 0);
-    pack_rows(from, stride, {token, stop}, head_dim, width, 1.f, group);
+    pack_rows(from, stride, {token, stop}, head_dim, 1.f, group);
     for (int64_t i = stop - token; i < LANES; ++i)
       std::fill(group.at(i), group.at(i) + width, 0.f);
     for (int64_t k = 0; k < width; k += LANES) {
@@ -71,7 +73,9 @@ static void unpack_rows(Rows rows, Span span, int64_t head_dim, float factor, T*
   for (int64_t row = span.start; row < span.stop; ++row, from += rows.step) {
     T* target = to + row * stride;
     prefetch_row<1>(target + ROWS_AHEAD * stride, head_dim);
-    for (int64_t k = 0; k < head_dim; ++k) narrow(from[k] * factor, target + k);
+    for_vectors(head_dim, [&](int64_t k, int64_t left) {
+      write(target + k, load(from + k) * factor, left);
+    });
   }
 }
 
@@ -120,7 +124,7 @@ class VectorForward {
     total = scratch.take<float>(ROWS);
     pack_panels(p.key.at<T>(b, g), p.key.token, p.keys, p.head_dim, width, spare, false,
                 key_panels);
-    pack_rows(p.value.at<T>(b, g), p.value.token, {0, p.keys}, p.head_dim, width, 1.f, value_rows);
+    pack_rows(p.value.at<T>(b, g), p.value.token, {0, p.keys}, p.head_dim, 1.f, value_rows);
     for (int64_t h = g * p.group(); h < (g + 1) * p.group(); ++h)
       for_tiles(p, ROWS, MICRO_ROWS, part, parts,
                 [&](Span rows, int64_t block) { tile<T>(b, h, rows, block); });
@@ -135,7 +139,7 @@ class VectorForward {
   template <class T>
   void tile(int64_t b, int64_t h, Span rows, int64_t block) {
     const int64_t count = rows.length();
-    pack_rows(p.query.at<T>(b, h), p.query.token, rows, p.head_dim, width, p.scale,
+    pack_rows(p.query.at<T>(b, h), p.query.token, rows, p.head_dim, p.scale,
               query_rows);
     std::fill(largest, largest + count, -std::numeric_limits<float>::infinity());
     std::fill(total, total + count, 0.f);
@@ -249,8 +253,8 @@ class VectorBackward {
   void tile(int64_t b, int64_t h, Span rows, int64_t block) {
     const int64_t count = rows.length();
     const T* query = p.query.at<T>(b, h);
-    pack_rows(query, p.query.token, rows, p.head_dim, width, p.scale, query_rows);
-    pack_rows(p.grad_output.at<T>(b, h), p.grad_output.token, rows, p.head_dim, width, 1.f,
+    pack_rows(query, p.query.token, rows, p.head_dim, p.scale, query_rows);
+    pack_rows(p.grad_output.at<T>(b, h), p.grad_output.token, rows, p.head_dim, 1.f,
               gradient_rows);
     row_constants<T>(b, h, rows);
     std::fill(query_sums.data, query_sums.at(count), 0.f);
@@ -263,7 +267,7 @@ class VectorBackward {
   template <class T>
   void row_constants(int64_t b, int64_t h, Span rows) {
     const int64_t line = (b * p.query_heads + h) * p.queries + rows.start;
-    pack_rows(p.output.at<T>(b, h), p.output.token, rows, p.head_dim, width, 1.f, query_sums);
+    pack_rows(p.output.at<T>(b, h), p.output.token, rows, p.head_dim, 1.f, query_sums);
     for (int64_t row = 0; row < rows.length(); ++row) {
       delta[row] = dot(query_sums.at(row), gradient_rows.at(row), width) -
                    (p.grad_lse ? p.grad_lse[line + row] : 0.f);

@@ -236,7 +236,9 @@ static void backward(const Problem& p) {
 
 extern "C" {
 void heads_forward_float32(const Problem* p) { forward<float>(*p); }
+void heads_forward_float16(const Problem* p) { forward<Float16>(*p); }
 void heads_forward_bfloat16(const Problem* p) { forward<Bfloat16>(*p); }
 void heads_backward_float32(const Problem* p) { backward<float>(*p); }
+void heads_backward_float16(const Problem* p) { backward<Float16>(*p); }
 void heads_backward_bfloat16(const Problem* p) { backward<Bfloat16>(*p); }
 }
