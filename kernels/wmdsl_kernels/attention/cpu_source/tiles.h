@@ -148,8 +148,6 @@ static inline void tile_product(int64_t rows, int64_t columns, Tiles a, Tiles b,
   }
 }
 
-typedef uint16_t Halves __attribute__((vector_size(64)));
-
 struct HalfTable {
   alignas(64) uint16_t at[32];
 
