@@ -245,7 +245,8 @@ def test_a_large_dense_rectangle_takes_our_kernels_on_a_cpu():
 
     assert chosen(16, 16, 16) == chosen(4, 64, 200) == "cpu"
     assert chosen(1, 16, 16) == chosen(16, 16, 40) == chosen(1, 2000, 2000) == "sdpa"
-    assert chosen(16, 16, 16, torch.float16) == "sdpa"
+    assert chosen(16, 16, 16, torch.float16) == "cpu"
+    assert chosen(16, 16, 16, torch.float64) == "sdpa"
     half_seen = Schedule.from_ranges(64, 64, [(0, 64, 0, 32)])
     query = torch.empty(16, 64, 4, 8)
     assert explain_dispatch(query, query, query, half_seen)[0][0] == "sdpa"
