@@ -12,7 +12,8 @@ from torch._subclasses import FakeTensorMode
 
 REGISTRY = "_ZN3c104impl26device_guard_impl_registryE"
 CUDA, META = 1, 14  # c10::DeviceType
-HOPPER = 90
+HOPPER, PROCESSORS = 90, 132
+ANSWERS = {"capability": HOPPER, "processors": PROCESSORS, "missing": None}
 # Modules of the kernels that ask which GPU there is, and whether Triton is.
 ASKING = ("attention.describe", "attention.triton_executor", "backends")
 
@@ -26,7 +27,7 @@ def fake_gpu() -> Iterator[torch.device]:
     with pytest.MonkeyPatch.context() as patch, _guarded():
         for name in ASKING:
             module = importlib.import_module(f"wmdsl_kernels.{name}")
-            for question, answer in (("capability", HOPPER), ("missing", None)):
+            for question, answer in ANSWERS.items():
                 for asked in (question, f"triton_{question}"):
                     if hasattr(module, asked):
                         patch.setattr(module, asked, lambda *_, answer=answer: answer)
