@@ -53,9 +53,10 @@ def test_without_a_compiler_rectangles_run(monkeypatch):
     assert ("cpu", False, "there is no C++ compiler") in entry.verdicts
 
 
-def test_half_precision_on_a_cpu_goes_to_the_rectangles():
-    entry = by_place(dispatches(plan(MOT, {}), "float16"))[("training",), "cpu"]
-    assert entry.runs == "rectangles"
+@pytest.mark.parametrize(("dtype", "runs"), [("float16", "cpu"), ("float64", "rectangles")])
+def test_a_cpu_runs_every_dtype(dtype, runs):
+    entry = by_place(dispatches(plan(MOT, {}), dtype))[("training",), "cpu"]
+    assert entry.runs == runs
 
 
 @pytest.fixture
