@@ -30,6 +30,12 @@ ROWS = [
 CASES = [(*row, False) for row in ROWS] + [(*row, True) for row in ROWS if row[2] != "fp16"]
 """Joined steps cost the same in both half precisions: one of them is enough."""
 
+each_case = pytest.mark.parametrize(
+    ("capability", "width", "dtype", "row", "stairs"),
+    CASES,
+    ids=[f"sm{c}-{w}-{d}-tile{r.query_tile}{'-stairs' * s}" for c, w, d, r, s in CASES],
+)
+
 
 def kernels(row):
     """(kernel, rows, keys, launch) of one configuration."""
@@ -94,11 +100,7 @@ def check(capability, dtype, head_dim, heads, stairs, kernel, rows, keys, launch
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("capability", "width", "dtype", "row", "stairs"),
-    CASES,
-    ids=[f"sm{c}-{w}-{d}-tile{r.query_tile}{'-stairs' * s}" for c, w, d, r, s in CASES],
-)
+@each_case
 def test_configuration_compiles(capability, width, dtype, row, stairs):
     for one in kernels(row):
         check(capability, dtype, width, (24, 24), stairs, *one)
@@ -117,11 +119,7 @@ def test_groups_of_heads_compile(capability, width, dtype, row):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("capability", "width", "dtype", "row", "stairs"),
-    CASES,
-    ids=[f"sm{c}-{w}-{d}-tile{r.query_tile}{'-stairs' * s}" for c, w, d, r, s in CASES],
-)
+@each_case
 def test_shares_of_keys_compile(capability, width, dtype, row, stairs):
     forward, *_ = kernels(row)
     check(capability, dtype, width, (24, 24), stairs, *forward, split=True)

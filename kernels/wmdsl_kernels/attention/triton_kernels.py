@@ -98,16 +98,16 @@ def forward_kernel(
             largest = peak
     seen = total > 0
     safe = tl.where(seen, total, 1.0)
-    exponent = largest + tl.log2(safe)
-    if SPLIT:
+    if SPLIT:  # its exponent before the store, the other after it: what spills no register
+        exponent = largest + tl.log2(safe)
         shift = tl.load(tiles + tile + 3).to(tl.int64) - start
         output += shift * output_token
         lse += shift
-    else:
-        exponent *= 0.6931471805599453
     at = rows.to(tl.int64)[:, None] * output_token + channels[None, :]
     output += batch * output_batch + head * output_head
     tl.store(output + at, (sums / safe[:, None]).to(output.dtype.element_ty), mask=inside)
+    if not SPLIT:
+        exponent = (largest + tl.log2(safe)) * 0.6931471805599453
     exponent = tl.where(seen, exponent, float("-inf"))
     tl.store(lse + line.to(tl.int64) * length + rows, exponent, mask=row_inside)
 
