@@ -231,9 +231,7 @@ def test_torch_checks_pass(executor, request):
     if executor == "triton":
         request.getfixturevalue("interpreted")
     (x, change, shift, scale), _ = tensors(torch.float32, 2, (3, 2), 20, 2)
-    torch.library.opcheck(
-        modulated_norm_forward, (x, shift, scale, [3, 2], True, 1e-5, executor)
-    )
+    torch.library.opcheck(modulated_norm_forward, (x, shift, scale, [3, 2], True, 1e-5, executor))
     torch.library.opcheck(gated_residual_forward, (x, change, scale, [3, 2], executor))
 
 

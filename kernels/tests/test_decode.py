@@ -1,4 +1,4 @@
-"""Decoding from a slot pool against float64: gathered on CPU, split-K under the interpreter."""
+"""Decoding from a slot pool against float64: on a CPU, and split-K under the interpreter."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kernels.tests.test_cross import sliced, turned
-from wmdsl_kernels import ArgumentError, decode_attention
+from wmdsl_kernels import ArgumentError, decode_attention, toolchain
 from wmdsl_kernels.attention import decode
 from wmdsl_kernels.attention.configurations import decode_tile
 from wmdsl_kernels.attention.naive import naive_decode
@@ -34,15 +34,42 @@ def compare(inputs, found):
     """Output and LSE against float64."""
     output, lse = found
     exact, exact_lse = naive_decode(*inputs)
-    tolerance = 1e-5 if output.dtype == torch.float32 else 1e-2
+    tolerance = 1e-2 if output.dtype in (torch.float16, torch.bfloat16) else 1e-5
     torch.testing.assert_close(output.double(), exact, rtol=0, atol=tolerance)
     torch.testing.assert_close(lse.double(), exact_lse, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("executor", ["cpu", "gathered"])
 @pytest.mark.parametrize("heads", [(4, 4), (4, 2), (3, 1)], ids=["mha", "gqa", "mqa"])
-def test_gathered_on_a_cpu(heads):
-    inputs = case(heads=heads)
+@pytest.mark.parametrize("head_dim", [48, 128])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_on_a_cpu(dtype, head_dim, heads, executor):
+    if executor == "cpu" and toolchain.missing():
+        pytest.skip(toolchain.missing())
+    inputs = strided_case(dtype, heads, 150, 5, head_dim)
+    compare(inputs, decode._execute(*inputs, head_dim**-0.5, executor))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_many_queries_over_a_few_slots(dtype):
+    inputs = case(dtype, (4, 2), 7, 130, 32)
+    inputs[3][0, 3:] = -1
     compare(inputs, decode_attention(*inputs, return_lse=True))
+
+
+def test_the_cpp_kernels_are_taken_where_they_can_run(monkeypatch):
+    query, *pools, slots = case()
+    asked = []
+
+    def run(*arguments):
+        asked.append(arguments[-1])
+        return decode.EXECUTORS[arguments[-1]](*arguments[:-1])
+
+    monkeypatch.setattr(decode, "_execute", run)
+    decode_attention(query, *pools, slots)
+    double = [tensor.double() for tensor in (query, *pools)]
+    compare((*double, slots), decode_attention(*double, slots, return_lse=True))
+    assert asked == ["gathered" if toolchain.missing() else "cpu", "gathered"]
 
 
 def test_a_sample_without_slots_is_zero():
@@ -114,7 +141,8 @@ def test_compile_and_export_keep_the_operator():
 
 
 def test_torch_checks_pass():
-    torch.library.opcheck(decode.decode_forward, (*case(), 0.2, "gathered"))
+    for executor in ("cpu", "gathered"):
+        torch.library.opcheck(decode.decode_forward, (*case(), 0.2, executor))
 
 
 def test_bad_slots_are_refused():

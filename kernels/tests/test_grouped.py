@@ -42,9 +42,7 @@ def leaves(columns):
 def errors(dtype, run):
     """Largest errors of outputs and gradients relative to the largest value."""
     *columns, slopes = tensors(dtype)
-    wide = [
-        [t if t is None else t.detach().double().requires_grad_() for t in c] for c in columns
-    ]
+    wide = [[t if t is None else t.detach().double().requires_grad_() for t in c] for c in columns]
     found, truth = run(*columns), naive_grouped_linear(*wide)
     gradients = torch.autograd.grad(found, leaves(columns), slopes)
     exact = torch.autograd.grad(truth, leaves(wide), [slope.double() for slope in slopes])

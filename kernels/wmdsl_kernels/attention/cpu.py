@@ -21,7 +21,7 @@ JOINED_ROWS = 32
 """Steps of a token-causal mask are joined to so many queries, a depth of a bf16 tile."""
 
 
-_PROBLEM = struct.Struct("@32q6P7qfi")
+_PROBLEM = struct.Struct("@32q7P7qfi")
 """`struct Problem` of problem.h: eight tensors, pointers, sizes, scale and threads.
 
 Packed into bytes: to fill a ctypes structure takes three times as long, which small calls notice.
@@ -49,8 +49,8 @@ def forward(
     batch, length, heads, _ = query.shape
     output = packed_like(query)
     lse = torch.empty(batch, heads, length, dtype=torch.float32)
-    places = map(place, (query, key, value, output))
-    _run("forward", query, key, [*places, *4 * [NOWHERE]], lse, None, schedule, scale)
+    places = [*map(place, (query, key, value, output)), *4 * [NOWHERE]]
+    _run("forward", query, key.shape[1:3], places, lse, scale, schedule)
     return output, lse
 
 
@@ -70,8 +70,26 @@ def backward(
     grad_output = unit_strided(grad_output)
     grad_lse = None if grad_lse is None else grad_lse.contiguous()
     places = [*map(place, (query, key, value, output, grad_output, *gradients))]
-    _run("backward", query, key, places, lse, grad_lse, schedule, scale)
+    _run("backward", query, key.shape[1:3], places, lse, scale, schedule, grad_lse)
     return gradients
+
+
+def decode(
+    query: torch.Tensor,
+    key_pool: torch.Tensor,
+    value_pool: torch.Tensor,
+    slots: torch.Tensor,
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Output and LSE of query over the rows of pools [P, G, K] that `slots` [B, S] names."""
+    batch, length, heads, _ = query.shape
+    output = packed_like(query)
+    lse = torch.empty(batch, heads, length, dtype=torch.float32)
+    pools = [(pool.data_ptr(), 0, *pool.stride()[:2]) for pool in (key_pool, value_pool)]
+    places = [place(query), *pools, place(output), *4 * [NOWHERE]]
+    sizes = slots.shape[1], key_pool.shape[1]
+    _run("decode", query, sizes, places, lse, scale, slots=slots.contiguous())
+    return output, lse
 
 
 @cache
@@ -80,29 +98,32 @@ def has_tiles() -> bool:
     return bool(toolchain.library().attention_has_tiles())
 
 
+def _address(tensor: torch.Tensor | None) -> int:
+    return 0 if tensor is None or tensor.numel() == 0 else tensor.data_ptr()
+
+
 def _run(
     direction: str,
     query: torch.Tensor,
-    key: torch.Tensor,
+    key_sizes: tuple[int, int],
     places: list[Place],
     lse: torch.Tensor,
-    grad_lse: torch.Tensor | None,
-    schedule: ScheduleBuffers,
     scale: float,
+    schedule: ScheduleBuffers | None = None,
+    grad_lse: torch.Tensor | None = None,
+    slots: torch.Tensor | None = None,
 ) -> None:
-    _, tiles, pointers, ranges = schedule.rows
-    limits = schedule.limits
+    """`key_sizes` are keys and key heads; a schedule or `slots` says which keys are seen."""
     batch, queries, heads, head_dim = query.shape
-    _, keys, key_heads, _ = key.shape
+    keys, key_heads = key_sizes
+    blocks, tables = 0, (None, None, None, None)
+    if schedule is not None:
+        tables = (*schedule.rows[1:], schedule.limits)
+        blocks = tables[0].shape[0]
     problem = _PROBLEM.pack(
         *chain.from_iterable(places),
-        lse.data_ptr(),
-        0 if grad_lse is None else grad_lse.data_ptr(),
-        tiles.data_ptr(),
-        pointers.data_ptr(),
-        ranges.data_ptr(),
-        limits.data_ptr() if limits.numel() else 0,
-        *(batch, queries, keys, heads, key_heads, head_dim, tiles.shape[0]),
+        *map(_address, (lse, grad_lse, *tables, slots)),
+        *(batch, queries, keys, heads, key_heads, head_dim, blocks),
         scale,
         torch.get_num_threads(),
     )

@@ -1,8 +1,8 @@
 """Decoding: a few queries over cached keys that are read from a pool by slot number.
 
 A denoising loop attends from 16-64 action tokens to thousands of cached video keys. The keys lie in
-a pool in any order; `slots` says which of them a sample sees. On a GPU nothing is gathered: the
-kernel reads the pool by index. Where it cannot run, the slots of each sample are gathered.
+a pool in any order; `slots` says which of them a sample sees. Nothing is gathered: the kernels of
+a GPU and the C++ ones read the pool by index. Where neither runs, each sample's rows are gathered.
 B batch, A queries, S slots, P pool size, H query heads, G key heads, K head dim.
 """
 
@@ -11,16 +11,20 @@ from __future__ import annotations
 import torch
 
 from wmdsl_kernels import errors
-from wmdsl_kernels.attention import attention
+from wmdsl_kernels.attention import attention, cpu
 from wmdsl_kernels.attention.configurations import decode_launch, decode_tile, head_width
 from wmdsl_kernels.attention.refusals import LARGEST_TRITON_HEAD_DIM
 from wmdsl_kernels.attention.slots import empty_slots, merge
-from wmdsl_kernels.backends import Call, never, triton_refusal
+from wmdsl_kernels.backends import Call, cpu_refusal, never, triton_refusal
 from wmdsl_kernels.choice import choose
 from wmdsl_kernels.splits import share_of
 from wmdsl_kernels.tensors import check_kind, is_traced, outer_strides, packed_like, processors
 
-REFUSALS = {"triton": triton_refusal(LARGEST_TRITON_HEAD_DIM), "gathered": never}
+REFUSALS = {
+    "triton": triton_refusal(LARGEST_TRITON_HEAD_DIM),
+    "cpu": cpu_refusal("attention"),
+    "gathered": never,
+}
 POOL_LAYOUT = "[P, G, K] (slots, key heads, head dim)"
 
 
@@ -43,10 +47,14 @@ def decode(
     return (output, lse) if return_lse else output
 
 
+def _indexed(query, key_pool, value_pool, slots, scale):
+    _check_slots(slots, key_pool)
+    return cpu.decode(query, key_pool, value_pool, slots, scale)
+
+
 def _gathered(query, key_pool, value_pool, slots, scale):
+    _check_slots(slots, key_pool)
     batch, tokens, heads, _ = query.shape
-    if bool((slots >= key_pool.shape[0]).any()):
-        raise errors.slot_beyond_pool(int(slots.max()), key_pool.shape[0])
     output = torch.zeros_like(query, memory_format=torch.contiguous_format)
     lse = torch.full((batch, heads, tokens), -torch.inf, dtype=torch.float32, device=query.device)
     for sample in range(batch):
@@ -98,9 +106,11 @@ def _split(query, key_pool, value_pool, slots, scale):
     return output, lse
 
 
+EXECUTORS = {"triton": _split, "cpu": _indexed, "gathered": _gathered}
+
+
 def _execute(query, key_pool, value_pool, slots, scale, executor):
-    run = _split if executor == "triton" else _gathered
-    return run(query, key_pool, value_pool, slots, scale)
+    return EXECUTORS[executor](query, key_pool, value_pool, slots, scale)
 
 
 @torch.library.custom_op("wmdsl_kernels::decode_forward", mutates_args=())
@@ -120,6 +130,11 @@ def decode_forward(
 def _shapes(query, key_pool, value_pool, slots, scale, executor):
     batch, tokens, heads, _ = query.shape
     return packed_like(query), query.new_empty((batch, heads, tokens), dtype=torch.float32)
+
+
+def _check_slots(slots, pool) -> None:
+    if slots.numel() and int(slots.max()) >= pool.shape[0]:
+        raise errors.slot_beyond_pool(int(slots.max()), pool.shape[0])
 
 
 def _check(query, key_pool, value_pool, slots) -> None:

@@ -54,8 +54,10 @@ class TileForward {
     total = scratch.take<float>(ROWS);
     inverse = scratch.take<float>(ROWS);
     const Span all{0, p.keys};
-    turn_all(Lines(p.key, b, g, all, p.keys, p.head_dim), padded / SIDE, steps, key_turned);
-    pair_all(Lines(p.value, b, g, all, p.keys, p.head_dim), padded / SIDE, steps, value_pairs);
+    const Lines keys({p.key, b, g, p.keys, p.slots}, all, p.head_dim);
+    const Lines values({p.value, b, g, p.keys, p.slots}, all, p.head_dim);
+    turn_all(keys, padded / SIDE, steps, key_turned);
+    pair_all(values, padded / SIDE, steps, value_pairs);
     for (int64_t h = g * p.group(); h < (g + 1) * p.group(); ++h)
       for_tiles(p, ROWS, SIDE, part, parts,
                 [&](Span span, int64_t block) { tile<T>(b, h, span, block); });
@@ -72,7 +74,7 @@ class TileForward {
   template <class T>
   void tile(int64_t b, int64_t h, Span span, int64_t block) {
     const int64_t count = span.length(), blocks = (count + SIDE - 1) / SIDE;
-    pack_left(Lines(p.query, b, h, span, p.queries, p.head_dim), blocks, steps, query_rows);
+    pack_left(Lines({p.query, b, h, p.queries}, span, p.head_dim), blocks, steps, query_rows);
     std::fill(largest, largest + count, -std::numeric_limits<float>::infinity());
     std::fill(total, total + count, 0.f);
     bool first = true;
@@ -206,8 +208,8 @@ class TileBackward {
     limits = scratch.take<int32_t>(ROWS);
     const Span all{0, p.keys};
     const int64_t blocks = padded / SIDE;
-    pack_left(Lines(p.key, b, g, all, p.keys, p.head_dim), blocks, steps, key_rows);
-    pack_left(Lines(p.value, b, g, all, p.keys, p.head_dim), blocks, steps, value_rows);
+    pack_left(Lines({p.key, b, g, p.keys}, all, p.head_dim), blocks, steps, key_rows);
+    pack_left(Lines({p.value, b, g, p.keys}, all, p.head_dim), blocks, steps, value_rows);
     transpose_all(key_rows, blocks, steps, key_across);
     std::fill(key_sums, key_sums + padded * sum_row, 0.f);
     std::fill(value_sums, value_sums + padded * sum_row, 0.f);
@@ -231,10 +233,11 @@ class TileBackward {
   template <class T>
   void tile(int64_t b, int64_t h, Span span, int64_t block) {
     const int64_t count = span.length(), depths = (count + DEPTH - 1) / DEPTH, blocks = 2 * depths;
-    pack_left(Lines(p.query, b, h, span, p.queries, p.head_dim), blocks, steps, query_rows);
+    pack_left(Lines({p.query, b, h, p.queries}, span, p.head_dim), blocks, steps, query_rows);
     turn_all(query_rows, blocks, steps, query_turned);
     pair_all(query_rows, blocks, steps, query_pairs);
-    pack_left(Lines(p.grad_output, b, h, span, p.queries, p.head_dim), blocks, steps, gradient_rows);
+    const Lines gradients({p.grad_output, b, h, p.queries}, span, p.head_dim);
+    pack_left(gradients, blocks, steps, gradient_rows);
     turn_all(gradient_rows, blocks, steps, gradient_turned);
     pair_all(gradient_rows, blocks, steps, gradient_pairs);
     row_constants<T>(b, h, span, blocks);

@@ -28,6 +28,7 @@ struct Problem {
   const int32_t* pointers;
   const int32_t* ranges;  // [r, 2]
   const int32_t* limits;  // [queries]: the end of what each sees of its block's ranges; or null: all
+  const int32_t* slots;   // [batch, keys]: where keys and values lie in a pool, -1 for none; or null
   int64_t batch, queries, keys, query_heads, key_heads, head_dim, blocks;
   float scale;
   int32_t threads;
@@ -38,6 +39,18 @@ struct Problem {
 struct Span {
   int64_t start, stop;
   int64_t length() const { return stop - start; }
+};
+
+// The rows of one head of a tensor: `count` tokens, or those that `slots` names.
+template <class T>
+struct Tokens {
+  const T* data;
+  int64_t stride, count;
+  const int32_t* slots;
+
+  Tokens(const Tensor& tensor, int64_t b, int64_t h, int64_t count, const int32_t* slots = nullptr)
+      : data(tensor.at<T>(b, h)), stride(tensor.token), count(count), slots(slots) {}
+  const T* at(int64_t row) const { return data + (slots ? slots[row] : row) * stride; }
 };
 
 // A growing, 64-byte aligned buffer that each thread keeps between calls.

@@ -180,30 +180,26 @@ static inline __m512i row_line(const Bfloat16* from, int64_t count) {
 // Rows of one head in lines of 32 depths, zero beyond the last row and the head dim.
 class Lines {
  public:
-  // Tokens `span` of `tokens`.
-  Lines(const Tensor& tensor, int64_t b, int64_t h, Span span, int64_t tokens, int64_t head_dim)
-      : data(tensor.at<Bfloat16>(b, h) + span.start * tensor.token),
-        stride(tensor.token),
-        rows(span.length()),
-        present(tokens - span.start),
-        head_dim(head_dim) {}
+  Lines(Tokens<Bfloat16> tokens, Span span, int64_t head_dim)
+      : tokens(tokens), start(span.start), stop(span.stop), head_dim(head_dim) {}
 
   __m512i line(int64_t block, int64_t row, int64_t step) const {
-    const int64_t at = block * SIDE + row, left = at < rows ? head_dim - step * DEPTH : 0;
-    return row_line(data + at * stride + step * DEPTH, left);
+    const int64_t at = start + block * SIDE + row;
+    if (at >= stop) return _mm512_setzero_si512();
+    return row_line(tokens.at(at) + step * DEPTH, head_dim - step * DEPTH);
   }
 
   // Start to bring 16 rows nearer: rows lie pages apart, where hardware prefetchers do not follow.
   // Those beyond the last are asked for next.
   void fetch(int64_t block) const {
-    const int64_t stop = std::min(block * SIDE + SIDE, present);
-    for (int64_t row = block * SIDE; row < stop; ++row)
-      for (int64_t k = 0; k < head_dim; k += DEPTH) __builtin_prefetch(data + row * stride + k, 0);
+    const int64_t first = start + block * SIDE, last = std::min(first + SIDE, tokens.count);
+    for (int64_t row = first; row < last; ++row)
+      for (int64_t k = 0; k < head_dim; k += DEPTH) __builtin_prefetch(tokens.at(row) + k, 0);
   }
 
  private:
-  const Bfloat16* data;
-  int64_t stride, rows, present, head_dim;
+  Tokens<Bfloat16> tokens;
+  int64_t start, stop, head_dim;
 };
 
 // `blocks` of 16 rows as left tiles.

@@ -33,12 +33,11 @@ static inline void prefetch_row(const T* row, int64_t head_dim) {
 
 // Rows `span` of a matrix as rows of floats, times `factor`, zero from head_dim to a whole vector.
 template <class T>
-static void pack_rows(const T* from, int64_t stride, Span span, int64_t head_dim, float factor,
-                      Rows rows) {
+static void pack_rows(Tokens<T> from, Span span, int64_t head_dim, float factor, Rows rows) {
   float* to = rows.data;
   for (int64_t row = span.start; row < span.stop; ++row, to += rows.step) {
-    const T* source = from + row * stride;
-    prefetch_row<0>(source + ROWS_AHEAD * stride, head_dim);
+    const T* source = from.at(row);
+    if (row + ROWS_AHEAD < from.count) prefetch_row<0>(from.at(row + ROWS_AHEAD), head_dim);
     for_vectors(head_dim, [&](int64_t k, int64_t left) {
       store(to + k, read(source + k, left) * factor);
     });
@@ -48,12 +47,12 @@ static void pack_rows(const T* from, int64_t stride, Span span, int64_t head_dim
 // All rows of a matrix, transposed into panels [tokens / LANES][width][LANES], zero-padded. They
 // pass through `rows`: all of them stay there with `keep`, else it holds LANES of them.
 template <class T>
-static void pack_panels(const T* from, int64_t stride, int64_t tokens, int64_t head_dim,
-                        int64_t width, Rows rows, bool keep, float* to) {
-  for (int64_t token = 0; token < tokens; token += LANES, to += width * LANES) {
-    const int64_t stop = std::min<int64_t>(token + LANES, tokens);
+static void pack_panels(Tokens<T> from, int64_t head_dim, int64_t width, Rows rows, bool keep,
+                        float* to) {
+  for (int64_t token = 0; token < from.count; token += LANES, to += width * LANES) {
+    const int64_t stop = std::min<int64_t>(token + LANES, from.count);
     const Rows group = rows.from(keep ? token : 0);
-    pack_rows(from, stride, {token, stop}, head_dim, 1.f, group);
+    pack_rows(from, {token, stop}, head_dim, 1.f, group);
     for (int64_t i = stop - token; i < LANES; ++i)
       std::fill(group.at(i), group.at(i) + width, 0.f);
     for (int64_t k = 0; k < width; k += LANES) {
@@ -122,9 +121,10 @@ class VectorForward {
     scores = {scratch.take<float>(SLICE * KEYS), KEYS};
     largest = scratch.take<float>(ROWS);
     total = scratch.take<float>(ROWS);
-    pack_panels(p.key.at<T>(b, g), p.key.token, p.keys, p.head_dim, width, spare, false,
-                key_panels);
-    pack_rows(p.value.at<T>(b, g), p.value.token, {0, p.keys}, p.head_dim, 1.f, value_rows);
+    const Tokens<T> keys(p.key, b, g, p.keys, p.slots);
+    const Tokens<T> values(p.value, b, g, p.keys, p.slots);
+    pack_panels(keys, p.head_dim, width, spare, false, key_panels);
+    pack_rows(values, {0, p.keys}, p.head_dim, 1.f, value_rows);
     for (int64_t h = g * p.group(); h < (g + 1) * p.group(); ++h)
       for_tiles(p, ROWS, MICRO_ROWS, part, parts,
                 [&](Span rows, int64_t block) { tile<T>(b, h, rows, block); });
@@ -139,8 +139,7 @@ class VectorForward {
   template <class T>
   void tile(int64_t b, int64_t h, Span rows, int64_t block) {
     const int64_t count = rows.length();
-    pack_rows(p.query.at<T>(b, h), p.query.token, rows, p.head_dim, p.scale,
-              query_rows);
+    pack_rows(Tokens<T>(p.query, b, h, p.queries), rows, p.head_dim, p.scale, query_rows);
     std::fill(largest, largest + count, -std::numeric_limits<float>::infinity());
     std::fill(total, total + count, 0.f);
     std::fill(sums.data, sums.at(count), 0.f);
@@ -231,9 +230,9 @@ class VectorBackward {
     slopes = weights.from(ROWS);
     shift = scratch.take<float>(ROWS);
     delta = scratch.take<float>(ROWS);
-    const T *key = p.key.at<T>(b, g), *value = p.value.at<T>(b, g);
-    pack_panels(key, p.key.token, p.keys, p.head_dim, width, key_rows, true, key_panels);
-    pack_panels(value, p.value.token, p.keys, p.head_dim, width, spare, false, value_panels);
+    const Tokens<T> keys(p.key, b, g, p.keys), values(p.value, b, g, p.keys);
+    pack_panels(keys, p.head_dim, width, key_rows, true, key_panels);
+    pack_panels(values, p.head_dim, width, spare, false, value_panels);
     std::fill(key_sums.data, spare.data, 0.f);
     for (int64_t h = g * p.group(); h < (g + 1) * p.group(); ++h)
       for_tiles(p, ROWS, MICRO_ROWS, 0, 1,
@@ -252,10 +251,8 @@ class VectorBackward {
   template <class T>
   void tile(int64_t b, int64_t h, Span rows, int64_t block) {
     const int64_t count = rows.length();
-    const T* query = p.query.at<T>(b, h);
-    pack_rows(query, p.query.token, rows, p.head_dim, p.scale, query_rows);
-    pack_rows(p.grad_output.at<T>(b, h), p.grad_output.token, rows, p.head_dim, 1.f,
-              gradient_rows);
+    pack_rows(Tokens<T>(p.query, b, h, p.queries), rows, p.head_dim, p.scale, query_rows);
+    pack_rows(Tokens<T>(p.grad_output, b, h, p.queries), rows, p.head_dim, 1.f, gradient_rows);
     row_constants<T>(b, h, rows);
     std::fill(query_sums.data, query_sums.at(count), 0.f);
     for_keys(p, block, KEYS, MICRO_COLUMNS * LANES, [&](Span keys) { visit(rows, keys); });
@@ -267,7 +264,7 @@ class VectorBackward {
   template <class T>
   void row_constants(int64_t b, int64_t h, Span rows) {
     const int64_t line = (b * p.query_heads + h) * p.queries + rows.start;
-    pack_rows(p.output.at<T>(b, h), p.output.token, rows, p.head_dim, 1.f, query_sums);
+    pack_rows(Tokens<T>(p.output, b, h, p.queries), rows, p.head_dim, 1.f, query_sums);
     for (int64_t row = 0; row < rows.length(); ++row) {
       delta[row] = dot(query_sums.at(row), gradient_rows.at(row), width) -
                    (p.grad_lse ? p.grad_lse[line + row] : 0.f);
