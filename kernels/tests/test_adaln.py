@@ -143,6 +143,17 @@ def test_float64_passes_gradcheck():
 
 
 @pytest.mark.parametrize("backend", ["cpu", "torch"])
+def test_a_batch_of_none_has_results_of_none(backend):
+    (x, change, shift, scale), _ = tensors(torch.float32, 0, (3, 2), 20, 2)
+    for output in (
+        modulated_norm(x, shift, scale, (3, 2), backend=backend),
+        gated_residual(x, change, scale, (3, 2), backend=backend),
+    ):
+        (gradient,) = torch.autograd.grad(output.sum(), x)
+        assert output.shape == gradient.shape == (0, 5, 20)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "torch"])
 def test_strided_tokens_expanded_rows_and_gradients(backend):
     whole = torch.randn(3, 20, 50, generator=torch.Generator().manual_seed(0))
     x = whole[:, 4:15, 7:39].detach().requires_grad_()

@@ -162,6 +162,17 @@ def test_empty_rows_are_zero_and_have_no_gradient(executor):
     assert torch.all(lse[:, :, empty] == -torch.inf)
 
 
+@pytest.mark.parametrize("backend", [None, "naive", *CPU_EXECUTORS])
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+def test_a_batch_of_none_has_results_of_none(dtype, backend):
+    schedule = FAMILIES["fast_wam"]
+    inputs, _ = tensors(schedule, dtype, batch=0)
+    output = attention(*inputs, schedule, backend=backend)
+    assert output.shape == (0, schedule.query_length, 4, 32) and output.dtype == dtype
+    gradients = torch.autograd.grad(output.sum(), inputs)
+    assert [x.shape for x in gradients] == [x.shape for x in inputs]
+
+
 @pytest.mark.parametrize("executor", CPU_EXECUTORS)
 def test_repeats_to_the_bit(executor):
     schedule = FAMILIES["teacher_forcing"]
@@ -300,6 +311,13 @@ def bad_calls():
     yield "batch", (query, key[:1], key[:1], good), ArgumentError, r"expected \[2, S, G, 8\]"
     yield "value", (query, key, key[:, :3], good), ArgumentError, "expected that of key"
     yield "heads", (query[:, :, :3], key, key, good), ArgumentError, "no multiple of 2 key heads"
+    yield "no heads", (query[:, :, :0], key, key, good), ArgumentError, "H and K at least 1"
+    yield (
+        "no channels",
+        (query[..., :0], key[..., :0], key[..., :0], good),
+        ArgumentError,
+        "H and K",
+    )
     yield "length", (query, key, key, Schedule.dense(6, 7)), ScheduleError, "6 queries x 7 keys"
 
 
@@ -314,6 +332,15 @@ def test_bad_arguments_raise(arguments, kind, message):
     if kind is ArgumentError:
         with pytest.raises(kind, match=message):
             attention(*arguments[:3])
+
+
+def test_no_tokens_are_refused():
+    inputs, _ = tensors(FAMILIES["policy"], torch.float32)
+    query, key, value = inputs
+    with pytest.raises(ScheduleError, match="query length must be at least 1, not 0"):
+        attention(query[:, :0], key, value)
+    with pytest.raises(ScheduleError, match="key length must be at least 1, not 0"):
+        attention(query, key[:, :0], value[:, :0])
 
 
 def test_unknown_and_refusing_back_ends_raise():

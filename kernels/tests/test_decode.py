@@ -72,6 +72,14 @@ def test_the_cpp_kernels_are_taken_where_they_can_run(monkeypatch):
     assert asked == ["gathered" if toolchain.missing() else "cpu", "gathered"]
 
 
+@pytest.mark.parametrize(("samples", "queries"), [(0, 5), (2, 0)])
+def test_nothing_to_decode(samples, queries):
+    query, *pools, slots = case(queries=queries)
+    inputs = (query[:samples], *pools, slots[:samples])
+    output, lse = decode_attention(*inputs, return_lse=True)
+    assert output.shape == (samples, queries, 4, 48) and lse.shape == (samples, 4, queries)
+
+
 def test_a_sample_without_slots_is_zero():
     query, keys, values, slots = case()
     slots[1] = -1

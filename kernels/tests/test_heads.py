@@ -118,6 +118,16 @@ def test_on_a_cpu(name, dtype, backend):
     assert max(errors(made, *shape, run)) <= TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize("backend", ["cpu", "torch"])
+def test_a_batch_of_none_has_results_of_none(backend):
+    made, shape = case(torch.float32, norm="per_head", table="line")
+    made = [stream._replace(heads=stream.heads[:0]) for stream in made]
+    query, key, value = joint_heads(made, *shape[:2], backend=backend)
+    assert query.shape == (0, sum(LENGTHS), 6, 24) and key.shape == value.shape
+    gradients = torch.autograd.grad((query.sum() + key.sum() + value.sum()), leaves_of(made))
+    assert [x.shape for x in gradients] == [x.shape for x in leaves_of(made)]
+
+
 @pytest.fixture
 def interpreted():
     pytest.importorskip("triton")

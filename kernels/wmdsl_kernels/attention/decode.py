@@ -13,6 +13,7 @@ import torch
 from wmdsl_kernels import errors
 from wmdsl_kernels.attention import attention, cpu
 from wmdsl_kernels.attention.configurations import decode_launch, decode_tile, head_width
+from wmdsl_kernels.attention.describe import check_heads
 from wmdsl_kernels.attention.refusals import LARGEST_TRITON_HEAD_DIM
 from wmdsl_kernels.attention.slots import empty_slots, merge
 from wmdsl_kernels.backends import Call, cpu_refusal, never, triton_refusal
@@ -110,6 +111,8 @@ EXECUTORS = {"triton": _split, "cpu": _indexed, "gathered": _gathered}
 
 
 def _execute(query, key_pool, value_pool, slots, scale, executor):
+    if query.numel() == 0:  # no sample, or no query: kernels want at least one
+        return _shapes(query, key_pool, value_pool, slots, scale, executor)
     return EXECUTORS[executor](query, key_pool, value_pool, slots, scale)
 
 
@@ -151,8 +154,7 @@ def _check(query, key_pool, value_pool, slots) -> None:
             raise errors.strided_head_dim(name, pool.stride(2))
     if query.stride(3) != 1:
         raise errors.strided_head_dim("query", query.stride(3))
-    if query.shape[2] % key_pool.shape[1]:
-        raise errors.heads_not_grouped(query.shape[2], key_pool.shape[1])
+    check_heads(query, key_pool.shape[1])
     if slots.dtype != torch.int32:
         raise errors.wrong_dtype("slots", slots.dtype, "torch.int32")
     if slots.device != query.device:

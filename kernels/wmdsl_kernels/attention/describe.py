@@ -60,6 +60,14 @@ def check_layouts(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -
     if value.shape != key.shape:
         expected = f"that of key, [{batch}, {key_length}, {key_heads}, {head_dim}]"
         raise errors.wrong_shape("value", expected, value.shape)
+    check_heads(query, key_heads)
+
+
+def check_heads(query: torch.Tensor, key_heads: int) -> None:
+    """ArgumentError where a query [B, T, H, K] has no heads, or none for each key head."""
+    *_, query_heads, head_dim = query.shape
+    if query_heads == 0 or head_dim == 0:
+        raise errors.wrong_shape("query", "[B, T, H, K] with H and K at least 1", query.shape)
     if key_heads == 0 or query_heads % key_heads:
         raise errors.heads_not_grouped(query_heads, key_heads)
 

@@ -104,10 +104,10 @@ def _is_plain(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bo
     if not query.ndim == key.ndim == 4 or key.shape != value.shape:
         return False
     batch, length, heads, head_dim = query.shape
-    key_batch, _, key_heads, key_dim = key.shape
+    key_batch, key_length, key_heads, key_dim = key.shape
     return (
         (batch, head_dim) == (key_batch, key_dim)
-        and key_heads > 0
+        and 0 not in (length, key_length, heads, key_heads, head_dim)
         and heads % key_heads == 0
         and (batch * length * heads < MANY_ROWS or not query.is_cpu)
         and query.dtype == key.dtype == value.dtype

@@ -31,14 +31,14 @@ def execute(
         return attention_forward(query, key, value, tensors, sizes, scale, executor)
     module = EXECUTORS[executor]
     if not (torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))):
-        return module.forward(query, key, value, schedule, scale)
+        return _forward(module, query, key, value, schedule, scale)
     return _Eager.apply(query, key, value, schedule, scale, module)
 
 
 class _Eager(torch.autograd.Function):
     @staticmethod
     def forward(ctx, query, key, value, schedule, scale, module):
-        output, lse = module.forward(query, key, value, schedule, scale)
+        output, lse = _forward(module, query, key, value, schedule, scale)
         ctx.save_for_backward(query, key, value, output, lse)
         ctx.schedule, ctx.scale, ctx.module = schedule, scale, module
         ctx.set_materialize_grads(False)
@@ -50,10 +50,34 @@ class _Eager(torch.autograd.Function):
         query, key, value, output, lse = ctx.saved_tensors
         if grad_output is None:
             grad_output = torch.zeros_like(output)
-        gradients = ctx.module.backward(
-            grad_output, grad_lse, query, key, value, output, lse, ctx.schedule, ctx.scale
-        )
+        saved = (query, key, value, output, lse, ctx.schedule)
+        gradients = _backward(ctx.module, grad_output, grad_lse, *saved, ctx.scale)
         return *gradients, None, None, None
+
+
+def _forward(module, query, key, value, schedule, scale):
+    """The executor's, which wants at least one sample."""
+    if query.shape[0] == 0:
+        return _outputs_of(query)
+    return module.forward(query, key, value, schedule, scale)
+
+
+def _backward(module, grad_output, grad_lse, query, key, value, *rest):
+    if query.shape[0] == 0:
+        return _gradients_of(query, key, value)
+    return module.backward(grad_output, grad_lse, query, key, value, *rest)
+
+
+def _outputs_of(query):
+    """Output and LSE of the right shapes, uninitialised."""
+    batch, length, heads, _ = query.shape
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    return packed_like(query), query.new_empty((batch, heads, length), dtype=dtype)
+
+
+def _gradients_of(query, key, value):
+    """Gradients of the right shapes, uninitialised."""
+    return packed_like(query), packed_like(key), packed_like(value)
 
 
 @torch.library.custom_op("wmdsl_kernels::attention_forward", mutates_args=())
@@ -68,7 +92,7 @@ def attention_forward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Output [B, T, H, K] and LSE [B, H, T] by the named executor."""
     buffers = ScheduleBuffers.of(schedule, sizes)
-    return EXECUTORS[executor].forward(query, key, value, buffers, scale)
+    return _forward(EXECUTORS[executor], query, key, value, buffers, scale)
 
 
 @torch.library.custom_op("wmdsl_kernels::attention_backward", mutates_args=())
@@ -87,17 +111,13 @@ def attention_backward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of query, key and value by the named executor."""
     buffers = ScheduleBuffers.of(schedule, sizes)
-    return EXECUTORS[executor].backward(
-        grad_output, grad_lse, query, key, value, output, lse, buffers, scale
-    )
+    saved = (query, key, value, output, lse, buffers)
+    return _backward(EXECUTORS[executor], grad_output, grad_lse, *saved, scale)
 
 
 @attention_forward.register_fake
 def _forward_shapes(query, key, value, schedule, sizes, scale, executor):
-    batch, length, heads, _ = query.shape
-    dtype = torch.promote_types(query.dtype, torch.float32)
-    lse = query.new_empty((batch, heads, length), dtype=dtype)
-    return packed_like(query), lse
+    return _outputs_of(query)
 
 
 @attention_backward.register_fake
@@ -114,7 +134,7 @@ def _backward_shapes(
     scale,
     executor,
 ):
-    return tuple(packed_like(tensor) for tensor in (query, key, value))
+    return _gradients_of(query, key, value)
 
 
 def _save(ctx, inputs, output):

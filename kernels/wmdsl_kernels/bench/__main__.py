@@ -68,7 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     default = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", choices=TABLES, default=default)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
-    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
+    parser.add_argument(
+        "--dtypes",
+        nargs="+",
+        choices=DTYPES,
+        default=["fp32", "bf16"],
+        help="default fp32 and bf16",
+    )
     parser.add_argument("--only", nargs="+", metavar="WORKLOAD", help=ONLY)
     parser.add_argument("--rivals", nargs="+", choices=rivals.RIVALS, help="default: all that fit")
     parser.add_argument("--seconds", type=float, default=1.0, help="per workload and direction")

@@ -13,7 +13,7 @@ from wmdsl_kernels.bench import rivals
 from wmdsl_kernels.bench.measure import Ratio, ratios
 from wmdsl_kernels.bench.workloads import Workload
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 REFERENCE = "sdpa"
 NAMED = {"cuda": "triton", "cpu": "cpu"}
 """Our kernels of a device, timed beside `ours` where the order of preference takes torch's own."""

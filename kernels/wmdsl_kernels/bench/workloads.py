@@ -24,7 +24,7 @@ class Workload:
     key_heads: int
     head_dim: int
     backward: bool = True
-    dtypes: tuple[str, ...] = ("fp32", "bf16")
+    dtypes: tuple[str, ...] = ("fp32", "bf16", "fp16")
     """What it is timed in; the longest are not in fp32, which would take minutes a round."""
 
     def flops(self, backward: bool) -> int:
