@@ -299,6 +299,17 @@ def test_bad_caches_raise():
         cached_heads(stream, 6, 2, pool, pool[:, :1], slots)
     with pytest.raises(ArgumentError, match="key_pool has the dtype torch.float16"):
         cached_heads(stream, 6, 2, pool.half(), pool, slots)
+    with pytest.raises(ArgumentError, match="value_pool has the shape .* both pools alike"):
+        cached_heads(stream, 6, 2, pool, pool[:19].clone(), slots)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "torch"])
+def test_a_slot_beyond_the_pool_is_refused_and_nothing_written(backend):
+    stream, pools = Projection(torch.ones(2, 5, 10, 8)), torch.zeros(2, 20, 2, 8)
+    slots = torch.arange(11, 21).int().view(2, 5)
+    with pytest.raises(ArgumentError, match="slots names slot 20, the pools have 20"):
+        cached_heads(stream, 6, 2, *pools, slots, backend=backend)
+    assert not pools.any()
 
 
 @pytest.mark.parametrize("executor", ["cpu", "triton"])

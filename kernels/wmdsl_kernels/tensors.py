@@ -17,6 +17,13 @@ def check_kind(name: str, tensor: torch.Tensor, first: torch.Tensor) -> None:
         raise errors.wrong_dtype(name, tensor.dtype, "one floating dtype for all")
 
 
+def check_slots(slots: torch.Tensor, pool: torch.Tensor) -> None:
+    """ArgumentError where a slot lies beyond the pool [P, ...]. Waits for the device."""
+    largest = int(slots.max()) if slots.numel() else -1
+    if largest >= pool.shape[0]:
+        raise errors.slot_beyond_pool(largest, pool.shape[0])
+
+
 def autocast(*tensors: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
     """The tensors in autocast's dtype where it is on, as for torch's products; float64 stays."""
     first = next((tensor for tensor in tensors if tensor is not None), None)

@@ -19,7 +19,14 @@ from wmdsl_kernels.attention.slots import empty_slots, merge
 from wmdsl_kernels.backends import Call, cpu_refusal, never, triton_refusal
 from wmdsl_kernels.choice import choose
 from wmdsl_kernels.splits import share_of
-from wmdsl_kernels.tensors import check_kind, is_traced, outer_strides, packed_like, processors
+from wmdsl_kernels.tensors import (
+    check_kind,
+    check_slots,
+    is_traced,
+    outer_strides,
+    packed_like,
+    processors,
+)
 
 REFUSALS = {
     "triton": triton_refusal(LARGEST_TRITON_HEAD_DIM),
@@ -49,12 +56,12 @@ def decode(
 
 
 def _indexed(query, key_pool, value_pool, slots, scale):
-    _check_slots(slots, key_pool)
+    check_slots(slots, key_pool)
     return cpu.decode(query, key_pool, value_pool, slots, scale)
 
 
 def _gathered(query, key_pool, value_pool, slots, scale):
-    _check_slots(slots, key_pool)
+    check_slots(slots, key_pool)
     batch, tokens, heads, _ = query.shape
     output = torch.zeros_like(query, memory_format=torch.contiguous_format)
     lse = torch.full((batch, heads, tokens), -torch.inf, dtype=torch.float32, device=query.device)
@@ -133,11 +140,6 @@ def decode_forward(
 def _shapes(query, key_pool, value_pool, slots, scale, executor):
     batch, tokens, heads, _ = query.shape
     return packed_like(query), query.new_empty((batch, heads, tokens), dtype=torch.float32)
-
-
-def _check_slots(slots, pool) -> None:
-    if slots.numel() and int(slots.max()) >= pool.shape[0]:
-        raise errors.slot_beyond_pool(int(slots.max()), pool.shape[0])
 
 
 def _check(query, key_pool, value_pool, slots) -> None:

@@ -87,7 +87,8 @@ def cached_heads(
     Key and value of token t of sample b are written to row `slots[b, t]` of key_pool and value_pool
     [P, G, K]; slots int32 [B, T], -1 where a token is not kept, and no slot twice. A cache
     [B, S, G, K] is such a pool through `view(B * S, G, K)`. Norms, angles and errors as in
-    `joint_heads`; slots beyond the pool are the caller's to avoid.
+    `joint_heads`. A slot beyond the pool raises ArgumentError on a CPU; the kernels of a GPU do not
+    check it, for that would wait for the device.
     """
     from wmdsl_kernels.heads.dispatch import store
 

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from wmdsl_kernels.heads import Projection
+from wmdsl_kernels.tensors import check_slots, is_traced
 
 
 def joint_heads(
@@ -40,6 +41,8 @@ def cached_heads(
     epsilon: float,
 ) -> torch.Tensor:
     """Query; key and value go to their slots."""
+    if not is_traced(slots):
+        check_slots(slots, key_pool)
     query, key, value = stream_heads(stream, heads, key_heads, interleaved, epsilon)
     kept = slots >= 0
     places = slots[kept].long()

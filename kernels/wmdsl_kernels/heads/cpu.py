@@ -12,7 +12,7 @@ import torch
 from wmdsl_kernels import native
 from wmdsl_kernels.heads import Projection
 from wmdsl_kernels.native import NOWHERE, PLACE, Place, place
-from wmdsl_kernels.tensors import packed_like, unit_strided
+from wmdsl_kernels.tensors import check_slots, packed_like, unit_strided
 
 CHUNK = 64
 """Tokens whose share of the norms' gradients is added up together; that of heads.cpp."""
@@ -70,6 +70,7 @@ def store(
     epsilon: float,
 ) -> torch.Tensor:
     """Query [B, T, H, K]; keys and values are written to their slots of the pools."""
+    check_slots(slots, key_pool)
     batch, tokens, _, width = stream.heads.shape
     query = stream.heads.new_empty((batch, tokens, heads, width))
     pools = [(pool.data_ptr(), 0, *pool.stride()[:2]) for pool in (key_pool, value_pool)]

@@ -162,8 +162,10 @@ def _check_place(name: str, tensor: torch.Tensor | None, device: torch.device) -
 
 def _check_cache(heads, key_heads: int, key_pool, value_pool, slots) -> None:
     for name, pool in (("key_pool", key_pool), ("value_pool", value_pool)):
-        if pool.ndim != 3 or list(pool.shape[1:]) != [key_heads, heads.shape[3]]:
-            raise errors.wrong_shape(name, f"[P, {key_heads}, {heads.shape[3]}]", pool.shape)
+        rows = [key_heads, heads.shape[3]]
+        if pool.ndim != 3 or list(pool.shape[1:]) != rows or pool.shape != key_pool.shape:
+            expected = f"[P, {key_heads}, {heads.shape[3]}], both pools alike"
+            raise errors.wrong_shape(name, expected, pool.shape)
         check_kind(name, pool, heads)
     if slots.dtype != torch.int32:
         raise errors.wrong_dtype("slots", slots.dtype, "torch.int32")
