@@ -312,12 +312,8 @@ def bad_calls():
     yield "value", (query, key, key[:, :3], good), ArgumentError, "expected that of key"
     yield "heads", (query[:, :, :3], key, key, good), ArgumentError, "no multiple of 2 key heads"
     yield "no heads", (query[:, :, :0], key, key, good), ArgumentError, "H and K at least 1"
-    yield (
-        "no channels",
-        (query[..., :0], key[..., :0], key[..., :0], good),
-        ArgumentError,
-        "H and K",
-    )
+    narrow = (query[..., :0], key[..., :0], key[..., :0], good)
+    yield "no channels", narrow, ArgumentError, "H and K at least 1"
     yield "length", (query, key, key, Schedule.dense(6, 7)), ScheduleError, "6 queries x 7 keys"
 
 

@@ -93,6 +93,13 @@ def test_attention_in_shares_of_keys(schedule, dtype, head_dim):
     case.compare(output, lse, gradients if case.with_gradients else (), dtype)
 
 
+def test_a_batch_of_none_has_results_of_none():
+    case = Case(FAMILIES["fast_wam"], torch.bfloat16, 64, batch=0)
+    output, lse, gradients = attended(case, FAMILIES["fast_wam"])
+    assert output.shape[0] == lse.shape[0] == 0
+    assert [gradient.shape for gradient in gradients] == [leaf.shape for leaf in case.inputs]
+
+
 @pytest.mark.parametrize(("family", "dtype", "head_dim"), TWICE.values(), ids=TWICE)
 def test_attention_twice_is_the_same_bit_for_bit(family, dtype, head_dim):
     case = Case(FAMILIES[family], DTYPES[dtype], head_dim, batch=2)

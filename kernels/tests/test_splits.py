@@ -81,6 +81,7 @@ def test_a_gpu_that_few_tiles_do_not_fill_gets_shares():
     assert buffers.shares.most == 5 and len(buffers.shares.tiles) == 6
     assert triton_executor.tiling(replace(REQUEST, batch=4)).share == UNTILED
     assert triton_executor.tiling(replace(REQUEST, traced=True)).share == UNTILED
+    assert triton_executor.tiling(replace(REQUEST, batch=0)).share == UNTILED
     dense = [Schedule.dense(33, 4200), None]
     tilings = [triton_executor.tiling(replace(REQUEST, schedule=each)) for each in dense]
     assert tilings[0] == tilings[1] and tilings[0].share == 384

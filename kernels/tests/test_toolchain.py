@@ -134,15 +134,15 @@ def check_every_half(dtype):
         torch.testing.assert_close(found, exact, rtol=0, atol=0, equal_nan=True)
 
 
-HALVES = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
+each_half = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
 
 
-@HALVES
+@each_half
 def test_every_half(dtype):
     check_every_half(dtype)
 
 
-@HALVES
+@each_half
 @pytest.mark.slow
 @pytest.mark.usefixtures("_older_processor")
 def test_every_half_in_narrower_vectors(dtype):

@@ -32,6 +32,12 @@ def place(tensor: torch.Tensor) -> Place:
     return tensor.data_ptr(), batch, token, head
 
 
+def pool_place(pool: torch.Tensor) -> Place:
+    """Where a pool [P, G, K] lies, whose rows are the tokens of every sample."""
+    row, head, _ = pool.stride()
+    return pool.data_ptr(), 0, row, head
+
+
 def run(package: str, name: str, problem: ctypes.Structure | bytes) -> None:
     """Call a function of a package's kernels."""
     _function(package, name)(problem if type(problem) is bytes else ctypes.byref(problem))

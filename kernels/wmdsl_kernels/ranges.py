@@ -89,9 +89,9 @@ class RangeTable:
         )
 
 
-def pointers_of(ranges: Iterable[Sequence[Range]]) -> list[int]:
-    """Where the ranges of each block begin in a list of all, and where that list ends."""
-    return [0, *accumulate(map(len, ranges))]
+def pointers_of(groups: Iterable[Sequence[object]]) -> list[int]:
+    """Where the members of each group begin in a list of all, and where that list ends."""
+    return [0, *accumulate(map(len, groups))]
 
 
 def merge_ranges(ranges: Iterable[Range]) -> tuple[Range, ...]:

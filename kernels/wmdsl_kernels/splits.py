@@ -53,9 +53,7 @@ class SplitPlan:
         shares = [list(_cut(seen, keys)) for seen in rows.ranges]
         if max(map(len, shares)) == 1:
             return cls()
-        first = [0]
-        for parts in shares:
-            first.append(first[-1] + len(parts))
+        first = pointers_of(shares)
         return cls(
             tuple(
                 (start, stop, first[block] + number, number * length + start)
@@ -88,8 +86,10 @@ class SplitPlan:
 
 def share_of(keys: int, programs: int, processors: int, step: int) -> int:
     """The keys of a share, in whole steps, with which `programs` that meet `keys` keys each fill
-    the GPU; `UNTILED` where they fill it uncut.
+    the GPU; `UNTILED` where they fill it uncut, or there are none.
     """
+    if programs == 0:
+        return UNTILED
     wanted = min(PROGRAMS_PER_PROCESSOR * processors // programs, keys // LEAST_KEYS)
     return UNTILED if wanted < 2 else -(-keys // (wanted * step)) * step
 

@@ -13,7 +13,7 @@ import torch
 
 from wmdsl_kernels import native, toolchain
 from wmdsl_kernels.attention.request import Request
-from wmdsl_kernels.native import NOWHERE, Place, place
+from wmdsl_kernels.native import NOWHERE, Place, place, pool_place
 from wmdsl_kernels.schedule import ScheduleBuffers, Tiling
 from wmdsl_kernels.tensors import packed_like, unit_strided
 
@@ -85,7 +85,7 @@ def decode(
     batch, length, heads, _ = query.shape
     output = packed_like(query)
     lse = torch.empty(batch, heads, length, dtype=torch.float32)
-    pools = [(pool.data_ptr(), 0, *pool.stride()[:2]) for pool in (key_pool, value_pool)]
+    pools = map(pool_place, (key_pool, value_pool))
     places = [place(query), *pools, place(output), *4 * [NOWHERE]]
     sizes = slots.shape[1], key_pool.shape[1]
     _run("decode", query, sizes, places, lse, scale, slots=slots.contiguous())

@@ -25,7 +25,7 @@ class Workload:
     head_dim: int
     backward: bool = True
     dtypes: tuple[str, ...] = ("fp32", "bf16", "fp16")
-    """What it is timed in; the longest are not in fp32, which would take minutes a round."""
+    """What it can be timed in; the longest are not in fp32, which would take minutes a round."""
 
     def flops(self, backward: bool) -> int:
         """Floating point operations over the visible pairs; backward counts the forward too."""

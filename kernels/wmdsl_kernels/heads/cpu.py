@@ -11,7 +11,7 @@ import torch
 
 from wmdsl_kernels import native
 from wmdsl_kernels.heads import Projection
-from wmdsl_kernels.native import NOWHERE, PLACE, Place, place
+from wmdsl_kernels.native import NOWHERE, PLACE, Place, place, pool_place
 from wmdsl_kernels.tensors import check_slots, packed_like, unit_strided
 
 CHUNK = 64
@@ -73,9 +73,8 @@ def store(
     check_slots(slots, key_pool)
     batch, tokens, _, width = stream.heads.shape
     query = stream.heads.new_empty((batch, tokens, heads, width))
-    pools = [(pool.data_ptr(), 0, *pool.stride()[:2]) for pool in (key_pool, value_pool)]
     slots = slots.contiguous()
-    places = [place(query), *pools]
+    places = [place(query), pool_place(key_pool), pool_place(value_pool)]
     _run("forward", [stream], heads, key_heads, interleaved, epsilon, places, slots=slots)
     return query
 

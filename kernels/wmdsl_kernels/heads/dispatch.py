@@ -161,9 +161,9 @@ def _check_place(name: str, tensor: torch.Tensor | None, device: torch.device) -
 
 
 def _check_cache(heads, key_heads: int, key_pool, value_pool, slots) -> None:
+    row = [key_heads, heads.shape[3]]
     for name, pool in (("key_pool", key_pool), ("value_pool", value_pool)):
-        rows = [key_heads, heads.shape[3]]
-        if pool.ndim != 3 or list(pool.shape[1:]) != rows or pool.shape != key_pool.shape:
+        if pool.ndim != 3 or list(pool.shape[1:]) != row or pool.shape != key_pool.shape:
             expected = f"[P, {key_heads}, {heads.shape[3]}], both pools alike"
             raise errors.wrong_shape(name, expected, pool.shape)
         check_kind(name, pool, heads)

@@ -22,7 +22,8 @@ static void forward(const Problem& p) {
   }
 }
 
-// A few queries over the rows of a pool that `slots` names: each sample sees all of its own.
+// A few queries over the rows of a pool that `slots` names: each sample sees all of its own,
+// in a parallel region of its own.
 template <class Executor, class T>
 static void decode(const Problem& p) {
   std::vector<int32_t> present;
